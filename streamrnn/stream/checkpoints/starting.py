@@ -162,7 +162,8 @@ def refuse_nested_output(path: str, key: str) -> None:
         raise ConfigError(
             f"{key}: {files.show('')} contains the output {other}: readers of the outer folder "
             "would read the rows of both. Choose a folder beside it, or move that output away, "
-            "which is safe: its source files are found relative to it, and it resumes where it stopped."
+            "which is safe: its source files are found relative to it, and it resumes where it "
+            "stopped."
         )
 
 

@@ -130,7 +130,7 @@ def _check(text: str, tokens: Sequence[FilterToken]) -> None:
             if depth > _DEEPEST:
                 raise mistake(text, token.at, f"the filter is nested deeper than {_DEEPEST}")
             if comparisons > _MOST:
-                message = f"the filter has more than {_MOST:,} comparisons: use `in` (…) for lists"
+                message = f"more than {_MOST:,} comparisons in the filter: use `in` (…) for lists"
                 raise mistake(text, token.at, message)
             if token.kind == "(":
                 opened.append(depth)

@@ -100,9 +100,9 @@ def sine_and_cosine(name: str, times: pa.Array) -> Floats:
     """Return the sine and the cosine of an angle for N timestamps or dates: (N, 2) float32.
 
     The angle of `hour` is 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes;
-    of `day_of_week` 2 pi day / 7, with Monday as 0; of `day_of_year` 2 pi day / 366, with days from
-    1 to 366. Hours and days are in the time zone of the column, which [source] time_zone replaces;
-    a null has the angle 0.
+    the angle of `day_of_week` is 2 pi day / 7, with Monday as 0; the angle of `day_of_year` is
+    2 pi day / 366, with days from 1 to 366. Hours and days are in the time zone of the column,
+    which [source] time_zone replaces; a null has the angle 0.
     """
     table, part_of = _FEATURES[name]
     if getattr(times.type, "tz", None) == "UTC":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """One record batch, the file and row that each row comes from, and the position after the last.
+    """One record batch, the file and row that each row comes from, and the position after it.
 
     `readings`: name -> what was read so far of the file, for each file that has rows or ends in the
     batch. `cast` counts the values of columns that have another type in their file than in the
@@ -37,7 +37,7 @@ class Source(Protocol):
 
     `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
     read once, to its end. `files`: the files to read, in order; empty for a source without files.
-    `time`: the time column, whose range files may record; None for none. `earlier`: columns and
+    `time`: the time column, whose range files may record; None without one. `earlier`: columns and
     types, as text, of the first file of earlier runs, in order; to be set before `schema` is used.
     """
 
@@ -72,7 +72,7 @@ class Source(Protocol):
         return []
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times. Raises DataError if one does not record them."""
+        """Sort files by their earliest times. Raises DataError if a file records no times."""
         return []
 
     def batches(

@@ -117,7 +117,7 @@ def nulls_of(array: pa.Array) -> Bools:
 
 
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
-    """Cast integers or floats to another such type; also return which values (N,) stay equal.
+    """Cast integers or floats to integers or floats; return, too, which values (N,) stay equal.
 
     Integers and floats count as equal only below 2**53, so that the result is the same on any CPU.
     """
@@ -135,7 +135,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
     """Cast values to `kind`, with null for values that it cannot hold; return their rows, too.
 
-    To be used for few values: if one does not fit, they are cast one by one.
+    Use it for few values only: if one does not fit, they are cast one by one.
     """
     if (whole := _exact(array, kind)) is not None:
         return whole, []
@@ -159,7 +159,9 @@ def cast_columns(
             sizes = range(1, len(array))
             row = bisect_left(sizes, True, key=lambda n: _exact(array.slice(0, n), kind) is None)
             reason = _why_unfit(field, array, row, origin)
-            raise DataError(f"{file}: row {first_row + row} (from 0): {reason}. Cast one of them.")
+            raise DataError(
+                f"{file}: row {first_row + row} (from 0): {reason}. Cast one of the two columns."
+            )
         arrays.append(cast)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -206,7 +208,7 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     The floats nearest to decimals count as equal if the decimals can be restored from them.
     """
     if pa.types.is_decimal(array.type) and kind in _DIGITS:
-        # Trailing zeros of a decimal need not be restored: 0.5 in one of scale 18 counts as 0.5.
+        # Trailing zeros of a decimal need not be restored: 0.5 with scale 18 counts as 0.5.
         nulls, (values, fits) = nulls_of(array), nearest_floats(array, _DIGITS[kind])
         if not (fits | nulls).all():
             return None

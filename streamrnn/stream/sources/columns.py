@@ -83,7 +83,7 @@ class Faults:
 
 
 class PlainFloats:
-    """Reads, of F features, the ones that are columns of floats, with one check for all values."""
+    """Reads the columns of floats among F features, with one check for all their values."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._names = [feature.name for feature in features]
@@ -131,11 +131,11 @@ class PlainFloats:
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
-    Faults: infinity, NaN if nan = "error", numbers beyond float32, integers that float32 cannot
-    hold (also in decimals without digits after the point), and null if nulls = "error". Decimals
-    with such digits are rounded, as float64 is. First, NaN becomes null if nan = "null", and so do
-    values outside `valid` (inclusive), then `clip` limits the rest, then a number in `nulls`
-    replaces null.
+    Faults: infinity, NaN if nan = "error", numbers beyond the range of float32, integers that
+    float32 cannot hold (also in decimals without digits after the point), and null if nulls =
+    "error". Decimals with such digits are rounded, as float64 is. First, NaN becomes null if nan =
+    "null", and so do values outside `valid` (inclusive), then `clip` limits the rest, then a number
+    in `nulls` replaces null.
     """
     kind = array.type
     if pa.types.is_null(kind):
@@ -226,7 +226,7 @@ def _note_loss(
 def _is_changed(low: Words, high: Words) -> Bools:
     """Return which of the integers high * 2**64 + low cannot be held by float32.
 
-    It can hold integers whose highest and lowest set bits span at most 24 bits.
+    float32 can hold integers whose highest and lowest set bits span at most 24 bits.
     """
     bits = np.uint64(24)
     above = high >> bits
@@ -277,7 +277,7 @@ def to_identifiers(
 
 
 def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
-    """Add a fault for each of N ids that is not from 0 to below `feature.ids`."""
+    """Add a fault for each of N ids that is negative, or not below `feature.ids`."""
     size = feature.ids or 0
     outside = values.view(np.uint64) >= size  # negative ids become large numbers
     if not outside.any():

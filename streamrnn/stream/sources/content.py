@@ -71,8 +71,8 @@ class Content:
     ) -> list[Self]:
         """Return the content of each of the consecutive slices that a record batch consists of.
 
-        `sizes` are their numbers of rows. (Hashing files of 20 rows one by one took 5 times longer
-        than reading them.)
+        `sizes` has the number of rows of each slice. (Hashing files of 20 rows one by one took 5
+        times longer than reading them.)
         """
         hashes = np.zeros(batch.num_rows, np.uint64)
         for field, column in zip(schema or batch.schema, batch.columns, strict=True):

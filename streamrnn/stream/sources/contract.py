@@ -383,8 +383,8 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         advice = _CAST_IDS if feature.kind == "int64" and is_number(kind) else ""
         if text:
             advice = (
-                ". To read text as ids, list its values: "
-                f'{{ name = {feature.name!r}, vocabulary = "values.txt" }}, one per line'
+                ". To read text as ids, list its values in a file, one per line: "
+                f'{{ name = {feature.name!r}, vocabulary = "values.txt" }}'
             )
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "

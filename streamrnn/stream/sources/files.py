@@ -70,7 +70,7 @@ class SourceFile:
                 length = min(int.from_bytes(tail[:4], "little") + 8, size)
                 return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
         except FileNotFoundError as error:
-            raise DataError(f"{self.path}: removed before it could be read") from error
+            raise DataError(f"{self.path}: the file was removed before it could be read") from error
         except (OSError, pa.ArrowException) as error:
             cause = getattr(error, "strerror", None) or str(error)
             raise DataError(
@@ -344,7 +344,7 @@ class Hive:
         }
 
     def partitions(self, path: str) -> Partitions:
-        """Return the name and value of each partition that contains a file."""
+        """Return the name and value of each partition that contains the file."""
         return self._partitions[path.rpartition("/")[0]]
 
     def order(self, path: str) -> tuple[_Key, str]:

@@ -271,7 +271,7 @@ class SourceFiles(Source):
         try:
             return file.open()
         except FileNotFoundError as error:
-            raise DataError(f"{file.path}: removed before it could be read") from error
+            raise DataError(f"{file.path}: the file was removed before it could be read") from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file.path}: cannot be opened: {one_line(error)}") from error
 

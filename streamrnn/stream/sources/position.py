@@ -107,7 +107,7 @@ class Origin:
         return Origin(self.files, self.file_N[index], self.row_N[index], number_N, self.by_time)
 
     def numbers(self, scored: int) -> Ints:
-        """Return the number of each row in the input, of which `scored` rows came before."""
+        """Return the number of each row in the input; `scored` rows of the input came before."""
         return self.number_N if self.number_N is not None else np.arange(len(self.row_N)) + scored
 
     def place(self, row: int) -> str:

@@ -26,7 +26,7 @@ _MOST_SLICES = 256
 
 
 class FileSlice(NamedTuple):
-    """Consecutive rows of one file, from `first_row` on, and the position after the last.
+    """Consecutive rows of one file, from `first_row` on, and the position after the last of them.
 
     `etag` is the object store's name for the version that was read, `opened_ns` the time at which
     it was opened, `cast` the number of values of columns that have another type in the file.

@@ -18,7 +18,7 @@ NamesInFiles = Mapping[str, Sequence[str]]
 
 
 def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[str, str]:
-    """Return the old names of columns among `names`, and their new ones.
+    """Return the old names of columns among `names`, with their new names.
 
     Raises DataError, with the file, if a column is present under two names.
 
@@ -180,7 +180,7 @@ def check_present(expected: pa.Schema, received: pa.Schema, path: str, origin: s
         old = close[0] if close else "its name here"
         raise DataError(
             f"{missing_column(path, name, received.names)}. Expected the columns of {origin}. If "
-            f'it has another name here, set [source] rename = {{ {name} = "{old}" }}.'
+            f'the column has another name here, set [source] rename = {{ {name} = "{old}" }}.'
         )
 
 
@@ -205,7 +205,7 @@ def common_schema(
         if field.name in features:
             check_feature(other.type, features[field.name], path)
         elif not may_cast(other.type, field.type):
-            advice = "Cast one of them."
+            advice = "Cast one of the two columns."
             if pa.types.is_null(field.type):
                 advice = (
                     "It had no values there, so the output has no type for them. Start over with "

@@ -131,12 +131,12 @@ class StreamSource(Source):
             raise DataError(
                 f"{STDIN}: the Arrow stream ends early after row {row}: expected the end-of-stream "
                 "marker, received the end of the input. Its writer was stopped, or did not close "
-                "the stream: in Python, writer.close()."
+                "the stream: in Python, call writer.close()."
             )
         if self.stream is None and self._input.read(1):
             raise DataError(
-                f"{STDIN}: extra bytes after the end of the Arrow stream, which has {row} rows: "
-                "expected one stream and nothing else. Write all record batches to one stream, "
+                f"{STDIN}: there are extra bytes after the end of the Arrow stream, which has {row} "
+                "rows: expected one stream and nothing else. Write all record batches to one stream, "
                 "or write files and set [source] path to their folder."
             )
 

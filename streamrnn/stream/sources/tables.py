@@ -32,9 +32,9 @@ class Commit:
 class Listing:
     """The files to read of a table whose files were used before.
 
-    `files` are in the order of their arrival, used ones included. `covered` are those whose rows
-    were all used under other names, `changed` the used files whose rows were changed, and by which
-    version; `taken` the files that such versions added.
+    `files` are in the order of their arrival, used ones included. `covered` are the files
+    whose rows were all used under other names; `changed` maps a used file whose rows were changed
+    to what changed them; `taken` are the files that the versions with these changes added.
     """
 
     files: list[SourceFile] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Table:
             raise CheckpointError(
                 f"{self.root}: expected the table {earlier}, whose rows were read before, received "
                 f"the table {self.id}: it was dropped and created again. Which rows are new is "
-                "unknown: write them to another [sink] path, or start over with --full-refresh "
+                "unknown: set another [sink] path, or start over with --full-refresh "
                 "--force, which discards the rows of the earlier table."
             )
 
@@ -154,8 +154,8 @@ class Table:
         if lost:
             raise CheckpointError(
                 f"{_some(lost)} had rows that have not been read. They were merged with rows "
-                f"that have been read, by {commit.name}, and then deleted (VACUUM, expired "
-                "snapshots): which rows are new is unknown. Restore the files, or start over with "
+                f"that have been read, by {commit.name}, and the files then deleted (VACUUM, "
+                "expired snapshots): which rows are new is unknown. Restore the files, or start over with "
                 "--full-refresh. Let runs read all rows before files are deleted."
             )
 
@@ -165,9 +165,9 @@ class Table:
         if lost:
             raise CheckpointError(
                 f"{_some(sorted(lost))} was used, but is not in {self.version} of the table, "
-                "and its log does not say what became of it: either this version is older than the "
-                "one that was read, or its log was cleaned up since. Set [source] version to a "
-                "later one, or start over with --full-refresh --force."
+                "and the log of the table does not say what became of it: either this version is "
+                "older than the one that was read, or the log was cleaned up since. Set [source] "
+                "version to a later one, or start over with --full-refresh --force."
             )
 
 

@@ -58,7 +58,7 @@ class TargetColumns:
         return values, weight
 
     def refuse(self, rows: Rows, values: Doubles, weight: Doubles, valid: Ints) -> None:
-        """Raise DataError for a row with an infinite value, or a weight that is not 0 or more.
+        """Raise DataError for a row with an infinite value, or with a weight below 0, infinite or NaN.
 
         `valid` are the rows to check, in order.
         """

@@ -69,7 +69,7 @@ def test_a_state_is_not_exported_into_an_output(base: Path) -> None:
 def test_an_output_around_another_one_is_refused(base: Path) -> None:
     """Whether the outer one is new or was there before."""
     _run("lake/one")
-    with pytest.raises(ConfigError, match=r"contains the output .*lake/one: readers of the outer folder"):
+    with pytest.raises(ConfigError, match=r"contains the output .*lake/one: readers of the outer"):
         _run("lake")
     shutil.move("lake/one", "out/one")  # as an older version let it happen
     logs.write(logs.random_log(10, seed=3), base / "in" / "b.parquet")

@@ -335,5 +335,5 @@ def test_an_identity_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.parquet: cannot be read: Permission denied\. Allow"):
         replace(file, store=Refusing()).identity()
     os.unlink(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet: removed before it could be read"):
+    with pytest.raises(DataError, match=r"a\.parquet: the file was removed before it could"):
         file.identity()

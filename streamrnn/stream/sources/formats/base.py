@@ -54,7 +54,7 @@ class ColumnStatistics:
         return cls(rows, 0, number, number)
 
     def __add__(self, other: ColumnStatistics) -> ColumnStatistics:
-        """Return the statistics of the rows of both."""
+        """Return the statistics of all rows of `self` and `other`."""
         return ColumnStatistics(
             self.rows + other.rows,
             self.nulls + other.nulls,
@@ -103,7 +103,7 @@ class FileReader(Protocol):
     schema: pa.Schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each group and, if known, the range of the column `time` as `kind`."""
+        """Return the sizes of groups and, if known, the range of the column `time` as `kind`."""
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footer records about columns; {} for a format without statistics."""
@@ -128,8 +128,8 @@ class FileFormat:
     """A format of files. In a directory, files with one of `suffixes` are read.
 
     `open` raises pa.ArrowException, OSError or ValueError for a file that is damaged or not of this
-    format. `typed`: its files state the types of their columns; others are text, and `header` is
-    the number of lines before their rows.
+    format. `typed`: its files state the types of their columns; files of other formats are text,
+    and `header` is the number of lines before their rows.
     """
 
     name: str

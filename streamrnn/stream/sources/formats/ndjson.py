@@ -40,7 +40,8 @@ class NdjsonReader(TextReader):
     def _columns(self, hints: Hints) -> pa.Schema:
         """Return the columns of the first block, and columns of `hints` that later blocks have.
 
-        Types without a hint are inferred. Raises ValueError for an integer that would be rounded.
+        Types of columns without a hint are inferred. Raises ValueError for an integer that would
+        be rounded.
         """
         inferred: dict[str, pa.DataType] = {}
         missing = set(hints.types)
@@ -127,8 +128,8 @@ class NdjsonReader(TextReader):
                 shown = json.dumps(value)
                 return UnparsedError(row, number, field.name, shown, str(field.type))
         return ValueError(
-            f"row {row} (from 0), line {number}: its values differ in type from those before it, "
-            "or a key is given twice"
+            f"row {row} (from 0), line {number}: its values differ in type from the values of "
+            "earlier rows, or a key is given twice"
         )
 
     def _blocks(self) -> Iterator[bytes]:
