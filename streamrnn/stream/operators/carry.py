@@ -40,7 +40,7 @@ class CarryOperator(WindowKind):
 
     @staticmethod
     def runner(model: Model) -> StepRunner:
-        """Return a `StepRunner`; ModelMismatchError names a layer that needs sequences."""
+        """Return a `StepRunner`. Raises ModelMismatchError, with the layer that needs sequences."""
         try:
             return StepRunner(model)
         except ModelMismatchError as error:

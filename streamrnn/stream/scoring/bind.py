@@ -335,7 +335,7 @@ def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit 
         if kind == "string":
             raise ConfigError(
                 f"[source] features: {feature.name!r} has a vocabulary, but the model looks up "
-                "strings itself; remove it"
+                "strings itself; remove the vocabulary"
             )
         vocabulary = load_vocabulary(feature.vocabulary, feature.oov, feature.name)
     if limit is not None:
@@ -390,7 +390,7 @@ class KindChoice:
 
 
 def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> KindChoice:
-    """Return the kind of window and the reason; `begun` tells whether the output has commits.
+    """Return why the kind of window is used; `begun` tells whether the output has commits.
 
     A model whose inputs have a fixed number of steps was trained on windows, or on sequences that
     were cut, and the file does not tell which. Raises ModelMismatchError with both answers if the

@@ -56,8 +56,8 @@ class SourceWindows(Iterator[SourceWindow]):
 
     All steps are read when the first window is requested.
 
-    `counts`, complete from then on, has the numbers of rows that are in no window, by the names in
-    a Summary ("rejected", "skipped", "dropped_late"), and of values ("filled", "clipped",
+    `counts`, complete from then on, counts the rows that are in no window, by the names in a
+    Summary ("rejected", "skipped", "dropped_late"), and values ("filled", "clipped",
     "out_of_range").
     """
 

@@ -44,9 +44,9 @@ def starting_table(
     `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
     that are also in `earlier_map`, with which the state was committed, may be left over from an
     earlier change: they are not refused if the state lacks their origin, or if the model has not
-    changed (None: no entry is). Whatever is ignored in the state, or in `[state] init`, is added to
-    `notes`. Raises StateError, naming both sides, for a table of another model or other keys, and
-    for a map that does not fit; ConfigError for "replay" without `replayed`.
+    changed (None: no entry is refused). Whatever is ignored in the state, or in `[state] init`, is
+    added to `notes`. Raises StateError, naming both sides, for a table of another model or other
+    keys, and for a map that does not fit; ConfigError for "replay" without `replayed`.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
@@ -99,7 +99,7 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
         if on_change == "reset":
             return _begun_again(initial, bound, owner, notes)
         if on_change == "replay" and bound.layout.states:
-            raise ConfigError(_no_replay(f"{owner} has no rows of its output"))
+            raise ConfigError(_no_replay(f"{owner} comes without rows to read again"))
         origins = carried_states(initial, bound.layout, {}, owner)
         notes.append(_carried(initial, bound, origins))
         return load(mapping=origins)

@@ -146,7 +146,8 @@ class Partitioning:
         """Return rows of a part's file and the columns of its folders, columns of functions last.
 
         The batch may have only some of the file's columns. Raises DataError if `name` has other
-        folders than this output, pa.ArrowException for a value that is not of a folder's type.
+        folders than this output, pa.ArrowException for a folder's value that is not of its column's
+        type.
         """
         texts = partition_values(name)
         if list(texts) != [field.name for field in self.fields]:
@@ -186,9 +187,9 @@ def check_count(partitions: int) -> None:
     """Raise DataError for too many partitions in one commit."""
     if partitions > MOST_PARTITIONS:
         raise DataError(
-            f"[sink] partition_by: more than {MOST_PARTITIONS:,} partitions in one commit, each of "
-            "which has files of its own. Choose a column with fewer values, such as day instead of "
-            "hour, or none"
+            f"[sink] partition_by: there are more than {MOST_PARTITIONS:,} partitions in one "
+            "commit, each of which has files of its own. Choose a column with fewer values, such as day "
+            "instead of hour, or none"
         )
 
 

@@ -135,9 +135,9 @@ class StreamSource(Source):
             )
         if self.stream is None and self._input.read(1):
             raise DataError(
-                f"{STDIN}: there are extra bytes after the end of the Arrow stream, which has {row} "
-                "rows: expected one stream and nothing else. Write all record batches to one stream, "
-                "or write files and set [source] path to their folder."
+                f"{STDIN}: there are extra bytes after the end of the Arrow stream, which has "
+                f"{row} rows: expected one stream and nothing else. Write all record batches to "
+                "one stream, or write files and set [source] path to their folder."
             )
 
 

@@ -58,7 +58,7 @@ class TargetColumns:
         return values, weight
 
     def refuse(self, rows: Rows, values: Doubles, weight: Doubles, valid: Ints) -> None:
-        """Raise DataError for a row with an infinite value, or with a weight below 0, infinite or NaN.
+        """Raise DataError for an infinite value, or for a weight below 0, infinite or NaN.
 
         `valid` are the rows to check, in order.
         """

@@ -55,7 +55,7 @@ def carried_states(
         + (
             f"{available[origin]} in {origin!r} of the old one"
             if origin in available
-            else f"the old model has no state {origin!r}"
+            else f"but the old model has no state {origin!r}"
         )
         for name, origin in origins.items()
         if available.get(origin) != layout.states[name]
@@ -84,7 +84,7 @@ def differing_classes(
     """
     classes = json_object(table, "classes", owner)
     return [
-        f"  {name}: of {layout.classes[name]} in the new model, of {classes[origin]} in "
+        f"  {name}: a state of {layout.classes[name]} in the new model, of {classes[origin]} in "
         f"{origin!r} of the old one"
         for name, origin in origins.items()
         if layout.classes.get(name, "") != classes.get(origin, "")

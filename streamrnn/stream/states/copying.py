@@ -21,9 +21,9 @@ PAUSE = 1e-4
 class SlicedCopy:
     """A copy of the first `rows` rows of arrays as they are when it is created, with the lock held.
 
-    With `which`, in ascending order, only these rows. `columns` returns the current arrays: when
-    they grow, they may be replaced. Whoever writes rows must call `keep` first. `arrays` is the
-    copy; rows that are not copied yet are undefined.
+    With `which`, in ascending order, only these rows are copied. `columns` returns the current
+    arrays: when they grow, they may be replaced. Whoever writes rows must call `keep` first.
+    `arrays` is the copy; rows that are not copied yet are undefined.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside the rows among these that are not copied yet. Call it again after an interrupt.
+        """Set aside all `rows` that are not copied yet. Call it again after an interrupt.
 
         These rows are few. `finish` writes them to their places: writing them here would wait for
         the pages of all arrays, which takes ten times as long.

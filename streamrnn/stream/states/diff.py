@@ -33,8 +33,8 @@ class StateDiff:
 def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> StateDiff:
     """Compare two state tables stream by stream, bit for bit.
 
-    Raises StateError, with the name of the table at fault, if their keys or columns differ, or if
-    one has a null or duplicate key.
+    Raises StateError if their keys or columns differ, or if one of them, which the message names,
+    has a null or duplicate key.
     """
     names = key_names(a, a_name)
     if a.schema.names != b.schema.names or names != key_names(b, b_name):
@@ -44,7 +44,9 @@ def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> Stat
         )
     for x, y in zip(a.schema, b.schema, strict=True):
         if x.type != y.type:
-            raise StateError(f"column {x.name!r}: {x.type} in {a_name}, {y.type} in {b_name}")
+            raise StateError(
+                f"column {x.name!r} has type {x.type} in {a_name}, but {y.type} in {b_name}"
+            )
     fields = [a.schema.field(n) for n in names]
     index = KeyIndex(fields)
     in_a = Incoming(a, fields, a_name).slots(index.find).tolist()

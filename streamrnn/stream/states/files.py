@@ -154,8 +154,8 @@ def _is_parquet(path: str) -> bool:
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Open a state table to read; yield its stream, and whether it is Parquet.
 
-    Raises ConfigError for another suffix, MissingFileError or DataError, also for what the block
-    raises.
+    Raises ConfigError for another suffix. Errors on opening and in the block become
+    MissingFileError or DataError.
     """
     check_suffix(path)
     try:
@@ -175,7 +175,7 @@ def _read(stream: pa.NativeFile, *, is_parquet: bool) -> pa.Table:
 
 
 def _check_shown(field: pa.Field) -> None:
-    """Raise pyarrow's error for a name that is not UTF-8, or an unknown time zone."""
+    """Raise an error for a name that is not UTF-8, or for an unknown time zone."""
     field.name.encode()
     kind = field.type
     if pa.types.is_struct(kind):

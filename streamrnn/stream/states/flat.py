@@ -37,7 +37,7 @@ def flat_schema(schema: pa.Schema) -> pa.Schema:
 def to_flat(table: pa.Table) -> pa.Table:
     """Return the flat form of a state table.
 
-    Raises UnsupportedError if a column would take over 2 GiB.
+    Raises UnsupportedError if a column would take over 2 GiB, or if the CPU is big-endian.
     """
     _require_little_endian()
     arrays: list[pa.Array] = []

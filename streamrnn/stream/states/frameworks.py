@@ -22,9 +22,9 @@ class Framework(NamedTuple):
     """The form in which a framework takes and returns states. Errors name the owner, a layer.
 
     `arrange` makes an initial state from groups. `flatten` returns the arrays (B, …) of states in
-    this form, group by group. Both raise ConfigError for states that the framework cannot express,
-    `flatten` also ShapeError. `with_output`: whether the states are followed by the output that
-    some cells hold for masked steps.
+    this form, group by group. Both raise ConfigError for states that the framework cannot express;
+    `flatten` also raises ShapeError for other shapes. `with_output`: whether the states are
+    followed by the output that some cells hold for masked steps.
     """
 
     arrange: Callable[[Groups, str], Any]

@@ -1,4 +1,4 @@
-"""From keys to slots, the rows of streams in the state table, and to shards.
+"""Find the slot of each key, which is its row in the state table, and the shard of each key.
 
 A slot is assigned in order of appearance, a shard by a hash that is equal on every machine.
 """
@@ -176,7 +176,7 @@ def _joined(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
     except pa.ArrowInvalid as error:  # offsets of 32 bits
         raise StateError(
             f"key column {field.name!r}: the keys take more than 2 GiB, the limit of a column of "
-            f"type {field.type} in the state. Cast it to large_{field.type} in the source"
+            f"type {field.type} in the state. Cast the column to large_{field.type} in the source"
         ) from error
 
 

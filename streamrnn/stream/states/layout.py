@@ -129,7 +129,7 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 
 
 def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the fields whose names begin with a prefix, without it.
+    """Return the fields whose names begin with a prefix, which is removed.
 
     Fixed-size lists are left out: whatever their names, they are states.
     """
@@ -197,7 +197,7 @@ def _list_size(column: pa.ChunkedArray, name: str, label: str) -> int:
     if not len(sizes):
         raise StateError(
             f"{label}: column {name!r}: expected lists of a fixed size, received {column.type} "
-            "without values, whose size is unknown. Cast it"
+            "without values, whose size is unknown. Cast the column"
         )
     return int(sizes[0].as_py())
 
@@ -222,7 +222,7 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 
 
 class Held(NamedTuple):
-    """Rows to write at the end of the run: row i belongs to `slots[i]`; None for no rows."""
+    """Rows to write at the end of the run (None: there are none); row i belongs to `slots[i]`."""
 
     slots: Ints
     rows: pa.RecordBatch | None

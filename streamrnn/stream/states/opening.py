@@ -25,8 +25,8 @@ def from_arrow(
 
     `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
     the origin of each layer's state; everything else of a stream (steps, last time, previous
-    values, waiting rows) is read as without it. A stream may have steps but no last time, if its
-    first state came without times; this is noted unless this pipeline wrote the table
+    values, waiting rows) is read as without `mapping`. A stream may have steps but no last time, if
+    its first state came without times; this is noted unless this pipeline wrote the table
     (`same_pipeline`). `before` is the state that the table replaces: no stream may lose its last
     time. A sentence is added to `notes` for each thing that is not read.
 

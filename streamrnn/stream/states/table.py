@@ -202,7 +202,7 @@ class StateTable:
         self._used = max(self._used, self._room)
 
     def lookup(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys, -1 if unknown; not for use within a change."""
+        """Return the slot (N,) of each of N keys, -1 if unknown. Do not call it within a change."""
         with self._changes.lock:
             self._changes.complete()
             return self._index.find(keys, add=False)
@@ -254,7 +254,7 @@ class StateTable:
             yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
 
     def _drop_clean(self, slots: Ints) -> int:
-        """Remove the streams among these that had no row meanwhile; return how many."""
+        """Remove the streams in `slots` that had no row meanwhile; return how many."""
 
         def work() -> tuple[int, Callable[[], None]]:
             clean = slots[~self._dirty[slots]]
@@ -313,7 +313,7 @@ class StateTable:
         self._changes.make(lambda: _do_nothing, work)
 
     def note_newest(self) -> None:
-        """Set `newest` to the last time of all streams."""
+        """Set `newest` to the latest time of all streams."""
         times, seen = self._last_time[: self.streams], self._seen[: self.streams]
         timed = self.layout.time is not None and seen.any()
         self.newest = int(times.max(where=seen, initial=_EARLIEST)) if timed else None
@@ -403,7 +403,7 @@ class StateTable:
         self._spare.append(room)
 
     def gather(self, slots: Ints, reset: Bools | None, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots, the initial state if `reset`, to `out`: name -> (B, size)."""
+        """Copy the states of B slots to `out`, name -> (B, size); if `reset`, the initial state."""
         any_reset = reset is not None and np.count_nonzero(reset)  # twice as fast as any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
@@ -485,7 +485,7 @@ class StateTable:
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
         """Return all streams in order of first appearance, or only `slots`.
 
-        Without `copy`, the result may share memory with this table. Not for use within a change.
+        Without `copy`, the result may share memory with this table. Do not call it within a change.
         """
         with self._changes.lock:
             self._changes.complete()
@@ -495,8 +495,8 @@ class StateTable:
         """Begin a copy of all streams as they are now, or only of ascending `slots`.
 
         Its `finish` returns what `to_arrow` would have returned now, and holds the lock for less
-        than 1 ms at a time: a change meanwhile copies what it is about to overwrite. Not for use
-        within a change.
+        than 1 ms at a time: a change meanwhile copies what it is about to overwrite. Do not call
+        it within a change.
         """
         with self._changes.lock:
             self._changes.complete()

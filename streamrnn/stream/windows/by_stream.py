@@ -42,8 +42,8 @@ class StreamBatch:
     in stream order: `row_M` is the row of each, `step_M` its step number since the stream's last
     reset, `features_MF` and `identifiers` the model's inputs. Segments are runs of steps of one
     stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps of the stream
-    before it; segments marked `reset` begin with one, and a stream's `last` segment has the state
-    that is carried (`all_last`: each stream has only one). `length` may be 0. `last_time` and
+    before it; segments marked `reset` begin with a reset, and a stream's `last` segment has the
+    state that is carried (`all_last`: each stream has only one). `length` may be 0. `last_time` and
     `previous` hold the last values of each segment.
     """
 

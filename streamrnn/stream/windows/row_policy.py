@@ -171,7 +171,7 @@ def raise_first(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> None:
-    """Raise DataError for the first row in file order that stops a run: invalid, late, repeated."""
+    """Raise DataError for the first invalid, late or repeated row, in file order, if it is an error."""
     if not rows.faults.reasons and judged.late is None and judged.repeated is None:
         return
     stopping = {
@@ -228,7 +228,7 @@ def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
     """Return where the stream of a row first had a time (in ticks) before that row."""
     assert rows.time is not None
     before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
-    return rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
+    return rows.origin.place(int(before.argmax())) if before.any() else "an earlier batch or run"
 
 
 def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> LateRowError:

@@ -50,7 +50,7 @@ class StreamHistory(Protocol):
     """What is stored of the earlier rows of streams, by slot (B,).
 
     It is the part of a state table that is read here. `newest` is the latest time of all streams,
-    in ticks, when the table was loaded or idle ones were last dropped; None without times.
+    in ticks, when the table was loaded or idle streams were last dropped; None without times.
     """
 
     newest: int | None

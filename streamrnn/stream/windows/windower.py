@@ -106,8 +106,8 @@ def pack_lanes(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 
     """Pack segments into lanes, longest first; segments without steps are omitted.
 
     A window holds `lanes` x `steps` cells: if the segments are shorter than `steps` it has more
-    lanes instead, so many short streams need no more calls than few long ones. Return at least
-    `groups` groups of lanes (work for as many threads) if there are that many segments.
+    lanes instead, so that many short streams need no more calls than a few long ones. The lanes are
+    in about `groups` groups or more (work for as many threads) if there are that many segments.
     """
     longest = int(length.max(initial=0))
     # NumPy sorts 16 bits by radix.

@@ -174,8 +174,8 @@ def test_exchanged_names_are_refused_with_the_map_that_helps(base: Path) -> None
         Pipeline.from_dict(config).run(new_model="carry")
     assert str(refused.value) == (
         "the state of swapped: the states of the new model differ:\n"
-        "  b/h: of SimpleRNNCell in the new model, of GRUCell in 'b/h' of the old one\n"
-        "  a/h: of GRUCell in the new model, of SimpleRNNCell in 'a/h' of the old one\n"
+        "  b/h: a state of SimpleRNNCell in the new model, of GRUCell in 'b/h' of the old one\n"
+        "  a/h: a state of GRUCell in the new model, of SimpleRNNCell in 'a/h' of the old one\n"
         'If only the layers\' names differ, set [state] map = { "b" = "a", "a" = "b" }, or '
         "start over with --full-refresh."
     )
@@ -192,7 +192,7 @@ def test_the_map_of_an_initial_state_is_checked_as_well(base: Path) -> None:
     )
     with pytest.raises(
         StateError,
-        match=r"old\.arrow: \[state\] map: .*\n  rnn/h: of GRUCell in the new model, of "
+        match=r"old\.arrow: \[state\] map: .*\n  rnn/h: a state of GRUCell in the new model, of "
         r"SimpleRNNCell in 'rnn/h' of the old one\nMap a layer to one of its class",
     ):
         second.process(LOG.slice(200))

@@ -149,7 +149,7 @@ def test_other_names_need_a_map_and_the_message_has_it(base: Path) -> None:
     _day(1)
     with pytest.raises(StateError, match="the states of the new model differ") as caught:
         _run("renamed.safetensors", {"new_model": "carry"})
-    assert "gru_1/h: 5 values in the new model, the old model has no state 'gru_1/h'" in str(
+    assert "gru_1/h: 5 values in the new model, but the old model has no state 'gru_1/h'" in str(
         caught.value
     )
     assert '[state] map = { "gru_1" = "rnn" }' in str(caught.value)

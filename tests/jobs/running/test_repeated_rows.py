@@ -67,7 +67,7 @@ def test_exports_that_overlap_by_a_row(policy: str) -> None:
     summary = Pipeline.from_dict(config).run()
     assert (summary.rows_out, summary.repeated) == (1 + score, 1)
     assert "in/3.parquet: row 0" in str(summary.first_repeated)
-    assert str(summary.first_repeated).endswith("set by a batch or run before")
+    assert str(summary.first_repeated).endswith("set by an earlier batch or run")
     assert pq.read_table("out")["t"].to_pylist() == ([1, 2, 2, 3, 3, 4] if score else [1, 2, 3, 4])
     if policy == "reject":
         found = pq.read_table("out.rejects")

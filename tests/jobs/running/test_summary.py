@@ -122,4 +122,4 @@ def test_a_late_row_is_shown_with_the_row_that_made_it_late(pipeline: Any, late:
     )
     assert f"note     {note}\n" in in_words(summary) + "\n"
     logs.write(pa.table(rows).slice(3, 1), Path("in/2.parquet"))
-    assert "set by a batch or run before" in in_words(pipeline(source={"late": late}).run())
+    assert "set by an earlier batch or run" in in_words(pipeline(source={"late": late}).run())

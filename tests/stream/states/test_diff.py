@@ -88,7 +88,7 @@ def test_tables_with_other_columns_or_types_are_refused() -> None:
         diff(a, a.drop_columns(["steps"]))
     at = a.schema.get_field_index("steps")
     b = a.set_column(at, "steps", pa.array(np.zeros(1, np.int32)))
-    with pytest.raises(StateError, match="column 'steps': int64 in a, int32 in b"):
+    with pytest.raises(StateError, match="column 'steps' has type int64 in a, but int32 in b"):
         diff(a, b)
     with pytest.raises(StateError, match="not a state table"):
         diff(pa.table({"k": [1]}), a)
