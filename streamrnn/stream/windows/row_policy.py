@@ -171,7 +171,10 @@ def raise_first(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> None:
-    """Raise DataError for the first invalid, late or repeated row, in file order, if it is an error."""
+    """Raise DataError for the first row (in file order) that is invalid, late or repeated.
+
+    Rows whose policy is not "error" do not count.
+    """
     if not rows.faults.reasons and judged.late is None and judged.repeated is None:
         return
     stopping = {
