@@ -194,7 +194,7 @@ class _Binder:
         if column.value not in names:
             message = (
                 f"`{column.value}` is not a column of the output"
-                f"{did_you_mean(column.value, names)} (they are {', '.join(names)}); text stands "
+                f"{did_you_mean(column.value, names)} (columns: {', '.join(names)}); text stands "
                 "in single quotes"
             )
             raise self._mistake(column, message)

@@ -236,7 +236,7 @@ class OutputFolder:
         seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
         select: Select = select_all,
     ) -> SourcePlan:
-        """Find which of the files `present` are new, and where to resume (see `plan_sources`).
+        """Find out which of the files `present` are new, and where to resume (see `plan_sources`).
 
         Before the first commit, `seen` are the files that the initial state has seen; later,
         `seen_by_init` finds them for a message. Raises CheckpointError as `plan_sources` does.

@@ -49,7 +49,7 @@ def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionCol
     if level.column not in names:
         raise ConfigError(
             f"[sink] partition_by: {level.column!r} is not a column of the output"
-            f"{did_you_mean(level.column, names)} (they are {', '.join(names)}). Add it to "
+            f"{did_you_mean(level.column, names)} (columns: {', '.join(names)}). Add it to "
             "[output] columns"
         )
     kind = schema.field(level.column).type

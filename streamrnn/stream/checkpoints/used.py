@@ -1,4 +1,4 @@
-"""Find which files of a source are new, and whether the used ones have changed."""
+"""Find out which files of a source are new, and whether the used files have changed."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -80,10 +80,10 @@ def plan_sources(
     """Compare the files of the source with the used ones.
 
     The used ones are in a manifest, or came with the initial state. New files are in the order of
-    `present`; the ones that `select` leaves out are not compared, and may hold any rows. `reader`
-    reads what is needed to compare files; `home` is the canonical name of the output; `seen` finds,
-    for a message, the files that came with the initial state. If the files are of a table, its log
-    says which of them hold used rows, and the files of the table's listing replace `present` and
+    `present`; the ones that `select` leaves out are not compared, even if they hold used rows.
+    `reader` reads what is needed to compare files; `home` is the canonical name of the output;
+    `seen` finds, for a message, the files that came with the initial state. If the files are of a
+    table, its log says which of them hold used rows, and the files of the table's listing replace `present` and
     `reader.files`. Raises CheckpointError if a used file changed or new files hold used rows
     (unless `force`), or if the file that was being read is gone.
     """

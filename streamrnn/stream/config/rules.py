@@ -231,7 +231,7 @@ def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
             yield Problem(
                 ("model", "inputs", name),
                 f'"{feature}" is not a feature'
-                f"{did_you_mean(feature, features)} (they are {', '.join(features)})",
+                f"{did_you_mean(feature, features)} (features: {', '.join(features)})",
             )
     idle = [feature for feature in features if feature not in used]
     if inputs and idle and used.keys() <= set(features):

@@ -130,7 +130,7 @@ def width_for(number: int, least: int = 0) -> int | None:
 
 
 def number_of(name: str) -> int | None:
-    """Parse the number in the name of a part; None if it is not such a name."""
+    """Parse the number in the name of a part; None for any other name."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match and len(match[1]) in WIDTHS else None
 

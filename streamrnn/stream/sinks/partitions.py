@@ -188,8 +188,8 @@ def check_count(partitions: int) -> None:
     if partitions > MOST_PARTITIONS:
         raise DataError(
             f"[sink] partition_by: there are more than {MOST_PARTITIONS:,} partitions in one "
-            "commit, each of which has files of its own. Choose a column with fewer values, such as "
-            "day instead of hour, or none"
+            "commit, each of which has files of its own. Choose a column with fewer values, such "
+            "as day instead of hour, or none"
         )
 
 

@@ -32,7 +32,7 @@ _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
 UNKNOWN_IN = "unknown in "
 """Prefix of a column's name, in the name of the count of values that its vocabulary lacks."""
 _FEW = 100
-"""Fewer values than this may all be unknown."""
+"""Smallest number of values for which it is an error if all are unknown."""
 _SHOWN = 5
 _COMPARED = 50
 

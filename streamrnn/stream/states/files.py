@@ -273,7 +273,7 @@ def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
 
 
 def _in_one_type(array: pa.Array) -> pa.Array:
-    """Cast values to the type that they may have in a Parquet file, if it differs from theirs."""
+    """Cast values to the type that they may have in a Parquet file, if it is another one."""
     kind, types = array.type, pa.types
     if types.is_decimal(kind):
         return array.cast(pa.decimal256(76, kind.scale))

@@ -19,8 +19,8 @@ FIRST_BLOCKS = 16
 _HEAD = 4096
 NEWLINES = (b"\n", b"\r")
 CUT_OFF = (
-    "does not end with a newline: it may be cut off, or the file still being written. If it is "
-    "complete, append a newline"
+    "does not end with a newline: it may be cut off, or the file is still being written. If the "
+    "line is complete, append a newline"
 )
 
 
