@@ -1,4 +1,4 @@
-"""The files that a state has seen, which the metadata of its exported table lists."""
+"""The files that a state has seen, as the metadata of its exported table lists them."""
 
 import json
 from collections.abc import Container, Mapping, Sequence

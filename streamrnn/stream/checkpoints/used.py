@@ -83,9 +83,9 @@ def plan_sources(
     `present`; the ones that `select` leaves out are not compared, even if they hold used rows.
     `reader` reads what is needed to compare files; `home` is the canonical name of the output;
     `seen` finds, for a message, the files that came with the initial state. If the files are of a
-    table, its log says which of them hold used rows, and the files of the table's listing replace `present` and
-    `reader.files`. Raises CheckpointError if a used file changed or new files hold used rows
-    (unless `force`), or if the file that was being read is gone.
+    table, its log says which of them hold used rows, and the files of the table's listing replace
+    `present` and `reader.files`. Raises CheckpointError if a used file changed or new files hold
+    used rows (unless `force`), or if the file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))

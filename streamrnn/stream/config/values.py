@@ -147,7 +147,7 @@ def _idle(value: Any) -> Any:
         return value
     if not isinstance(value, str | timedelta):
         raise unexpected(
-            'a duration such as "30d", or, where times are integers, an integer from 1', value
+            'a duration such as "30d", or, where times are integers, an integer, 1 or more', value
         )
     return _duration(value)
 

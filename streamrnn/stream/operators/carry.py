@@ -83,7 +83,7 @@ class CarryOperator(WindowKind):
         batch = _Batch(by_stream, table, inputs, values, {})
         packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
         overflows: dict[int, str] = {}
-        # A stream that is reset within the batch has several segments: each has its own state.
+        # A stream that is reset in the batch has several segments: none may see another's state.
         if at_once and by_stream.all_last:
             self.workers.map(partial(self._move, batch), packed)
             commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)

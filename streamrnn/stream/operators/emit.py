@@ -128,7 +128,7 @@ class Emitter:
         """Return the rows that `table` holds, updated by each stream's last row (emit final).
 
         `number_N` (N,) int64 is the number of each row in the input. A row with a value is not
-        replaced by one without.
+        replaced by a row without one.
         """
         values, valid = self._by_row(batch.num_rows, computed, by_stream.kept)
         row, slot, has = self._last_rows(by_stream, computed, table)
@@ -221,8 +221,8 @@ class Emitter:
 def all_finite(computed: ModelOutput) -> bool:
     """Return whether no output, and no new state, is NaN or infinite.
 
-    A new state is the one after the last row of a stream in the batch: a state in between is not
-    looked at.
+    The new state of a stream is its state after its last row in the batch; states in between are
+    not looked at.
     """
     finite = np.isfinite(computed.values_KU)
     return not computed.overflows and b"\0" not in finite.tobytes()  # faster than all()

@@ -1,4 +1,4 @@
-"""The run loop: read, score and write record batches, and commit at intervals; its options."""
+"""The run loop and its options: read, score and write record batches, and commit at intervals."""
 
 import threading
 import time
@@ -56,7 +56,7 @@ PHASES = ("start", "read", "sort", "score", "write", "commit")
 
 
 class Stopwatch:
-    """Adds the seconds that calls take to `seconds`, by phase (one of `PHASES`).
+    """Adds up in `seconds`, by phase (one of `PHASES`), the seconds that calls take.
 
     A phase is measured on one thread at a time; phases overlap, since reading, sorting and writing
     have threads of their own. Each call costs 0.3 µs.
