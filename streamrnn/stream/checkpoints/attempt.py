@@ -38,7 +38,7 @@ from streamrnn.stream.sinks import (
 class Facts:
     """What an attempt has finished, as plain values that can come from another process.
 
-    They are valid for commit number `commit` only. `parts`: name of an output -> its parts, in
+    The facts are valid for commit number `commit` only. `parts`: name of an output -> its parts, in
     staging. `state` is the version of the shard's state after these rows, None if unchanged.
     """
 
@@ -56,11 +56,11 @@ def draw_name(commit: int, shard: int = 0) -> str:
 class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
-    It needs no lock, and changes only its own files; the next start removes them if its facts were
-    not committed. `places`: name of an output -> its folder; a worker has the paths of folders that
-    its driver has created. `last`: the files of the shard's state so far. `filters`: side output ->
-    filter of the rows copied to it. Not thread-safe. Methods raise SinkError; `write` also
-    raises DataError for a value that no partition can stand for.
+    An attempt needs no lock, and changes only its own files; the next start removes them if its
+    facts were not committed. `places`: name of an output -> its folder; a worker has the paths of
+    folders that its driver has created. `last`: the files of the shard's state so far. `filters`:
+    side output -> filter of the rows copied to it. Use an attempt in one thread only. Methods raise
+    SinkError; `write` also raises DataError for a value that no partition can stand for.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class PartDirectory:
     """Parts below one root: the rows, or a side output, of a run.
 
     `layouts` says which folders of partitions are ours: each layout is the names of their columns,
-    () for parts that lie in the root. None: any layout.
+    () for parts that lie in the root. None stands for any layout.
     """
 
     def __init__(self, files: Files, layout: tuple[str, ...] = ()) -> None:

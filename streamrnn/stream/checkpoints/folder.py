@@ -65,8 +65,8 @@ _LOGGER = logging.getLogger("streamrnn.checkpoints")
 class OutputFolder:
     """An output folder, locked by this run. Open it with `open`; close it with `close` or `with`.
 
-    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged. Not
-    thread-safe.
+    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged. Use
+    the folder in one thread only.
     """
 
     def __init__(self, path: str, side: Mapping[str, str | None], keep: int) -> None:
@@ -321,7 +321,8 @@ class OutputFolder:
     def delta(self, state: Snapshot) -> StateDelta:
         """Copy what the next commit needs of the state, which may change afterwards.
 
-        No other commit may come before that one. Raises StateError if a column has a reserved name.
+        The next commit must be the one that writes this copy. Raises StateError if a column has a
+        reserved name.
         """
         last, schema = self._last_state(), None
         if last:
@@ -465,7 +466,7 @@ class OutputFolder:
         return self.replace(shards=(Shard(len(table), version),), **changes)
 
     def close(self) -> None:
-        """Discard what is not committed, and release the locks. May be called again."""
+        """Discard what is not committed, and release the locks. It may be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
         if self._locks.directories:

@@ -22,8 +22,8 @@ _Read = TypeVar("_Read")
 def find_manifest(files: Files) -> Manifest | None:
     """Read the manifest of a folder; return None if the folder has none.
 
-    It is read again if another commit removed a segment meanwhile. Raises CheckpointError if it is
-    damaged, or has another layout.
+    The manifest is read again if another commit removed a segment meanwhile. Raises CheckpointError
+    if the manifest is damaged, or has another layout.
     """
     read, data, path = partial(read_segment, files), _stored(files), files.show(MANIFEST)
     while data is not None:

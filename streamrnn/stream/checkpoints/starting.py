@@ -35,8 +35,8 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
     """Read the last commit; return None if there is none.
 
-    Raises CheckpointError if it is damaged. With `full_refresh`, which replaces it, a damaged one
-    counts as none.
+    Raises CheckpointError if the manifest is damaged. With `full_refresh`, which replaces the
+    output, a damaged manifest counts as none.
     """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)

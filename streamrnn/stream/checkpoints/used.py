@@ -408,8 +408,8 @@ def current_names(
 def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
     """Compare a file, whose size or time has changed, with what was used of it.
 
-    If it was read only `partly`, its later rows do not count. It is read again only if nothing else
-    decides.
+    If only the first rows were read (`partly`), later rows do not count. The file is read again
+    only if nothing else decides.
     """
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
@@ -447,7 +447,7 @@ def _changed(
 ) -> str:
     """Return the message for used files that changed.
 
-    `early`: a commit from before they were used is retained.
+    `early`: a commit from before the files were used is retained.
     """
     lines = [f"  {verdict.file.path}: {verdict.changed}" for verdict in changed]
     by_init = () if seen is None else seen.among([verdict.file.path for verdict in changed])

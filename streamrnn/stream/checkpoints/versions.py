@@ -47,7 +47,7 @@ class Snapshot(NamedTuple):
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
     changed, moved or added since the last commit; None if unknown. `table(which)` returns the rows
     `which` in that order (all rows for None) as a pa.Table, or as a copy that is still being made.
-    It is called before the commit returns.
+    The function is called before the commit returns.
     """
 
     rows: int
@@ -58,7 +58,7 @@ class Snapshot(NamedTuple):
     def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
         """Take a snapshot of `table`, with the rows that are dirty since `table.mark_clean()`.
 
-        Without `copy` the table must not change until it is committed.
+        Without `copy`, the table must not change until the snapshot is committed.
         """
         return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
 

@@ -60,10 +60,10 @@ class PartFormat(Protocol):
         """
 
     def rows(self, source: pa.NativeFile) -> int:
-        """Return the number of rows of a file. Raises pa.ArrowException for a damaged one."""
+        """Return the number of rows of a file. Raises pa.ArrowException for a damaged file."""
 
     def schema(self, source: pa.NativeFile) -> pa.Schema:
-        """Return the schema of a file. Raises pa.ArrowException for a damaged one."""
+        """Return the schema of a file. Raises pa.ArrowException for a damaged file."""
 
 
 class ArrowFormat(PartFormat):

@@ -138,7 +138,7 @@ class Contract:
 
     @cached_property
     def limited(self) -> tuple[Feature, ...]:
-        """Features with a maximum id. Ids from a vocabulary never exceed it."""
+        """Features with a maximum id. Ids from a vocabulary never exceed their maximum."""
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
 
     @cached_property

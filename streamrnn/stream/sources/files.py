@@ -55,8 +55,8 @@ class SourceFile:
     def identity(self) -> str:
         """Return a digest of the Parquet footer (offset, size and statistics of every chunk).
 
-        A file that was only touched or copied keeps it. Raises DataError if the file cannot be read
-        or has no footer.
+        A file that was only touched or copied keeps its digest. Raises DataError if the file cannot
+        be read or has no footer.
         """
         try:
             with self.open() as stream:

@@ -145,7 +145,7 @@ class _Input:
     """A binary stream that records whether a read was cut short by the end of the input.
 
     pyarrow accepts the end of the input between two messages, too, as the end of an Arrow stream.
-    It does not read beyond the end-of-stream marker.
+    pyarrow does not read beyond the end-of-stream marker.
     """
 
     closed = False

@@ -18,8 +18,8 @@ from streamrnn.stream.sources.formats import SOURCE_FORMATS
 class Commit:
     """The files that one version added and removed; `name` is for messages.
 
-    `changes`: it changed the rows of the table. A rewrite does not: the added files hold the rows
-    of the removed ones, partition by partition.
+    `changes`: the version changed the rows of the table. A rewrite does not: the added files hold
+    the rows of the removed ones, partition by partition.
     """
 
     name: str

@@ -82,7 +82,7 @@ def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
 def unix_seconds(time: pa.Scalar) -> float | None:
     """Return the seconds from 1970 to a time; a time without a zone is read as UTC.
 
-    None for null, and for a type that is neither timestamp nor date.
+    Returns None for null, and for a type that is neither timestamp nor date.
     """
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
@@ -108,7 +108,7 @@ class FileTimes(NamedTuple):
 
 
 def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
-    """Return the first and last time of a file. Raises DataError if its footer has none.
+    """Return the first and last time of a file. Raises DataError if its footer lacks them.
 
     `need` begins the message, after the path: it names the key that needs the times.
     """

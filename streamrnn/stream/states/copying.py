@@ -110,8 +110,8 @@ class Changes:
 
     An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
     any two operations, also during recovery. So a change takes effect by one assignment, which
-    replaces the call that undoes it by the call that writes it. Either is repeated, by the next
-    user, until it completes. `renew` repairs data that a fork copied while another thread was
+    replaces the call that undoes it by the call that writes it. Either call is repeated, by the
+    next user, until it completes. `renew` repairs data that a fork copied while another thread was
     changing it.
     """
 

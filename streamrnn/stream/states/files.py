@@ -207,7 +207,7 @@ def checksum(schema: pa.Schema) -> str:
 
 
 def checked(table: pa.Table, path: str) -> pa.Table:
-    """Return a table without its checksum, if it has one. Raises DataError for a wrong one."""
+    """Return a table without its checksum, if it has one. Raises DataError for a wrong checksum."""
     metadata = dict(table.schema.metadata or {})
     text = metadata.pop(_CHECKSUM, None)
     if text is None:

@@ -124,7 +124,7 @@ def json_object(source: pa.Table, name: str, label: str) -> dict[str, Any]:
 
 
 def key_names(table: pa.Table, label: str = "the table") -> list[str]:
-    """Return the key columns of a state table. Raises StateError if it is not one."""
+    """Return the key columns of a state table. Raises StateError for any other table."""
     metadata = table.schema.metadata or {}
     text = metadata.get(b"streamrnn.keys")
     if text is None:

@@ -96,7 +96,7 @@ class StateTable:
 
         `table` is a pa.Table, or an object with the Arrow PyCapsule interface, with the schema
         metadata of a state table. `initial` is the initial state of one stream, name -> (size,),
-        which is not in an Arrow table. Without it new and reset streams have zeros.
+        which is not in an Arrow table. Without `initial`, new and reset streams have zeros.
 
         Raises StateError for a table that is not a state table and for invalid values, with the
         row and the stream; DataError for damaged Arrow data.
@@ -210,7 +210,7 @@ class StateTable:
     def initial_states(self) -> dict[str, Floats]:
         """Return the initial state of one stream: name -> (size,) float32.
 
-        Raises StateError if it is unknown: it is not in an Arrow table.
+        Raises StateError if the initial state is unknown: an Arrow table does not have it.
         """
         if not self.knows_initial:
             raise StateError(

@@ -353,7 +353,7 @@ def kept_and_rejected(
 ) -> tuple[Ints, Ints]:
     """Return the rows that give an output row, and the rejected ones, in file order.
 
-    `late` and `repeated` are the rows that are not steps for that reason.
+    `late` and `repeated` are the rows that are not steps because they are late or repeated.
     """
     if not (rows.faults.reasons or len(late) or len(repeated)):
         return np.arange(len(rows)), NO_ROWS
@@ -368,7 +368,7 @@ def kept_and_rejected(
 def reject_names(schema: pa.Schema) -> list[str]:
     """Return the names of the columns of rejected rows, one for each column of `schema`.
 
-    The first three are the reason, the file and the row in it.
+    The first three columns are the reason, the file, and the row in the file.
     """
     names = ["reason", "file", "row"]
     for name in schema.names:

@@ -166,8 +166,8 @@ class Placement(NamedTuple):
 def place(sequences: Sequences, lanes: int, steps: int) -> Iterator[Placement]:
     """Place sequences in windows of `steps` steps at most.
 
-    A lane continues its stream to the end, then takes the next one. In a window it has steps of one
-    sequence only.
+    A lane continues its stream to the end, then takes the next one. In one window, a lane has
+    steps of one sequence only.
     """
     heads = stream_begins(sequences.slot)
     streams = iter(np.flatnonzero(heads).tolist())

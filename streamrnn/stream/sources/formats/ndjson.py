@@ -133,7 +133,7 @@ class NdjsonReader(TextReader):
         )
 
     def _blocks(self) -> Iterator[bytes]:
-        """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
+        """Yield blocks of whole lines of the file. Raises ValueError if the last one is cut off."""
         text, rest = self._text(), b""
         while data := text.read(TEXT_BLOCK):
             block, newline, after = data.rpartition(b"\n")

@@ -36,7 +36,7 @@ def also_compressed(*suffixes: str) -> tuple[str, ...]:
 def decompressed(stream: pa.NativeFile) -> pa.NativeFile:
     """Return the text of an open file from its beginning, at a position of its own.
 
-    The beginning of a file tells whether it is compressed. Reading raises OSError if it is torn.
+    The beginning of a file tells whether it is compressed. Reading a torn file raises OSError.
     Arrow's readers read ahead in threads that nothing waits for: these must run no Python code, or
     the process aborts if it ends meanwhile.
     """
@@ -96,7 +96,7 @@ class TextReader(FileReader):
 
     @abstractmethod
     def _count(self) -> int:
-        """Count the rows. Raises ValueError if the last is cut off."""
+        """Count the rows. Raises ValueError if the last row is cut off."""
 
     @abstractmethod
     def _line(self, row: int) -> int | None:
@@ -146,7 +146,7 @@ class TextReader(FileReader):
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
     """Return whether the beginning of a file has lines after its header.
 
-    If so, it has rows, or is damaged. False if the beginning does not tell.
+    If so, the file has rows, or is damaged. Returns False if the beginning does not tell.
     """
     try:
         text = decompressed(stream).read(_HEAD)
@@ -189,9 +189,9 @@ class UnfitTextError(ValueError):
 def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
-    Null if there are no texts. A timestamp has microseconds, or nanoseconds if texts have these,
-    and is in UTC if the texts have offsets. A text that looks like a number, but would not be kept
-    as written, is a string: "007", "0x1f", integers that int64 cannot hold.
+    The type is null if there are no texts. A timestamp has microseconds, or nanoseconds if texts
+    have these, and is in UTC if the texts have offsets. A text that looks like a number, but would
+    not be kept as written, is a string: "007", "0x1f", integers that int64 cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
@@ -219,7 +219,7 @@ def infer_time(texts: pa.StringArray) -> pa.DataType:
 def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = False) -> pa.Array:
     """Return texts as values of a type.
 
-    Raises UnfitTextError for the first invalid one. Unless `padded`, a text with a leading zero is
+    Raises UnfitTextError for the first invalid text. Unless `padded`, a text with a leading zero is
     not an integer, because "007" would become 7.
     """
     if pa.types.is_string(kind):
