@@ -157,7 +157,7 @@ class Attempt:
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
     """Sort the facts of a commit by shard.
 
-    Raises ValueError unless each shard has exactly one, of an attempt at this commit.
+    Raises ValueError unless each shard has exactly one item, of an attempt at this commit.
     """
     if late := [item for item in facts if item.commit != commit]:
         raise ValueError(

@@ -220,7 +220,7 @@ def _column_types(value: Any) -> Any:
 
 def _delimiter(value: Any) -> Any:
     if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n':
-        raise unexpected("one ASCII character, not a quote or a line break", value)
+        raise unexpected("one ASCII character, not a double quote or a line break", value)
     return value
 
 

@@ -8,8 +8,8 @@ All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hi
 Polars and DuckDB decode. Other characters are written as they are, because Spark decodes byte by
 byte.
 
-Rows of many partitions are written in bounded memory, to few files per partition. The rows
-wait, divided by partition. A partition with enough rows for a group is written at once, as in a plain
+Rows of many partitions are written in bounded memory, to few files per partition. The rows wait,
+divided by partition. A partition with enough rows for a group is written at once, as in a plain
 folder. When too many bytes wait, partitions without rows in the newest batch get their file: if
 rows come in the order of time, these partitions are probably finished. If too many bytes still wait
 (every batch has rows of all partitions), the rows are spilled unsorted to one file in staging, and

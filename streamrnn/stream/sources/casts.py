@@ -117,7 +117,7 @@ def nulls_of(array: pa.Array) -> Bools:
 
 
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
-    """Cast integers or floats to integers or floats; return, too, which values (N,) stay equal.
+    """Cast numbers to another type of numbers; also return which values (N,) stay equal.
 
     Integers and floats count as equal only below 2**53, so that the result is the same on any CPU.
     """

@@ -91,7 +91,7 @@ class Content:
         ]
 
     def __add__(self, other: "Content") -> "Content":
-        """Return the content of the rows of `self` and `other` together, in whatever order."""
+        """Return the content of all rows of `self` and `other`, whose order does not matter."""
         firsts = [t for t in (self.first, other.first) if t is not None]
         lasts = [t for t in (self.last, other.last) if t is not None]
         return Content(

@@ -154,9 +154,9 @@ class Table:
         if lost:
             raise CheckpointError(
                 f"{_some(lost)} had rows that have not been read. They were merged with rows "
-                f"that have been read, by {commit.name}, and the files then deleted (VACUUM, "
-                "expired snapshots): which rows are new is unknown. Restore the files, or start "
-                "over with --full-refresh. Let runs read all rows before files are deleted."
+                f"that have been read, by {commit.name}, and the files were then deleted "
+                "(VACUUM, expired snapshots): which rows are new is unknown. Restore the files, or "
+                "start over with --full-refresh. Let runs read all rows before files are deleted."
             )
 
     def _check_explained(self, used: Collection[str]) -> None:

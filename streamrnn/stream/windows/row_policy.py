@@ -134,8 +134,8 @@ def resets(
 ) -> tuple[Bools, dict[str, int]]:
     """Return which rows (N,), in stream order, start their stream again.
 
-    These rows are marked, or follow a gap. Also return two counts. "fresh_starts": these rows, if
-    their stream has an earlier row, at most `idle` before. "started_behind": streams without an
+    These rows are marked, or follow a gap. Also return two counts. "fresh_starts": these rows whose
+    stream has an earlier row, at most `idle` before. "started_behind": streams without an
     earlier row that began more than `idle` behind the newest time, so that their state may have
     been dropped.
     """
