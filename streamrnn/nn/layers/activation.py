@@ -21,7 +21,7 @@ from streamrnn.nn.layers.symbol import symbols_in
 
 _LEAST = np.float32(-3e38)
 LEAST_DEVIATION = np.float32(1e-3)
-"""Smallest deviation that Gaussian gives: without one, the density could grow without limit."""
+"""Smallest deviation that Gaussian gives: without it, the density could grow without limit."""
 
 
 @builtin_layer
@@ -149,7 +149,7 @@ class Softmax(Stepwise):
             taken = np.broadcast_to(taken, x.shape)
         except ValueError:
             raise ShapeError(
-                f"{self}: a mask must be broadcastable to the inputs, shape {x.shape}, and must "
+                f"{self}: a mask must be broadcastable to inputs of shape {x.shape}, and must "
                 f"not have more dimensions, received shape {taken.shape}"
             ) from None
         y = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
@@ -165,8 +165,8 @@ class Gaussian(Stepwise):
     """Means and standard deviations of K normal distributions, from 2 K inputs. Not in Keras.
 
     The first K inputs are the means, unchanged; the others give the deviations,
-    softplus(x) + 0.001. The layer follows a Dense of 2 K units, at the end of a model, whose loss
-    is `gaussian_nll`.
+    softplus(x) + 0.001. The layer follows a Dense of 2 K units at the end of a model, and
+    the model's loss is `gaussian_nll`.
     """
 
     def check_input(self, shape: Shape) -> None:

@@ -38,10 +38,10 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
             )
     axes = sorted(number % rank - rank for number in numbers)
     if not axes or len(set(axes)) < len(axes):
-        raise ArgumentError(f"{owner}: Duplicate axes, or none: received axis={axis}")
+        raise ArgumentError(f"{owner}: Duplicate axes, or no axis: received axis={axis}")
     if axes[0] == -rank:
         raise ArgumentError(
-            f"{owner}: axis={axis} is the batch, which would mix streams; choose another axis"
+            f"{owner}: axis={axis} is the batch, whose rows must not be mixed; choose another axis"
         )
     return tuple(axes)
 
@@ -57,7 +57,7 @@ def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
     sizes = tuple(size for size in sizes_or_none if size is not None)
     if len(sizes) < len(sizes_or_none):
         raise ShapeError(
-            f"{owner}: the sizes of the axes that it works on must be known to build it, received "
+            f"{owner}: the sizes of the axes that it works on must be known, received shape "
             f"{shape}"
         )
     return sizes

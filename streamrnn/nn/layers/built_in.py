@@ -107,7 +107,7 @@ class BuiltIn(Layer):
 
 
 def _layers_of(value: object) -> object:
-    """Return layers for their configs; other values, such as layers, as they are."""
+    """Return the layers of configs; return other values, such as layers, unchanged."""
     if isinstance(value, list | tuple):
         return [_layers_of(item) for item in value]
     return serialization.deserialize(value) if isinstance(value, Mapping) else value

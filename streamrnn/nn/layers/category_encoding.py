@@ -17,7 +17,7 @@ from streamrnn.nn.layers.symbol import symbols_in
 
 ENCODINGS = ("multi_hot", "one_hot", "count")
 SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}
-"""Names in earlier versions of Keras."""
+"""Names in earlier versions of Keras -> the present ones."""
 
 
 def joins_last(mode: str, input_shape: Shape) -> bool:
@@ -77,7 +77,7 @@ class CategoryEncoding(BuiltIn):
             or self.num_tokens < 1
         ):
             raise ArgumentError(
-                f"{self}: `num_tokens` must be >= 1, an integer, received {self.num_tokens!r}"
+                f"{self}: `num_tokens` must be an integer, 1 or more, received {self.num_tokens!r}"
             )
         self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
         if self.output_mode not in ENCODINGS:

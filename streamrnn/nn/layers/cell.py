@@ -209,7 +209,7 @@ class Cell(Layer):
         return True
 
     def output_of(self, states: list[Floats]) -> Floats:
-        """Return the state that is the last output; only for cells that do not hold it."""
+        """Return the state that is the last output; only for cells with holds_output=False."""
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
@@ -256,7 +256,7 @@ class Cell(Layer):
     ) -> None:
         """Run all steps of a window. States (and the held output) are changed in place.
 
-        y_BTU is written where a step is present; None if only the end is wanted.
+        y_BTU is written where a step is present; None if only the final states are wanted.
         """
         assert held_BU is not None
         weights = tuple(weight.value for weight in self._weights.values())
@@ -274,7 +274,7 @@ class Cell(Layer):
     def bind_window(
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
-        """Return a function that runs the steps of a window on what the arrays hold when called."""
+        """Return a function that runs the steps of a window on the arrays' values at each call."""
         return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -41,11 +41,11 @@ class CallContext:
                    "stream": each row continues a stream, from the caller's `states`, which are
                    changed in place.
                    "whole": each row is a complete sequence, from zero states.
-                   The last two change no attribute of a layer, so threads may share a model.
+                   The last two kinds change no attribute of a layer: threads may share a model.
     lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.
                    Only for "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer, each followed by a slash.
-    before         by its id, each Memory that this pass changes, with the state before the pass.
+    before         each Memory that this pass changes, by its id, with the state before the pass.
 
     `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.
     """

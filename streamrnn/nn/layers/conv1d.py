@@ -1,8 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
 With causal padding, an output depends only on its own step and the past, so these layers run on
-streams; Keras 3 has this padding for Conv1D alone. The others filter each feature separately. None
-of the three passes a mask on.
+streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D and SeparableConv1D filter each
+feature separately. None of the three passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,14 +38,14 @@ from streamrnn.nn.layers.weights import WeightAttribute
 
 
 class _Convolution(BuiltIn):
-    """What these layers share: windows over time; the inputs before one are a stream's state."""
+    """What the layers share: windows over time. A stream's state is the inputs before a window."""
 
     sequence_input = True
     supports_masking = False
     features: int
     instead: ClassVar = "it with "
 
-    if TYPE_CHECKING:  # arguments of each of them
+    if TYPE_CHECKING:  # arguments of each subclass
         kernel_size: int
         strides: int
         dilation_rate: int
@@ -66,7 +66,7 @@ class _Convolution(BuiltIn):
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if self.padding != "causal":
             return (
-                f'padding="{self.padding}" looks at later steps or leaves out some; train '
+                f'padding="{self.padding}" looks at later steps or leaves some out; train '
                 f'{self.instead}padding="causal"'
             )
         return None if self.causal else f"strides={self.strides} leaves out steps; use strides=1"
@@ -125,8 +125,8 @@ class Conv1D(_Convolution, Packable):
         self.features = self.known_features(input_shape)
         if self.features % self.groups:
             raise ArgumentError(
-                f"{self}: the features must be a multiple of groups={self.groups}, received "
-                f"{self.features}"
+                f"{self}: the number of features must be a multiple of groups={self.groups}, "
+                f"received {self.features}"
             )
         shape = (self.kernel_size, self.features // self.groups, self.filters)
         self.add_weight("kernel", shape, self.kernel_initializer)
@@ -226,7 +226,7 @@ class _Depthwise(_Convolution, DepthwiseArguments):
     """Filters of single features. In Keras 3 they have no causal padding."""
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
-        """Return each feature after each of M = `depth_multiplier` filters: (B, windows, F M)."""
+        """Return each feature filtered by `depth_multiplier` = M filters: (B, windows, F M)."""
         count = self.window.count_for(self, x.shape[1]) or 0
         return self.sums(self.with_past(x, context), count, kernel)
 
@@ -238,7 +238,7 @@ class _Depthwise(_Convolution, DepthwiseArguments):
         return y.reshape(len(steps), count, kernel[0].size)
 
     def with_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return x with its padding; if causal, the past inputs, which are advanced, and then x."""
+        """Return x with its padding; a causal padding is the past inputs, which are advanced."""
         if self.causal:
             return self.after_the_past(x, context)
         return padded(x, self.window.pads(x.shape[1]), 0)
@@ -290,7 +290,7 @@ class SeparableConv1D(_Depthwise):
     (1, F depth_multiplier, filters), bias (filters,).
     """
 
-    instead = "a Dense behind DepthwiseConv1D with "
+    instead = "a Dense after a DepthwiseConv1D with "
     depthwise_kernel = WeightAttribute()
     pointwise_kernel = WeightAttribute()
 

@@ -20,7 +20,7 @@ class Embedding(Stepwise):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
     mask_zero: id 0 is padding; its steps are masked for the layers that follow. Raises DataError
-    for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
+    for an id outside 0…input_dim - 1, DTypeError for ids that are not whole numbers.
     """
 
     input_dtype = "int64"

@@ -35,7 +35,7 @@ from streamrnn.nn.layers.structure import Nested, Shape, T
 
 @declared
 class GatedArguments:
-    """The arguments that all these cells and their layers have.
+    """The arguments that all cells of this module and their layers have.
 
     dropout, recurrent_dropout: rates, applied only with training=True. Each call draws one mask per
     row, the same for all steps, scaled by 1 / (1 - rate); where recurrent_dropout > 0, it draws one
@@ -80,7 +80,7 @@ class GatedCell(Packable, Cell, GatedArguments):
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
-    """Whether its kernel takes integers as weights. With dropout, in training, it uses floats."""
+    """Whether its kernel takes integers as weights. In training with dropout, it uses floats."""
     _packed: Packed | None = None
 
     @property
@@ -226,7 +226,7 @@ class GatedCell(Packable, Cell, GatedArguments):
 
 @declared
 class GatedRNN(RNN):
-    """RNN with one of these cells; its arguments are the cell's, followed by RNN's."""
+    """RNN with a cell of this module; its arguments are the cell's, followed by RNN's."""
 
     cell: Argument[Any, Any] = Argument(init=False)
     activity_regularizer: InitVar[object] = None
@@ -243,7 +243,7 @@ class GatedRNN(RNN):
                     setattr(cls, name, property(attrgetter(f"cell.{name}"), doc=doc))
 
     def set_arguments(self, values: dict[str, Any]) -> None:
-        """Make the cell from its arguments, with the layer's name; set the others as RNN does."""
+        """Make the cell from its arguments and the layer's name; set the rest as RNN does."""
         positive_integer(self, "units", values["units"])  # the message names the layer
         of_cell = arguments_of(self.cell_class)
         arguments = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
@@ -392,7 +392,7 @@ class PeepholeLSTMCell(LSTMCell):
         return self.recurrent_activation, self.activation, self.activation
 
     def state_classes(self) -> dict[str, str]:
-        """Return LSTM's classes: with peepholes of 0 this cell is an LSTM."""
+        """Return LSTMCell for each state: with peepholes of 0 this cell is an LSTMCell."""
         return dict.fromkeys(self.state_shapes(), LSTMCell.__name__)
 
     def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
@@ -406,7 +406,9 @@ def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
     if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
         number = float(epsilon)
     if not math.isfinite(number) or number < 0:
-        raise ArgumentError(f"{owner}: {name} must be 0 or more, received {epsilon!r}")
+        raise ArgumentError(
+            f"{owner}: {name} must be a finite number, 0 or more, received {epsilon!r}"
+        )
     return number
 
 

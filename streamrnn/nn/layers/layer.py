@@ -33,7 +33,10 @@ from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
 class _KeepsArguments:
-    """Keeps the constructor's arguments: in a base, so that `__init__` defines the signature."""
+    """Keeps the constructor's arguments.
+
+    `__new__` is in a base of Layer, so that Layer's `__init__` defines the signature.
+    """
 
     _made_with: tuple[tuple[object, ...], dict[str, object]]
 
@@ -79,7 +82,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
     ragged: bool = True
-    """Whether a batch may mix rows of different lengths: no step past a row's end affects it."""
+    """Whether rows of a batch may differ in length: no step past a row's end affects the row."""
 
     stepwise: bool = False
     """Whether a step's output needs only that step and the past (kept in `stream_states`)."""
@@ -178,7 +181,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return map_structure(lambda x: np.asarray(x, np.float32), outputs)
 
     def _keras_call(self) -> Callable[..., Any] | None:
-        """Return the method `call` of a custom class; None if there is none, or it is a cell's."""
+        """Return the method `call` of a custom class; None without one, and for a cell."""
         call: Callable[..., Any] | None = getattr(self, "call", None)
         return None if hasattr(self, "state_size") else call
 
@@ -226,7 +229,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Raise ShapeError if symbols cannot be the states to start from."""
 
     def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
-        """Check the size of the last axis, and the number of axes if given. Raises ShapeError."""
+        """Check the size of the last axis and, if passed, the number of axes. Raises ShapeError."""
         if rank is not None and len(shape) != rank:
             axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
             raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
@@ -239,7 +242,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the size of the last axis. Raises ShapeError if it is unknown."""
         if not isinstance(shape, tuple) or not shape or shape[-1] is None:
             raise ShapeError(
-                f"{self}: the last axis of its input must be known to build it, received {shape}"
+                f"{self}: the size of its input's last axis must be known, received shape {shape}"
             )
         return int(shape[-1])
 
@@ -305,7 +308,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def _step_of_a_cell(
         self, inputs: Array, states: Any, mask: object, lengths: object, training: bool
     ) -> Any:
-        """Call a layer that Keras takes as a cell: cell(inputs, states), one step."""
+        """Compute one step of a layer that Keras uses as a cell: cell(inputs, states)."""
         from streamrnn.nn.layers.cell import as_cell  # noqa: PLC0415 - a cell is a layer
 
         if not hasattr(self, "state_size"):
@@ -319,7 +322,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     ) -> Any:
         """Return a bool mask (B, T) from a mask and lengths, checked against the input's shape.
 
-        For several inputs, return a list with one (or None) each.
+        For several inputs, return a list with a mask (or None) for each.
         """
         if isinstance(shape, list):
             return joined_masks(str(self), shape, mask, lengths)
@@ -373,7 +376,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return self.nodes[0]
 
     def __copy__(self) -> Self:
-        """Return a deep copy: a shallow one would keep packed weights when shared ones change."""
+        """Return a deep copy: a shallow copy would keep packed weights if shared ones change."""
         return copy.deepcopy(self)
 
     # ---- config
@@ -420,7 +423,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return {}
 
     def stream_classes(self) -> dict[str, str]:
-        """Return state -> the class that gives it its meaning, where one is known."""
+        """Return state -> name of the class that defines its meaning, for states that have one."""
         return dict.fromkeys(self.stream_states(), type(self).__name__)
 
     def bind(self, inputs: Any, context: CallContext) -> tuple[Array, Callable[[], object]]:
@@ -464,7 +467,7 @@ def _last_output_only(inputs: object) -> str:
     for symbol in symbols_in(inputs):
         if len(symbol.shape) == 2 and getattr(symbol.layer, "return_sequences", True) is False:
             return (
-                f". {symbol.layer} before it returns its last output only; give it "
+                f". The input is from {symbol.layer}, which returns only its last output; give it "
                 "return_sequences=True"
             )
     return ""

@@ -86,7 +86,7 @@ class _Lookup(BuiltIn):
         if self.oov_method != "floormod" or self.salt is not None:
             raise ArgumentError(
                 f"{self}: oov_method={self.oov_method!r}, salt={self.salt!r}: TensorFlow's hashes "
-                "are not reproduced here; leave them out"
+                "are not reproduced here; leave both arguments out"
             )
         if self.invert:
             self.input_dtype = "int64"
@@ -129,7 +129,7 @@ class _Lookup(BuiltIn):
     def _padded_weights(
         self, idf_weights: list[float], count: int, tokens: list[Token]
     ) -> list[float]:
-        """Return a weight for each number: special tokens without one get the mean."""
+        """Return a weight for each number: special tokens without a weight get the mean weight."""
         if len(idf_weights) != count:
             raise ArgumentError(
                 f"{self}: expected {count} idf_weights, one for each token of the vocabulary, "
@@ -170,12 +170,12 @@ class _Lookup(BuiltIn):
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent tokens first, at most max_tokens in all.
 
-        data: an array of tokens, a list of lists, or an iterable of these, of which `steps` are
-        read. Each call starts over. Raises ArgumentError if a vocabulary was passed.
+        data: an array of tokens, a list of lists, or an iterable of these, of which the first
+        `steps` are read. Each call starts over. Raises ArgumentError if a vocabulary was passed.
         """
         if not self._adapts:
             raise ArgumentError(
-                f"{self}: it was made with a vocabulary; make it without one to adapt it"
+                f"{self}: its vocabulary was passed; make the layer without one to adapt it"
             )
         counts: Counter[Token] = Counter()
         rows_with: Counter[Token] = Counter()
@@ -199,7 +199,7 @@ class _Lookup(BuiltIn):
         self._install(learned)
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Token]:
-        """Return the token of each number, with or without the special ones."""
+        """Return the token of each number, with or without the special tokens."""
         special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else ()), *self.vocabulary]
 
@@ -236,7 +236,7 @@ class _Lookup(BuiltIn):
 
     def connect(self, inputs: Any, **kwargs: Any) -> Any:
         if self.invert:
-            raise ArgumentError(f"{self}: invert=True gives tokens; call it on arrays")
+            raise ArgumentError(f"{self}: invert=True returns tokens; call the layer on arrays")
         return super().connect(inputs, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -319,8 +319,8 @@ _UNKNOWN, _NO_NUMBER = -2, -1
 class StringLookup(_Lookup):
     """Strings -> int64 numbers of the same shape, or vectors.
 
-    All strings outside the vocabulary get one number. num_oov_indices > 1, with which Keras spreads
-    them by a hash, is refused. Raises DataError for such strings with num_oov_indices=0.
+    All strings outside the vocabulary get the same number; with num_oov_indices=0, they raise
+    DataError. num_oov_indices > 1, with which Keras spreads them by a hash, is refused.
     """
 
     input_dtype = "string"
@@ -356,7 +356,7 @@ class IntegerLookup(_Lookup):
     """Integers -> int64 numbers of the same shape, or vectors.
 
     An integer outside the vocabulary gets one of the num_oov_indices numbers for unknown integers,
-    chosen by the integer modulo num_oov_indices. Raises DataError for it with num_oov_indices=0.
+    chosen by the integer modulo num_oov_indices; with num_oov_indices=0, it raises DataError.
     """
 
     input_dtype = "int64"
@@ -388,7 +388,9 @@ def _read_vocabulary(owner: object, path: str) -> list[str]:
     """Return the lines of a text file. Raises MissingFileError, ArgumentError."""
     file = Path(path)
     if not file.is_file():
-        raise MissingFileError(f"{owner}: no vocabulary file {path!r}; give a list of tokens")
+        raise MissingFileError(
+            f"{owner}: the vocabulary file {path!r} does not exist; give a list of tokens"
+        )
     try:
         lines = file.read_text("utf-8").split("\n")
     except UnicodeDecodeError:
@@ -421,4 +423,6 @@ def _token_batches(data: Any, steps: int | None) -> Iterable[Any]:
                 return
             yield batch
     else:
-        raise ArgumentError(f"adapt: expected arrays of tokens, or batches, received {data!r:.80}")
+        raise ArgumentError(
+            f"adapt: expected an array of tokens, or batches of them, received {data!r:.80}"
+        )

@@ -136,6 +136,6 @@ class ZerosLike(_MaskOperation):
 
 @builtin_layer
 class OnesLike(ZerosLike):
-    """True everywhere."""
+    """A mask of its input's shape, True everywhere."""
 
     value = True

@@ -31,7 +31,7 @@ def carried(inputs: object) -> Masks:
 def carry(outputs: Any, masks: Any) -> Any:
     """Return the outputs of a call, each carrying its mask if that leaves out a step.
 
-    masks: None, one for all outputs, or a flat list with one (or None) per output.
+    masks: None, one mask for all outputs, or a flat list with a mask (or None) per output.
     """
     if masks is None:
         return outputs
@@ -50,7 +50,7 @@ def joined_masks(
 ) -> list[Array | None]:
     """Return the masks of several inputs; those without a time axis have none.
 
-    mask: one for all of them, or a list with one (or None) per input. See joined_mask.
+    mask: one for all inputs, or a list with a mask (or None) per input. See joined_mask.
     """
     masks = [mask] * len(shapes)
     if (
@@ -70,7 +70,9 @@ def joined_masks(
 def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
     """Return mask AND (step < length), bool (B, T). Raises ShapeError or DTypeError."""
     if len(shape) < 2:
-        raise ShapeError(f"{owner}: a mask needs a time axis, the input has shape {tuple(shape)}")
+        raise ShapeError(
+            f"{owner}: a mask needs a time axis, but the input has shape {tuple(shape)}"
+        )
     expected = tuple(shape[:2])
     joined: Array | None = None
     if mask is not None:
@@ -104,10 +106,10 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
     The next layer that is called on it leaves those steps out, unless another `mask` is passed.
     `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
 
-    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry it, too. Everything computed
-    from it is a plain array without a mask, since the steps may differ: slices, arithmetic (also in
-    place), results of NumPy's functions, and `np.asarray(y)`, which shares its memory. Values
-    written into it do not change the mask.
+    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry the mask, too. Everything
+    computed from the array is plain, without a mask, since the steps may differ: slices, arithmetic
+    (also in place), results of NumPy's functions, and `np.asarray(y)`, which shares the memory.
+    Values written into the array do not change the mask.
     """
 
     _mask: Array | None
@@ -173,7 +175,7 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
     def method(self: MaskedArray, *args: Any, **kwargs: Any) -> Any:
         return getattr(np.asarray(self), name)(*_plain(args), **_plain(kwargs))
 
-    method.__name__, method.__doc__ = name, f"ndarray.{name}, of the plain array."
+    method.__name__, method.__doc__ = name, f"ndarray.{name} of the plain array."
     return method
 
 

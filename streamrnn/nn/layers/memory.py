@@ -21,7 +21,7 @@ MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 class Memory:
     """The carried states of one layer, its held output, and the states that a reset restores.
 
-    The first call fixes the number of rows; a reset to the default lifts this limit.
+    The first call fixes the number of rows, until a reset leaves no state.
     """
 
     def __init__(self, owner: _Owner) -> None:
@@ -37,7 +37,7 @@ class Memory:
         return self._states is not None
 
     def record_start(self, states: list[Floats] | None) -> None:
-        """Record the states that a call starts from (None: default); the first are the origin."""
+        """Record a call's states at its start (None: default); a first call sets the origin."""
         if self._states is None:
             self._origin = None if states is None else _copies(states)
         elif states is not None:

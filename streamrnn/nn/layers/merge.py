@@ -40,7 +40,7 @@ class Merge(Stepwise):
         if not isinstance(shape, list):
             raise ShapeError(
                 f"{self}: A merge layer should be called on a list of inputs; expected a list of "
-                f"inputs, received one of shape {shape}"
+                f"inputs, received a single input of shape {shape}"
             )
         self.compute_output_shape(shape)
 
@@ -83,7 +83,7 @@ class Merge(Stepwise):
         if len(inputs) != len(mask):
             raise ShapeError(
                 f"{self}: The lists `inputs` and `mask` should have the same length. Received: "
-                f"inputs of {len(inputs)} and mask of {len(mask)}"
+                f"inputs of length {len(inputs)} and mask of length {len(mask)}"
             )
 
     def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
@@ -132,13 +132,15 @@ class Average(Merge):
 def _checked_variance(owner: object, name: str, value: npt.ArrayLike) -> Floats:
     variance = np.array(value, np.float32)
     if variance.ndim > 1 or not (variance >= 0).all():
-        raise ArgumentError(f"{owner}: {name} must be 0 or more, received {value!r}")
+        raise ArgumentError(
+            f"{owner}: {name} must be a number, or one for each unit, 0 or more, received {value!r}"
+        )
     return variance
 
 
 @builtin_layer
 class Spread(Merge):
-    """The standard deviation of a mixture whose members forecast the inputs. Not in Keras.
+    """The standard deviation of a mixture; the inputs are its members' forecasts. Not in Keras.
 
     sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
     each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv
@@ -220,7 +222,9 @@ class Concatenate(Merge):
         first = self._listed(input_shape)[0]
         rank = len(first)
         if not -rank <= self.axis < rank or self.axis % rank == 0:
-            raise ArgumentError(f"{self}: axis={self.axis} is not an axis of {first}")
+            raise ArgumentError(
+                f"{self}: axis={self.axis} is not an axis after the batch in shape {first}"
+            )
         # Counted from the end, so that it means the same when a stream adds a time axis.
         self.from_end = self.axis % rank - rank
         self.ragged = self.from_end == -1

@@ -26,7 +26,7 @@ def unique(prefix: str, *, first: int = 0) -> str:
 
 
 def clear_session() -> None:
-    """Reset the counters of automatic names. Existing layers and models keep theirs."""
+    """Reset the counters of automatic names. Existing layers and models keep their names."""
     _session.clear()
 
 

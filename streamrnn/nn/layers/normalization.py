@@ -1,7 +1,7 @@
 """Layers that normalize: by layer, batch, root mean square, unit length and group.
 
-On the last axis (features) all but GroupNormalization need only one step. On the time axis they
-cannot run on streams.
+On the last axis (features), all layers but GroupNormalization need only one step. Layers that
+normalize on the time axis cannot run on streams.
 """
 
 import math
@@ -117,7 +117,7 @@ class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
     Called with training=True, unless it is frozen (trainable=False), it uses mean and variance of
-    the batch, without masked steps, and changes the moving ones in place, to
+    the batch, without masked steps, and changes moving mean and variance in place, to
     momentum * moving + (1 - momentum) * batch. axis: the axis with separate statistics for each
     position. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
     """
@@ -147,7 +147,7 @@ class BatchNormalization(_OnAxes):
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if len(self.axes) > 1:
-            raise ArgumentError(f"{self}: axis must be a single one, received axis={self.axis}")
+            raise ArgumentError(f"{self}: axis must be a single axis, received axis={self.axis}")
         shape = self.shape
         self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
@@ -339,7 +339,7 @@ class GroupNormalization(Stepwise):
     def check_input(self, shape: Shape) -> None:
         if len(shape) <= -self.axes[0] or shape[self.axes[0]] != self.features:
             raise ShapeError(
-                f"{self}: expected {self.features} on axis {self.axis}, received shape {shape}"
+                f"{self}: expected size {self.features} on axis {self.axis}, received shape {shape}"
             )
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:

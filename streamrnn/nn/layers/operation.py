@@ -25,7 +25,7 @@ class Operation(Layer):
     """A function of `streamrnn.ops` on tensors, as made by `x * 2` or `ops.mean(x, axis=1)`.
 
     function: its name in `streamrnn.ops`. operands: numbers, lists of numbers, and "input" for each
-    tensor. arguments: by name, such as axis. The indices of get_item are its argument key:
+    tensor. arguments: by name, such as axis. The indices of get_item are in its argument key:
     integers, None, "..." and {"slice": [start, stop, step]}. canonical: the arguments of a built
     layer, with axes counted from the end.
 
@@ -79,14 +79,16 @@ class Operation(Layer):
         last = self.function in ("softmax", "log_softmax", "concatenate")
         axis_argument = self.arguments.get("axis", -1 if last else None)
         if axis_argument is None:
-            raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; pass axis=")
+            raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; set `axis`")
         axes = [int(axis) for axis in np.atleast_1d(axis_argument)]
         rank = self.rank + len(axes) * (self._along == "new")
         for axis in axes:
             if not -rank <= axis < rank:
                 raise ArgumentError(f"{self}: axis={axis} is not an axis of {rank} axes")
             if axis % rank == 0:
-                raise ArgumentError(f"{self}: axis={axis} is the batch, whose rows are independent")
+                raise ArgumentError(
+                    f"{self}: axis={axis} is the batch, whose rows must stay independent"
+                )
         from_end = [axis % rank - rank for axis in axes]
         return from_end if isinstance(axis_argument, list | tuple) else from_end[0]
 
@@ -109,7 +111,7 @@ class Operation(Layer):
         key[at : at + 1] = rest
         if key[0] != slice(None):
             raise ArgumentError(
-                f"{self}: the first index is the batch, whose rows are independent; write x[:, …]"
+                f"{self}: the first index is the batch's, which must keep all rows; write x[:, …]"
             )
         return key
 
@@ -159,7 +161,7 @@ class Operation(Layer):
     def why_not_stepwise(self, input_shape: Any) -> str | None:
         shape = self.compute_output_shape(input_shape)
         if (self.rank == 2) != (len(shape) == 2) or self.rank < 2 or len(shape) < 2:
-            return f"{self.function} returns shape {shape}, with other axes than its input"
+            return f"{self.function} returns shape {shape}, which has other axes than its input"
         return self._mixes()
 
     def _mixes(self) -> str | None:
@@ -169,7 +171,7 @@ class Operation(Layer):
         inner = self.rank - (2 if sequence else 1)
         for constant in self.constants:
             if constant is not None and _axes_used(constant.shape) > inner:
-                return f"{self.function} has a different number for each step"
+                return f"{self.function} has an operand with a number for each step"
         if self._along == "all":
             return f"{self.function} may move the time axis"
         if self._along == "axis" and sequence:

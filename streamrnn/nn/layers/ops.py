@@ -1,8 +1,8 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
-Everything is float32; comparisons give bool. Other functions exist as layers (a matrix product is
-`layers.Dense`).
+Everything is float32; comparisons give bool, and `cast` its dtype. Other functions exist as layers
+(a matrix product is `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ multiply = _binary("multiply", "x1 * x2")
 true_divide = _binary("true_divide", "x1 / x2")
 floor_divide = _binary("floor_divide", "The largest whole number not above x1 / x2.")
 mod = _binary("mod", "The remainder of floor_divide, with the sign of x2.")
-power = _binary("power", "x1 ** x2, for a whole exponent from -64 to 64, or one of ±0.5.")
+power = _binary("power", "x1 ** x2; x2 is a whole number from -64 to 64, or ±0.5.")
 maximum = _binary("maximum", "The larger of the two.")
 minimum = _binary("minimum", "The smaller of the two.")
 equal = _binary("equal", "x1 == x2 (bool).")
@@ -87,7 +87,7 @@ relu6 = _unary("relu6", "min(max(x, 0), 6)")
 rsqrt = _unary("rsqrt", "1 / sqrt(x)")
 selu = _unary("selu", "1.0507 x where x > 0, else 1.7581 (exp(x) - 1).")
 sigmoid = _unary("sigmoid", "1 / (1 + exp(-x))")
-sign = _unary("sign", "-1, 0 or 1.")
+sign = _unary("sign", "The sign of x: -1, 0 or 1.")
 silu = _unary("silu", "x sigmoid(x)")
 softplus = _unary("softplus", "log(1 + exp(x))")
 softsign = _unary("softsign", "x / (1 + |x|)")
@@ -119,7 +119,7 @@ def clip(x: Any, x_min: float, x_max: float) -> Any:
 
 
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
-    """Return tensors one after the other along an axis."""
+    """Join tensors along an axis, one after the other."""
     return operate("concatenate", *xs, axis=axis)
 
 
@@ -177,7 +177,7 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
 
 
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
-    """Return tensors of one shape along a new axis."""
+    """Stack tensors of one shape along a new axis."""
     return operate("stack", *x, axis=axis)
 
 

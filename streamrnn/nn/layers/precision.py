@@ -36,12 +36,15 @@ class Packable(BuiltIn):
     def packable(self) -> dict[str, bool]:
         """Return the weights that can be integers, and whether each of their inputs has a factor.
 
-        See `kernels.integers`. Empty if none can be.
+        See `kernels.integers`. The result is empty if no weight can be integers.
         """
         raise NotImplementedError
 
     def pays(self) -> bool:
-        """Return whether integers are faster. The sizes alone decide this, and so the bits."""
+        """Return whether integers are faster.
+
+        Only the sizes decide this, never the machine, so the bits are the same everywhere.
+        """
         return True
 
     def packed_parts(self) -> list[str]:
@@ -76,7 +79,7 @@ class Packable(BuiltIn):
         )
 
     def takes(self, integers: Mapping[str, Integers]) -> bool:
-        """Return whether the kernel can read these: one precision, and the factors it expects."""
+        """Return whether the kernel can read these integers: of one precision, with its factors."""
         factors = self.packable()
         one_precision = len({each.precision for each in integers.values()}) == 1
         return one_precision and all(
@@ -125,7 +128,7 @@ def precision_of(layer: Layer) -> str:
 
 
 def set_precision(model: Layer, precision: str) -> None:
-    """Round the weights of all layers where it pays, in place; the others keep float32.
+    """Round the weights of all layers where this pays, in place; other layers keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
     value, or if weights are integers of another precision; UnsupportedError if it pays in no layer.
@@ -145,9 +148,9 @@ def set_precision(model: Layer, precision: str) -> None:
     layers = dict.fromkeys(layer for _, layer in packable_layers(model) if layer.pays())
     if not layers:
         raise UnsupportedError(
-            f"{model} has no layer that computes in {precision}: LSTM, GRU and SimpleRNN do, also "
-            "as nodes of an ONNX graph, but not with peepholes, or softmax as an activation; and "
-            f"Dense and Conv1D of {LEAST_INPUTS} inputs (times taps) and {LEAST_UNITS} units or "
+            f"{model} has no layer that computes in {precision}. Such layers are LSTM, GRU and "
+            "SimpleRNN (also as nodes of an ONNX graph, but not with peepholes or a softmax), and "
+            f"Dense and Conv1D with {LEAST_INPUTS} inputs (times taps) and {LEAST_UNITS} units or "
             "more. Leave precision out"
         )
     for layer in layers:

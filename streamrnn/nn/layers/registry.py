@@ -29,7 +29,7 @@ _WHY_REFUSED = {
             *("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"),
             *("ZeroPadding2D", "Cropping2D", "UpSampling2D", "SpatialDropout2D"),
         ),
-        "images are not supported; compute their features outside, one row each",
+        "images are not supported; compute their features outside, as one row per image",
     ),
     "Conv1DTranspose": "it makes several steps out of each",
     "TextVectorization": "texts are not supported; split them into words, then use a StringLookup",

@@ -32,7 +32,8 @@ class Regularizer:
             number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
             if not number or not 0 <= value < math.inf:
                 raise ArgumentError(
-                    f"{type(self).__name__}: {name} must be a number, 0 or more, received {value!r}"
+                    f"{type(self).__name__}: {name} must be a finite number, 0 or more, "
+                    f"received {value!r}"
                 )
             setattr(self, name, float(value))
 

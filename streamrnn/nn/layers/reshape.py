@@ -1,6 +1,7 @@
 """Layers that change the shape, or the number of steps. They pass no mask on, as in Keras.
 
-ZeroPadding1D, Cropping1D and UpSampling1D cannot run on streams, where each row gives one row.
+ZeroPadding1D, Cropping1D and UpSampling1D cannot run on streams, where each input row gives one
+output row.
 """
 
 import math
@@ -35,7 +36,7 @@ def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
         whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
         if not whole or (index(size) < 0 and index(size) != -1):
             raise ArgumentError(
-                f"{owner}: `target_shape` must be a tuple of integers, -1 for one free axis, "
+                f"{owner}: `target_shape` must be a tuple of sizes, with -1 for one free axis, "
                 f"received {target!r}"
             )
     return tuple(index(size) for size in axes)
@@ -132,7 +133,7 @@ class Reshape(_ChangesShape):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if len(input_shape) == 2 and len(self.target_shape) > 1:
-            return "it makes a sequence out of each value"
+            return "it makes a sequence out of each row"
         return super().why_not_stepwise(input_shape)
 
 
@@ -162,7 +163,7 @@ class RepeatVector(_ChangesShape):
         return np.repeat(inputs[:, None], self.n, axis=1)
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it makes a new sequence out of each value"
+        return "it makes a new sequence out of each row"
 
 
 @builtin_layer
@@ -185,7 +186,7 @@ class ZeroPadding1D(OverTime):
 class Cropping1D(OverTime):
     """(B, T, F) -> (B, T - first - last, F). cropping: (first, last), or one number for both."""
 
-    why = "it leaves out steps; leave them out of the output rows"
+    why = "it leaves out steps; remove their rows from the output instead"
 
     cropping: TwoSizes = TwoSizes((1, 1))
 

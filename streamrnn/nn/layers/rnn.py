@@ -26,7 +26,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 @builtin_layer
 class StackedRNNCells(Cell, BuiltIn):
-    """Stacked cells; states are nested, one list per cell.
+    """Stacked cells; the states are nested, with one entry per cell.
 
     A whole window runs through one cell after the other, with the same results as step by step: no
     cell sees the future.
@@ -59,7 +59,7 @@ class StackedRNNCells(Cell, BuiltIn):
 
     @property
     def state_size(self) -> list[Any]:
-        """One entry per cell."""
+        """The state_size of each cell."""
         return [cell.state_size for cell in self.runners]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -144,9 +144,9 @@ class RNN(BuiltIn):
     """Run a cell, or a list of cells, over (batch, time, features).
 
     cell: built-in or custom; `help(streamrnn.layers.Cell)` shows how to write one.
-    return_sequences: the output of every step (B, T, U), else of the last (B, U).
-    return_state: the final states after the output, nested where cells are stacked.
-    go_backwards: from the last step to the first; outputs in that order, as in Keras.
+    return_sequences: return the output of every step (B, T, U), else of the last step (B, U).
+    return_state: return the final states after the output, nested where cells are stacked.
+    go_backwards: run from the last step to the first; outputs are in that order, as in Keras.
     stateful: row i of a call continues row i of the previous call (`states`, `reset_state`).
     zero_output_for_mask: masked steps give zeros, not the previous output.
     unroll, implementation: accepted; they change no bit.
@@ -190,8 +190,8 @@ class RNN(BuiltIn):
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
             raise ShapeError(
-                f"{self}: expected one array (batch, time, features), received {len(shape)}; "
-                "pass states as initial_state="
+                f"{self}: expected one array (batch, time, features), received {len(shape)} "
+                "arrays; pass states as initial_state="
             )
         self.expect_features(shape, self.features, rank=3)
 
@@ -321,13 +321,13 @@ class RNN(BuiltIn):
             if array.shape[:1] != x.shape[:1] or array.shape[1:] != shape:
                 axes = ", ".join(["batch", *map(str, shape)])
                 raise ShapeError(
-                    f"{self}: step expected {name} of shape ({axes}), received {array.shape} with "
-                    f"x {x.shape}"
+                    f"{self}: step expected {name} of shape ({axes}), received {array.shape}; x "
+                    f"has shape {x.shape}"
                 )
             if array.dtype != np.float32:
                 raise DTypeError(
-                    f"{self}: step expected {name} in float32, received {array.dtype}; it casts "
-                    "nothing"
+                    f"{self}: step expected {name} in float32, received {array.dtype}; "
+                    "step does not cast its arguments"
                 )
             if array is not x and not array.flags.carray:
                 raise ShapeError(
@@ -364,7 +364,7 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states, followed by one of a custom cell's last output.
+        """Return copies of the carried states; for a custom cell, its last output follows.
 
         None if no state is carried.
         """

@@ -14,7 +14,9 @@ RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], Non
 
 
 def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
-    """Return `call` on one row as step(x_F, states, weights, y_U); it writes states and y in place.
+    """Return step(x_F, states, weights, y_U), which runs `call` on one row.
+
+    It overwrites `states` with the new states, and y_U with the output.
 
     In a batch, NumPy's matrix product may give a row other bits than it gives the row alone, and a
     mean over the batch gives another value. One row at a time rules out both.
@@ -40,7 +42,7 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowSte
 
 
 def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
-    """Return the output and the new states that `call` returned; a single state may be bare."""
+    """Return the output and the new states that `call` returned; a single state needs no list."""
     if not isinstance(returned, tuple | list):
         received = _shown(returned)
     elif len(returned) != 2:

@@ -72,7 +72,10 @@ class Normalization(Stepwise):
             for value in (self.mean, self.variance):
                 assert value is not None
                 if value.size not in (1, *shape):
-                    raise ShapeError(f"{self}: expected {shape} values, received {value.shape}")
+                    raise ShapeError(
+                        f"{self}: expected a mean and variance of shape {shape}, or one number for "
+                        f"all, received shape {value.shape}"
+                    )
         self.features = shape[0] if shape else None
         self.built = True
 
@@ -84,19 +87,19 @@ class Normalization(Stepwise):
         """Learn mean and variance from data (…, F), or from batches of it, in float64.
 
         data: an array, or an iterable of arrays, which is read once; from tuples (x, y, …), x is
-        used. Raises ArgumentError without batches, ShapeError for a batch with other features.
+        used. Raises ArgumentError without batches, ShapeError for another number of features.
         """
         if self.mean is not None:
             raise ArgumentError(
-                f"{self}: mean and variance were passed, so adapt has nothing to do"
+                f"{self}: mean and variance were passed, so adapt has nothing to learn"
             )
         mean, variance, rows, count = np.float64(0), np.float64(0), 0, 0
         for x in _batches(self, data):
             self.ensure_built((None, *x.shape[1:]))
             if self.features is not None and x.shape[-1] != self.features:
                 raise ShapeError(
-                    f"{self}: adapt received data of an incompatible shape {x.shape}: it was built "
-                    f"for {self.features} features"
+                    f"{self}: adapt received data of an incompatible shape {x.shape}: the layer "
+                    f"was built for {self.features} features"
                 )
             axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
             if not rows:

@@ -1,7 +1,7 @@
 """Symbols: the outputs of a layer that is called on an Input instead of an array.
 
-A symbol has a shape (None where only data decides) and the node that makes it: one call of one
-layer.
+A symbol has a shape (with None for sizes that only the data decide) and the node that makes it: one
+call of one layer.
 """
 
 from collections.abc import Callable
@@ -119,7 +119,7 @@ class Node:
 
 
 def symbols_in(tree: object) -> list[Symbol]:
-    """Return the symbols among the leaves."""
+    """Return the symbols among the leaves of a structure."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Symbol)]
 
 

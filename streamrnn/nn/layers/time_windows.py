@@ -1,7 +1,7 @@
 """Windows along the time axis, for convolutions and pools: paddings and numbers of steps.
 
 The formulas are Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads both sides
-(with one step more at the end if their number is odd), so that there are ceil(steps / strides)
+(if it adds an odd number of steps, one more at the end), so that there are ceil(steps / strides)
 windows; "causal" pads the beginning only.
 """
 
@@ -72,7 +72,7 @@ class OverTime(Unmasked):
     ragged = False
     sequence_input = True
     why: ClassVar[str]
-    """Why it cannot run on streams."""
+    """Why the layer cannot run on streams."""
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) != 3:

@@ -1,6 +1,6 @@
 """The weights of a layer and of the layers inside it.
 
-Each is a Variable: a float32 array with the methods of Keras's variables.
+Each weight is a Variable: a float32 array with the methods of Keras's variables.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     @classmethod
     def of(cls, values: Floats, holder: "WeightSet", key: str) -> Self:
-        """Return the same memory, read-only, as the weight `key` of `holder`."""
+        """Return `values` as the weight `key` of `holder`: a read-only view of their memory."""
         variable = np.ndarray.view(values, cls)
         variable._holder, variable._key = holder, key
         variable.flags.writeable = False
@@ -45,8 +45,8 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     def __reduce__(self) -> Any:
         if self._holder is None:
             return np.asarray(self).__reduce__()
-        # The holder has this array among its weights, so it may not be complete when the array is
-        # restored: pass the holder as state.
+        # The holder has this array among its weights, so the holder may not be complete when the
+        # array is restored: pass it as state.
         return _restored, (np.asarray(self),), (self._holder, self._key)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -91,7 +91,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     @property
     def value(self) -> Floats:
-        """The same array as a plain one, read-only."""
+        """The values as a plain array: read-only, in the same memory."""
         return np.asarray(self)
 
     def numpy(self) -> Floats:
@@ -156,13 +156,13 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
     def method(self: Variable, *args: Any, **kwargs: Any) -> Any:
         return getattr(np.asarray(self), name)(*args, **kwargs)
 
-    method.__name__, method.__doc__ = name, f"ndarray.{name}, of the plain array."
+    method.__name__, method.__doc__ = name, f"ndarray.{name} of the plain array."
     return method
 
 
 def attribute_of_plain(name: str) -> property:
-    """Return a property, for an array class, that reads this attribute of the plain array."""
-    doc = f"ndarray.{name}, of the plain array."
+    """Return a property of an array class: it reads the attribute `name` of the plain array."""
+    doc = f"ndarray.{name} of the plain array."
     return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
 
@@ -296,8 +296,8 @@ class WeightSet:
         """Make a weight and return it: float32, read-only; `assign` changes its values.
 
         add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
-        name=…). Without a shape it is a scalar, without a name "variable". dtype: "float32" or
-        None. regularizer, constraint: accepted, as they only affect training.
+        name=…). A weight without a shape is a scalar; without a name, it is called "variable".
+        dtype: "float32" or None. regularizer, constraint: accepted, as they only affect training.
         """
         check_dtype(self, dtype)
         named = ["name", "shape", "initializer"]
@@ -327,7 +327,7 @@ class WeightSet:
         """Drop whatever was made from the old weights; called after weights were set."""
 
     def named_weights(self) -> dict[str, Floats]:
-        """Return all weights by name, as plain arrays; an inner layer's are named "cell/kernel"."""
+        """Return all weights as plain arrays, by name: "kernel"; in an inner layer, "cell/kernel"."""
         by_name: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
         for prefix, child in self.children().items():
             by_name |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}

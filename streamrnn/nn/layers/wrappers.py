@@ -89,7 +89,7 @@ class Bidirectional(BuiltIn):
             sizes = forward.runner.output_features(), backward.runner.output_features()
             if sizes[0] != sizes[1]:
                 raise ArgumentError(
-                    f"{self}: merge_mode={self.merge_mode!r} needs layers of one size, received "
+                    f"{self}: merge_mode={self.merge_mode!r} needs layers of equal size, received "
                     f"{sizes[0]} and {sizes[1]} units"
                 )
 
@@ -144,7 +144,7 @@ class Bidirectional(BuiltIn):
         return merged if self.merge_mode is None else merged[0]
 
     def merge(self, y: Floats, y_back: Floats) -> list[Floats]:
-        """Return the outputs of both directions as one, or as two without a merge_mode."""
+        """Return the outputs of both directions as one array, or as two if merge_mode is None."""
         if self.merge_mode is None:
             return [y, y_back]
         if self.merge_mode == "concat":
@@ -184,10 +184,10 @@ class Bidirectional(BuiltIn):
         return None if forward is None or backward is None else [forward, backward]
 
     def set_state(self, state: Any) -> None:
-        """Carry what get_state returned, or None."""
+        """Carry the states that get_state returned; None: no state."""
         if state is not None and len(state) != 2:
             raise StateError(
-                f"{self}: expected the forward and the backward state, received {len(state)}"
+                f"{self}: expected [forward state, backward state], received a list of {len(state)}"
             )
         forward, backward = (None, None) if state is None else state
         self.forward_layer.set_state(forward)

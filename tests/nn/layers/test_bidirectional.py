@@ -92,7 +92,7 @@ def test_a_backward_layer_of_its_own() -> None:
         ),
         (
             {"backward_layer": layers.GRU(4, go_backwards=True), "merge_mode": "sum"},
-            "layers of one size, received 5 and 4",
+            "layers of equal size, received 5 and 4",
         ),
         ({"merge_mode": "max"}, "merge_mode must be one of"),
         ({"layer": layers.Dense(3)}, "expected a recurrent layer, received Dense"),

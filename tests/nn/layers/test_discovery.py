@@ -119,7 +119,7 @@ def test_an_argument_like_no_other_gets_the_list():
 
 def test_a_recurrent_layer_on_the_last_output_of_another():
     """The message names the layer before and the argument that it lacks."""
-    hint = r"layer 'a' \(\w+\) before it returns its last output only; give it return_sequences"
+    hint = r"from layer 'a' \(\w+\), which returns only its last output; give it return_sequences"
     x = Input((None, 8))
     lstm = layers.LSTM(4, name="a")
     both = layers.Bidirectional(layers.LSTM(4), name="a")

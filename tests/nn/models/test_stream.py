@@ -197,7 +197,7 @@ def refused() -> dict[str, tuple[Any, str]]:
         ),
         "padding": (
             of(layers.SeparableConv1D(2, 2, name="ahead")),
-            "'ahead'.*; train a Dense behind DepthwiseConv1D with padding=\"causal\"",
+            "'ahead'.*; train a Dense after a DepthwiseConv1D with padding=\"causal\"",
         ),
         "state used": (state_used, "'encoder'.*state at the end"),
         "state given": (state_given, "'begun'.*initial state is passed"),

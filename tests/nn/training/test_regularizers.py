@@ -116,7 +116,7 @@ def test_names_configs_and_objects() -> None:
     assert regularizers.get(None) is None
     slope = regularizers.L1L2(0.5, 0.25).slope(np.float32([2, 0, -4]))
     np.testing.assert_array_equal(slope, [1.5, 0, -2.5])
-    with pytest.raises(ArgumentError, match="L2: l2 must be a number, 0 or more, received -1"):
+    with pytest.raises(ArgumentError, match="l2 must be a finite number, 0 or more, received -1"):
         regularizers.L2(-1)
     with pytest.raises(UnsupportedError, match="'l3' is not supported; supported: l1, l2"):
         regularizers.get("l3")
