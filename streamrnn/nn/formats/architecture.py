@@ -66,7 +66,7 @@ def untrained(
         if table.weights is not None:
             raise ConfigError(
                 f"{table}: weights = {table.weights!r} names arrays of a file, but fit makes the "
-                "weights; remove it"
+                "weights; remove the key"
             )
     with counted_from_the_start(), initializers.seeded(seed):
         in_order = [table.make(table.config()) for table in tables]
@@ -101,11 +101,11 @@ def _graph(
             near = closest(unknown[0], outputs)
             raise ConfigError(
                 f"{table}: inputs: no layer before it has the name {unknown[0]!r}"
-                + (f". Did you mean {near!r}?" if near else f": {', '.join(outputs)}")
+                + (f". Did you mean {near!r}?" if near else f"; the names are {', '.join(outputs)}")
             )
         if layer.name in outputs:
             raise ConfigError(
-                f"{table}: a layer before it has its name, {layer.name!r}, too: set name"
+                f"{table}: a layer before it already has the name {layer.name!r}: set name"
             )
         sources = [outputs[name] for name in table.inputs or [previous]]
         read.update(table.inputs or [previous])
@@ -144,7 +144,7 @@ def check_layers(model: Model, layers: Tables) -> None:
             present = present[:-1]
     if len(present) != len(tables):
         raise ConfigError(
-            f"[[model.layers]] has {len(tables)} layers, the model file {len(present)}: "
+            f"[[model.layers]] has {len(tables)} layers, but the model file has {len(present)}: "
             f"{', '.join(str(layer) for layer in present)}. {_ADVICE}"
         )
     for table, layer in zip(tables, present, strict=True):

@@ -73,7 +73,7 @@ def convert(
             "format, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
-        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; end OUT in it")
+        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}, so OUT must, too")
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)
@@ -85,8 +85,8 @@ def convert(
     both_exist = os.path.exists(source) and os.path.exists(target)
     if is_rounded and both_exist and os.path.samefile(source, target):
         raise ConfigError(
-            f"{target}: is IN and OUT. Name another file: weights in {precision} cannot become "
-            "float32 again"
+            f"{target}: this is IN and OUT. Name another file: weights in {precision} cannot "
+            "become float32 again"
         )
     if check is not None and is_rounded:
         model.reset_state()
@@ -170,8 +170,8 @@ def input_names(model: Model) -> list[str]:
 def _difference(name: str, output: Array, recorded: Array) -> Difference:
     if recorded.dtype.kind not in "fiu" or output.shape != recorded.shape:
         raise DataError(
-            f"output {name!r} is {output.dtype} {output.shape}, recorded is {recorded.dtype} "
-            f"{recorded.shape}"
+            f"output {name!r} is {output.dtype} {output.shape}, but the recorded one is "
+            f"{recorded.dtype} {recorded.shape}"
         )
     if not output.size:
         return Difference(name, output.shape, 0.0, 0.0)

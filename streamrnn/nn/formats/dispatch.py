@@ -50,7 +50,8 @@ def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded
         for name, value in options.items():
             if name not in format.takes and value not in (None, "", {}):
                 raise ConfigError(
-                    f"{file}: {name} {_MEANT_FOR[name]}, not {file.suffix}; received {value!r:.60}"
+                    f"{file}: {name} {_MEANT_FOR[name]}, not for {file.suffix}; received "
+                    f"{value!r:.60}"
                 )
         with reading(file), counted_from_the_start():
             loaded = format.read(file, **{name: options.get(name) for name in format.takes})
@@ -84,7 +85,7 @@ def _format_of(path: Path) -> ModelFormat:
         suffixes = (*_FORMATS, *(f".{name}" for name in plugins))
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(suffixes)}"
-            + ("" if plugins else f", or of a plug-in. {HOW_TO_INSTALL}")
+            + ("" if plugins else f", or the suffix of a plug-in. {HOW_TO_INSTALL}")
         )
     require_file(path)
     if suffix in _FORMATS:

@@ -105,7 +105,7 @@ def parse_json(text: str | bytes, name: str) -> object:
 
 
 class Budget:
-    """The number of values that the weights of a config may have, given the values in the file.
+    """The number of values that the weights of a config may have, for a number of stored values.
 
     A config can declare a layer of any size, and layers allocate their weights when built.
     """
@@ -137,8 +137,8 @@ class Budget:
             for n in value if isinstance(value, list) else [value]:
                 if isinstance(n, int | float) and not -1 <= n <= max(self.stored, MAX_FREE_SIZE):
                     raise ModelFileError(
-                        f"the config has {key} = {value}, but the file contains {self.stored:,} "
-                        "values"
+                        f"the config has {key} = {value}, which does not fit a file with "
+                        f"{self.stored:,} values"
                     )
 
 

@@ -148,7 +148,7 @@ def _assign(
 def _joined(
     metadata: Mapping[str, str], arrays: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Integers]]:
-    """Return all weights as floats, by name, and the integer ones as stored.
+    """Return all weights as floats, by name, and the integer weights as they are stored.
 
     Raises ModelFileError for parts that are missing or do not fit each other.
     """
@@ -159,7 +159,7 @@ def _joined(
     for name, top in tops.items():
         keys = [name, *(f"{name}.{part}" for part in _PARTS)]
         if missing := [key for key in keys if key not in floats]:
-            raise ModelFileError(f"the file lacks {', '.join(missing)}, a part of {name}")
+            raise ModelFileError(f"the file lacks {', '.join(missing)}, needed for {name}")
         values, scales, exponents = (np.ascontiguousarray(floats.pop(key)) for key in keys)
         last = isinstance(top, list) and top[1:] == [_LAST]
         integers = Integers(values, scales, exponents, top[0] if last else top, last)
@@ -192,7 +192,7 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
         )
     if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
         raise ModelFileError(
-            f"written in version {metadata.get('version')!r} of the native format; this release "
+            f"the file has version {metadata.get('version')!r} of the native format; this release "
             f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
         )
     config = parse_json(metadata["config"], "the config")

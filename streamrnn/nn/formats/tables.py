@@ -67,7 +67,7 @@ Tables = str | Path | Sequence[Mapping[str, object]]
 class LayerTable:
     """One layer: its class, the prefix of its weights (None: not set), its arguments.
 
-    `inputs` are the names of the layers that it reads; (): the one before it.
+    `inputs` are the names of the layers that it reads; if empty, it reads the layer before it.
     """
 
     number: int
@@ -100,7 +100,7 @@ class LayerTable:
             and p.name not in self.arguments
         ]
         hints = [
-            f"; {near!r} is given, did you mean {name!r}?"
+            f"; received {near!r}: did you mean {name!r}?"
             for name in missing
             if (near := closest(name, self.arguments))
         ]
@@ -117,7 +117,7 @@ def layer_type(name: str) -> str:
 
 
 def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
-    """Check and return the tables. Raises ConfigError that names the invalid one.
+    """Check and return the tables. Raises ConfigError that names the invalid table.
 
     A table may have inputs only in a `graph`.
     """
@@ -168,7 +168,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
     listed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     if inputs is not None and not listed:
         raise ConfigError(
-            f"[[model.layers]] number {number}: inputs must be a name of a layer before it, or a "
+            f"[[model.layers]] number {number}: inputs must be the name of a layer before it, or a "
             f"list of names, received {inputs!r:.60}"
         )
     serialization.get(kind)
@@ -187,7 +187,8 @@ def _inner(value: object) -> object:
 def stack(layers: Sequence[Layer], features: int | None) -> Sequential:
     """Return the layers as a model with a known input.
 
-    features: how many the input has, if the first layer reads numbers and has no input shape.
+    features: the number of features of the input; needed if the first layer reads numbers and has
+    no input shape.
     """
     model = Sequential()
     first = layers[0]

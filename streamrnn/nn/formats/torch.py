@@ -80,12 +80,12 @@ class Group:
         return array
 
     def name(self, short: str) -> str:
-        """Return the full name."""
+        """Return the full name of an array."""
         return self.prefix + short
 
 
 def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
-    """Return the layer's name: the table's name, else its prefix."""
+    """Return the layer's argument `name`, if any: the table's name, else its prefix."""
     base = group.table.arguments.get("name") or group.table.weights
     return {"name": f"{base}{suffix}"} if base else {}
 
@@ -147,9 +147,9 @@ def _with_prefixes(
 ) -> list[LayerTable]:
     """Return the tables; tables of `kinds` get a prefix that some arrays have.
 
-    A table without a prefix takes the only one whose arrays fit its type. Several such tables of
-    one type take the prefixes that fit, in order, if there are as many, all in one nn.Sequential.
-    Raises ConfigError otherwise.
+    A table without a prefix takes the only prefix whose arrays fit its type. Several such tables of
+    one type take the prefixes that fit, in order, if there are as many prefixes as tables, all in
+    one nn.Sequential. Raises ConfigError otherwise.
     """
     groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
     named = {table.weights for table in tables if table.weights is not None}
@@ -316,7 +316,7 @@ def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[Torc
 
 
 def _with(group: Group, **arguments: object) -> Group:
-    """Return the same group with changed arguments, and a shared record of used arrays."""
+    """Return the group with changed arguments; both share the record of used arrays."""
     arguments = {**group.table.arguments, **arguments}
     new = Group(replace(group.table, arguments=arguments), group.arrays)
     new.used = group.used
@@ -364,7 +364,7 @@ def gates_in_order(rows: Array, gates: Sequence[str], wanted: Sequence[str]) -> 
 
 
 def _product(a: Array, b: Array) -> Floats:
-    """Return a b, summed in float64 in the order of the inner axis."""
+    """Return the product a b, summed in float64 in the order of the inner axis."""
     total = np.zeros((a.shape[0], b.shape[1]))
     for left, right in zip(a.T.astype(np.float64), b.astype(np.float64), strict=True):
         total += left[:, None] * right

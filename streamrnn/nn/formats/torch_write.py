@@ -152,14 +152,14 @@ def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
         chain.append((node.layer, last.shape))
         last = node.outputs[0]
     if len(model.inputs) != 1 or model.graph.outputs != [last]:
-        raise ConfigError(f"{model}: a module of PyTorch is written for one input and one output")
+        raise ConfigError(f"{model}: for PyTorch, a model must have one input and one output")
     return chain
 
 
 def _refused(layer: Layer, why: str) -> UnsupportedError:
     return UnsupportedError(
         f"layer {layer.name!r} ({type(layer).__name__}): {why}. Write .onnx, which PyTorch's "
-        "users run with ONNX Runtime, or train a model without it"
+        "users run with ONNX Runtime, or train a model without this layer"
     )
 
 
@@ -193,7 +193,7 @@ def _embedding(written: _Written, layer: ours.Embedding, shape: Any) -> None:
 def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
     """Add a normalization with gamma and beta, or with neither; return its call."""
     if len(layer.axes) > 1 or layer.axes[0] != -1:
-        raise _refused(layer, "PyTorch normalizes the last axis")
+        raise _refused(layer, "for PyTorch, axis must be the last axis")
     if layer.scale != layer.center:
         raise _refused(layer, "PyTorch has both scale and center, or neither")
     arrays = {
@@ -224,7 +224,11 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     rnn = layer.forward_layer if both else layer
     sides = {"": rnn, "_reverse": layer.backward_layer} if both else {"": rnn}
     if both and (layer.merge_mode != "concat" or layer.return_state or not _mirrored(layer)):
-        raise _refused(layer, "PyTorch joins two equal directions, merge_mode='concat'")
+        raise _refused(
+            layer,
+            "for PyTorch, both directions must have the same arguments, with merge_mode='concat' "
+            "and without return_state",
+        )
     options = _options(layer, rnn)
     if rnn.go_backwards:
         raise _refused(
@@ -267,9 +271,9 @@ def _options(layer: Layer, rnn: Any) -> str:
     """
     cell = _RECURRENT.get(type(rnn))
     if cell is None:
-        raise _refused(layer, f"PyTorch has no layer of {type(rnn).__name__}")
+        raise _refused(layer, f"PyTorch has no layer like {type(rnn).__name__}")
     if rnn.return_state or rnn.stateful:
-        raise _refused(layer, "return_state and stateful are not options of a chain of layers")
+        raise _refused(layer, "return_state and stateful are not supported in a chain of layers")
     config, bias = rnn.get_config(), f", bias={bool(rnn.use_bias)}"
     for argument, value in cell.implied.items():
         if config[argument] != value:
@@ -277,7 +281,9 @@ def _options(layer: Layer, rnn: Any) -> str:
     if config["activation"] in cell.nonlinearities:
         return f', nonlinearity="{config["activation"]}"{bias}'
     if (config["activation"], config.get("recurrent_activation")) != ("tanh", "sigmoid"):
-        raise _refused(layer, "PyTorch has tanh and sigmoid here, and in an RNN also relu")
+        raise _refused(
+            layer, "PyTorch's recurrent layers have tanh and sigmoid, and an RNN can have relu"
+        )
     return bias
 
 

@@ -27,9 +27,9 @@ def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     if not path.parent.is_dir():
         raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
-        raise SinkError(f"{path}: a folder, not a file; set another path")
+        raise SinkError(f"{path}: this is a folder, not a file; set another path")
     if path.exists() and not path.is_file():
-        raise SinkError(f"{path}: a device or pipe, not a file; set another path")
+        raise SinkError(f"{path}: this is a device or pipe, not a file; set another path")
     return path
 
 

@@ -17,7 +17,7 @@ from streamrnn.nn.layers.symbol import symbols_in
 
 ENCODINGS = ("multi_hot", "one_hot", "count")
 SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}
-"""Names in earlier versions of Keras -> the present ones."""
+"""Names in earlier versions of Keras -> present names."""
 
 
 def joins_last(mode: str, input_shape: Shape) -> bool:

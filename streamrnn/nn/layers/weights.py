@@ -327,7 +327,7 @@ class WeightSet:
         """Drop whatever was made from the old weights; called after weights were set."""
 
     def named_weights(self) -> dict[str, Floats]:
-        """Return all weights as plain arrays, by name: "kernel"; in an inner layer, "cell/kernel"."""
+        """Return all weights as plain arrays by name: "kernel", in an inner layer "cell/kernel"."""
         by_name: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
         for prefix, child in self.children().items():
             by_name |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}

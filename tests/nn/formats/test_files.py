@@ -73,7 +73,7 @@ def test_one_group_of_a_keras_file():
     assert len(loaded.assignments) == 12
     assert loaded.left == [f"layers/rnn_1/cell/vars/{i}" for i in range(3)]
     with pytest.raises(
-        ConfigError, match=r"no group 'layers/lstm' with arrays; groups in the file: layers/"
+        ConfigError, match=r"has no group 'layers/lstm' with arrays; its groups: layers/"
     ):
         read(FILES / "stacked_cells.weights.h5", layers=[{**STACKED[0], "weights": "layers/lstm"}])
 
@@ -119,7 +119,7 @@ def test_missing_and_unused_arrays_are_both_listed():
     """A model of another shape gets all that is wrong at once, and keeps its weights."""
     needs(FILES / "stacked_cells.weights.h5")
     model = Sequential([Input((None, 2)), layers.RNN(layers.LSTMCell(5), name="other")])
-    with pytest.raises(ModelFileError, match="has 2 layers of class rnn, the model 1"):
+    with pytest.raises(ModelFileError, match="has 2 layers of class rnn, the model has 1"):
         model.load_weights(FILES / "stacked_cells.weights.h5")
     model = Sequential([Input((None, 2)), layers.LSTM(2, name="lstm")])
     before = model.get_weights()
@@ -223,7 +223,7 @@ def test_convert_checks(tmp_path):
     for arrays, expected in (
         (
             {"x": ids, "y": y[:1]},
-            r"output 'out' is float32 \(2, 5, 2\), recorded is .* \(1, 5, 2\)",
+            r"output 'out' is float32 \(2, 5, 2\), but the recorded one is .* \(1, 5, 2\)",
         ),
         ({"y": y}, "is not recorded: expected x, x_0"),
         ({"x": ids}, "expected recorded outputs as y, y_0"),

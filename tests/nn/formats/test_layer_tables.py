@@ -15,7 +15,7 @@ from streamrnn.nn.formats.torch_tables import MAX_TABLES, tables_of
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"type": "GRU", "unit": 4}, "units is missing; 'unit' is given, did you mean 'units'?"),
+        ({"type": "GRU", "unit": 4}, "units is missing; received 'unit': did you mean 'units'?"),
         ({"type": "GRU"}, "number 1 (GRU): units is missing"),
     ],
 )
@@ -32,7 +32,7 @@ def test_layers_beside_a_native_file_are_compared(tmp_path: Path) -> None:
     found = load_model(tmp_path / "m.safetensors", layers=same)
     assert found.fingerprint() == model.fingerprint()
     for tables, text in (
-        (same[:1], "has 1 layers, the model file 2"),
+        (same[:1], "has 1 layers, but the model file has 2"),
         ([{"type": "LSTM", "units": 4}, same[1]], "the model file has a GRU there"),
         ([{"type": "GRU", "units": 5}, same[1]], "units is 5 here and 4 in the model file"),
         ([{"type": "GRU", "units": 4, "reset_after": False}, same[1]], "reset_after is False"),
@@ -87,9 +87,9 @@ def test_tables_with_inputs_are_compared_with_a_file(tmp_path: Path) -> None:
     [
         (changed(3, inputs="wdie"), "no layer before it has the name 'wdie'. Did you mean 'wide'?"),
         (changed(2, inputs="gate"), "no layer before it has the name 'gate'"),
-        (changed(3, inputs=[]), "inputs must be a name of a layer before it, or a list of names"),
-        (changed(3, inputs=[1]), "inputs must be a name of a layer before it, or a list of names"),
-        (changed(3, name="wide"), "a layer before it has its name, 'wide', too: set name"),
+        (changed(3, inputs=[]), "inputs must be the name of a layer before it, or a list of"),
+        (changed(3, inputs=[1]), "inputs must be the name of a layer before it, or a list of"),
+        (changed(3, name="wide"), "a layer before it already has the name 'wide': set name"),
         (changed(6, inputs=["input", "wide"]), "no layer reads 'add'"),
     ],
 )

@@ -62,7 +62,7 @@ def test_weights_that_are_set_to_what_they_are_stay_the_same_integers(path: Path
 
 def test_a_model_is_not_rounded_in_place(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"is IN and OUT\. Name another file"):
+    with pytest.raises(ConfigError, match=r"this is IN and OUT\. Name another file"):
         convert(path, path.parent / "." / path.name, precision="int16")
     assert path.read_bytes() == before
     convert(path, path)
@@ -217,7 +217,7 @@ def edited(path: Path, **changes: np.ndarray | None) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scales": None}, "the file lacks gru/cell/kernel.scales, a part of gru/cell/kernel"),
+        ({"scales": None}, "the file lacks gru/cell/kernel.scales, needed for gru/cell/kernel"),
         ({"scales": np.zeros(18, np.float32)}, r"a scale is below 2\*\*-120 or not finite"),
         ({"scales": np.ones(3, np.float32)}, "values .*, scales .* and exponents"),
         ({"values": np.full((10, 18), 32767, np.int16)}, "a sum of products would exceed 32 bits"),

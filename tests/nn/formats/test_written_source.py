@@ -71,7 +71,7 @@ def test_names_of_files_are_text() -> None:
 def test_nothing_is_written_if_a_folder_stands_in_the_way() -> None:
     saved()
     Path("m.py").mkdir()
-    with pytest.raises(SinkError, match=r"m\.py: a folder, not a file"):
+    with pytest.raises(SinkError, match=r"m\.py: this is a folder, not a file"):
         written()
     assert not Path("m.torch.safetensors").exists()
 

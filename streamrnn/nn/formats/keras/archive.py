@@ -47,7 +47,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         )
     names = list(members)
     if "config.json" not in members:
-        raise ModelFileError(f"no config.json in the archive, only {', '.join(names[:8])}")
+        raise ModelFileError(f"the archive has no config.json, only {', '.join(names[:8])}")
     if WEIGHTS not in members:
         if any(name.startswith("model.weights") for name in names):
             raise UnsupportedError(
@@ -55,7 +55,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
                 f"{next(n for n in names if n.startswith('model.weights'))}; install h5py and save "
                 "the model again, without sharding"
             )
-        raise ModelFileError(f"no {WEIGHTS} in the archive, only {', '.join(names[:8])}")
+        raise ModelFileError(f"the archive has no {WEIGHTS}, only {', '.join(names[:8])}")
     metadata = (
         parse_json(_member(archive, members["metadata.json"], MAX_JSON_BYTES), "metadata.json")
         if "metadata.json" in members

@@ -69,11 +69,11 @@ def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
     """Read a file except the groups named in `skip` (at the root)."""
     with extra_needed("h5py", "keras", path):
         import h5py  # noqa: PLC0415 - an extra
-    if data[:8] != b"\x89HDF\r\n\x1a\n":  # or it has a user block before it
+    if data[:8] != b"\x89HDF\r\n\x1a\n":  # or a user block precedes it
         raise ModelFileError("damaged, or not an HDF5 file")
     sizes, version = {0: 13, 1: 13, 2: 9, 3: 9}, _int(data, 8, 1)
     if version not in sizes or _int(data, sizes[version], 1) != 8:  # bytes of an address
-        raise ModelFileError("this kind of HDF5 file is not written by Keras")
+        raise ModelFileError("Keras does not write this kind of HDF5 file")
     walk = _Walk(h5py, data, skip)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
         walk.group(file, "", 0)
@@ -99,7 +99,7 @@ class _Walk:
             raise ModelFileError(f"group {location} is linked more than once")
         self.visited.add(address)
         if len(self.visited) > _MAX_OBJECTS:
-            raise ModelFileError(f"more than {_MAX_OBJECTS:,} groups")
+            raise ModelFileError(f"the file has more than {_MAX_OBJECTS:,} groups")
         self.tree.groups.append(path)
         self.tree.attributes[path] = _texts_of(self.data, address)
         for name in group:
@@ -128,7 +128,7 @@ class _Walk:
         stored = dataset.id.get_storage_size()
         if self.budget < 0 or declared > _MAX_EXPANSION * stored + _FREE_BYTES:
             raise ModelFileError(
-                f"{path} declares {dataset.shape} values, far more than are stored for it"
+                f"{path} declares shape {dataset.shape}, far more values than are stored for it"
             )
         return np.asarray(dataset[()])
 
@@ -219,7 +219,9 @@ def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> H5Text 
     else:
         return None
     if number > _MAX_TEXTS or number * step > len(values):
-        raise ModelFileError(f"damaged: an attribute declares {number} texts but has fewer")
+        raise ModelFileError(
+            f"damaged: an attribute declares {number} texts, more than it has or may have"
+        )
     decoded = []
     for i in range(number):
         value = values[i * step : (i + 1) * step]

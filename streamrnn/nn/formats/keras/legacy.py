@@ -69,7 +69,7 @@ def find_assignments(
     if len(stored) != len(layers):
         raise ModelFileError(
             f"the file has {len(stored)} layers with weights "
-            f"({', '.join(name for name, _ in stored)}), the model has {len(layers)} "
+            f"({', '.join(name for name, _ in stored)}), but the model has {len(layers)} "
             f"({', '.join(layer.name for layer in layers)})"
         )
     assignments: list[Assignment] = []
@@ -115,7 +115,7 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
 def _names(tree: Tree) -> list[str]:
     names = tree.attributes.get("", {}).get("layer_names")
     if not isinstance(names, list):
-        raise ModelFileError("no layer_names: this is not a weights file of Keras")
+        raise ModelFileError("it has no layer_names: this is not a weights file of Keras")
     return names
 
 
@@ -142,7 +142,7 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
     ]
     if len(arrays) != sum(counts):
         raise ModelFileError(
-            f"layer {name!r} has {len(arrays)} arrays, {layer} needs {weights}: "
+            f"layer {name!r} has {len(arrays)} arrays, but {layer} needs {weights}: "
             f"{', '.join(n for _, names in leaves for n in names)}"
         )
     assignments: list[Assignment] = []

@@ -53,7 +53,7 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
 
 
 def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
-    """Return attributes and weights of an HDF5 file, and whether it has the legacy lists.
+    """Return attributes and weights of an HDF5 file, and whether it has the legacy lists of names.
 
     A complete model has the attribute model_config.
     """
@@ -109,7 +109,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
         if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
             groups = sorted({_group_of(name) for name in stored.arrays})
             raise ConfigError(
-                f"{table}: no group {table.weights!r} with arrays; groups in the file: "
+                f"{table}: the file has no group {table.weights!r} with arrays; its groups: "
                 f"{', '.join(groups)}"
             )
     with initializers.replaced_by(Budget(stored.size).zeros):

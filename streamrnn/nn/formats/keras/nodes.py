@@ -14,7 +14,7 @@ from streamrnn.nn.models.config import Call
 
 _TENSOR = "__keras_tensor__"
 _ARRAYS = ("__numpy__", "__tensor__")
-"""Classes of an array in a config: NumPy's, or the one of Keras's backend."""
+"""Classes of an array in a config: NumPy's, and the class of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
 _OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
 """The arguments in a call of an operation that are its operands, in their order."""
@@ -34,8 +34,8 @@ class LayerConfig(TypedDict):
 def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: bool) -> list[Call]:
     """Return the calls of layer `name` in Keras 3's form, with supported arguments only.
 
-    The second argument of NotEqual is moved into the layer's config (changed in place); the two of
-    LogicalOr become one list.
+    The second argument of NotEqual is moved into the layer's config (changed in place); both
+    arguments of LogicalOr become one list.
     """
     if not isinstance(nodes, list):
         raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
@@ -68,7 +68,9 @@ def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: boo
 def _from_old(node: object, name: str, takes_state: bool) -> Call:
     """Translate [[layer, node, tensor, kwargs], …], in which states are additional inputs."""
     if not isinstance(node, list) or not node:
-        raise ModelFileError(f"layer {name!r}: an inbound node is {node!r:.60}")
+        raise ModelFileError(
+            f"layer {name!r}: expected an inbound node that lists tensors, received {node!r:.60}"
+        )
     if isinstance(node[0], str):
         node = [node]
     tensors = [_tensor(history, name) for history in node]
@@ -143,7 +145,9 @@ def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
         raise _refused(name, kind, why)
     nodes = entry.get("inbound_nodes") or []
     if len(nodes) != 1 or not isinstance(nodes[0], Mapping):
-        raise _refused(name, kind, f"an operation is called once, this one {len(nodes)} times")
+        raise _refused(
+            name, kind, f"expected one call in Keras 3's form, received {len(nodes)} calls"
+        )
     arguments = {
         key: unwrapped(value)
         for key, value in entry["config"].items()
@@ -156,7 +160,7 @@ def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
         key = operands.pop()
         arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
     if any(_is(value, _TENSOR) for value in arguments.values()):
-        raise _refused(name, kind, "one of its arguments is a tensor")
+        raise _refused(name, kind, "one of its arguments is a tensor, not a number")
     tensors = [operand for operand in operands if _is(operand, _TENSOR)]
     return {
         "class_name": "Operation",

@@ -167,7 +167,8 @@ class _Stored(_Layout):
                 chosen = list(groups)
             else:
                 raise ModelFileError(
-                    f"the file has {len(groups)} layers of class {kind}, the model {len(indices)}"
+                    f"the file has {len(groups)} layers of class {kind}, the model has "
+                    f"{len(indices)}"
                 )
             for i, group in zip(indices, chosen, strict=False):
                 paths[i] = _join(root, group)

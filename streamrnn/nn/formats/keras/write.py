@@ -41,7 +41,7 @@ _AS_LAYERS = {
 
 
 def save_keras(model: Model, path: str | Path) -> None:
-    """Write a model as a .keras file: it is complete, or does not exist.
+    """Write a model as a .keras file: the file is complete, or does not exist.
 
     Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
     not installed; SinkError where no file can be written, OSError if writing it fails.
@@ -84,7 +84,7 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         raise _refused(stored, "Keras has no such layer with causal padding; use Conv1D(groups=…)")
     inner.pop("batch_input_shape", None)
     if inner.get("stateful") and not sized:
-        why = "stateful=True needs the number of rows in Keras, Input(batch_size=…)"
+        why = "in Keras, stateful=True needs the number of rows: set Input(batch_size=…)"
         raise _refused(stored, why)
     if inner.get("trainable"):  # the default, which not every layer of Keras takes
         del inner["trainable"]
@@ -149,5 +149,5 @@ def _activation(spec: Any, stored: StoredConfig) -> Any:
 def _refused(stored: StoredConfig, why: str) -> UnsupportedError:
     return UnsupportedError(
         f"layer {stored['config']['name']!r} ({stored['class_name']}): {why}. Write .onnx or the "
-        "native .safetensors, or train a model without it"
+        "native .safetensors, or train a model without this layer"
     )
