@@ -84,7 +84,7 @@ def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
 
 
 def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return a * sigmoid(b), where a and b are halves of x along an axis. Layers refuse `glu`."""
+    """Return a * sigmoid(b), where a and b are the halves of x along an axis. Layers refuse it."""
     array = np.asarray(x, dtype=np.float32)
     if not -array.ndim <= axis < array.ndim or array.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size on axis {axis}, received {array.shape}")

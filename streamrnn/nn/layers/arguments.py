@@ -136,8 +136,8 @@ def _as_json(layer: object, name: str, value: object) -> object:
     except (TypeError, ValueError):
         raise UnsupportedError(
             f"{layer}: a config cannot hold its argument {name}={value!r:.60}; give "
-            f"{type(layer).__name__} a get_config (and a from_config) with only numbers, strings "
-            "and lists"
+            f"{type(layer).__name__} a get_config that returns only numbers, strings and lists "
+            "(and a from_config that reads them)"
         ) from None
     return value
 

@@ -57,8 +57,7 @@ def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
     sizes = tuple(size for size in sizes_or_none if size is not None)
     if len(sizes) < len(sizes_or_none):
         raise ShapeError(
-            f"{owner}: the sizes of the axes that it works on must be known, received shape "
-            f"{shape}"
+            f"{owner}: the sizes of the axes that it works on must be known, received shape {shape}"
         )
     return sizes
 

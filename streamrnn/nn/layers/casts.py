@@ -38,5 +38,7 @@ def cast_ids(owner: str, x: object) -> Array:
         outside = array >= 2**63 if array.dtype.kind == "u" else np.abs(array) >= 2.0**63
         if outside.any():
             first = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise DataError(f"{owner}: token id {array[first]} at {first} is outside int64")
+            raise DataError(
+                f"{owner}: token id {array[first]} at {first} is outside the range of int64"
+            )
     return np.ascontiguousarray(array, dtype=np.int64)

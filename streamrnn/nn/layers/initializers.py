@@ -74,7 +74,7 @@ def set_seed(seed: int) -> None:
 def generator_of(seed: int | None) -> np.random.Generator:
     """Return a new generator from a seed.
 
-    None: from the next number of `seeded` or `set_seed`, or, outside of both, a random start.
+    Without a seed, use the next number of `seeded` or `set_seed`, or else a random seed.
     """
     seeds = _seeds.get()
     return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
@@ -413,7 +413,7 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 def get(identifier: object) -> Initializer:
     """Return the initializer for a name, a class, Keras's config, or an initializer itself.
 
-    None means zeros, a number or an array means Constant. Raises UnsupportedError for others.
+    None means Zeros, and a number or an array Constant. Raises UnsupportedError for other values.
     """
     if identifier is None:
         return Zeros()

@@ -181,7 +181,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return map_structure(lambda x: np.asarray(x, np.float32), outputs)
 
     def _keras_call(self) -> Callable[..., Any] | None:
-        """Return the method `call` of a custom class; None without one, and for a cell."""
+        """Return the method `call` of a custom class; None without one, or for a cell."""
         call: Callable[..., Any] | None = getattr(self, "call", None)
         return None if hasattr(self, "state_size") else call
 

@@ -107,9 +107,9 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
     `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
 
     Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry the mask, too. Everything
-    computed from the array is plain, without a mask, since the steps may differ: slices, arithmetic
-    (also in place), results of NumPy's functions, and `np.asarray(y)`, which shares the memory.
-    Values written into the array do not change the mask.
+    computed from a MaskedArray is a plain array without a mask, since the steps may differ: slices,
+    arithmetic (also in place), results of NumPy's functions, and `np.asarray(y)`, which shares the
+    memory of y. Values written into a MaskedArray do not change its mask.
     """
 
     _mask: Array | None

@@ -117,7 +117,7 @@ class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
     Called with training=True, unless it is frozen (trainable=False), it uses mean and variance of
-    the batch, without masked steps, and changes moving mean and variance in place, to
+    the batch, without masked steps, and changes the moving mean and variance in place, to
     momentum * moving + (1 - momentum) * batch. axis: the axis with separate statistics for each
     position. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
     """

@@ -111,7 +111,7 @@ class Operation(Layer):
         key[at : at + 1] = rest
         if key[0] != slice(None):
             raise ArgumentError(
-                f"{self}: the first index is the batch's, which must keep all rows; write x[:, …]"
+                f"{self}: the first index must keep all rows of the batch; write x[:, …]"
             )
         return key
 

@@ -79,7 +79,10 @@ class Packable(BuiltIn):
         )
 
     def takes(self, integers: Mapping[str, Integers]) -> bool:
-        """Return whether the kernel can read these integers: of one precision, with its factors."""
+        """Return whether the kernel can read these integers.
+
+        They must have one precision, and only factors that the kernel expects.
+        """
         factors = self.packable()
         one_precision = len({each.precision for each in integers.values()}) == 1
         return one_precision and all(

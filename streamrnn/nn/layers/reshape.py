@@ -36,7 +36,7 @@ def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
         whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
         if not whole or (index(size) < 0 and index(size) != -1):
             raise ArgumentError(
-                f"{owner}: `target_shape` must be a tuple of sizes, with -1 for one free axis, "
+                f"{owner}: `target_shape` must be a tuple of integers, with -1 for one free axis, "
                 f"received {target!r}"
             )
     return tuple(index(size) for size in axes)

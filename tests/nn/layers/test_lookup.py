@@ -160,7 +160,7 @@ def test_tokens_of_numbers():
     assert again([3]).tolist() == ["b"]
     numbers = layers.IntegerLookup(vocabulary=[7, 5], invert=True)
     assert numbers([0, 1, 2, 3]).tolist() == [-1, 7, 5, -1]
-    with pytest.raises(UnsupportedError, match="call it on arrays"):
+    with pytest.raises(UnsupportedError, match="call the layer on arrays"):
         layer(Input((None,), dtype="int64"))
 
 
@@ -206,7 +206,7 @@ def test_a_vocabulary_from_a_file(tmp_path):
     assert layer.get_config()["vocabulary"] == ["b", "a"]
     (tmp_path / "numbers.txt").write_text("7\n5")
     assert layers.IntegerLookup(vocabulary=str(tmp_path / "numbers.txt"))([5]).tolist() == [2]
-    with pytest.raises(FileNotFoundError, match="the vocabulary file .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the vocabulary file .* does not exist"):
         layers.StringLookup(vocabulary=str(tmp_path / "none.txt"))
     with pytest.raises(UnsupportedError, match="no file is read for a config"):
         layers.StringLookup.from_config({"name": "it", "vocabulary": str(path)})
