@@ -116,8 +116,8 @@ def _graph(
         outputs[previous] = last
     if left := [name for name in outputs if name not in read | {previous}]:
         raise ConfigError(
-            f"[[model.layers]]: no layer reads {left[0]!r}: name it in the inputs of a later one, "
-            "or remove it"
+            f"[[model.layers]]: no layer reads {left[0]!r}: name it in the inputs of a later "
+            "layer, or remove it"
         )
     inputs = [*numbers, *ids]
     return Model(inputs if embedded else inputs[0], last)

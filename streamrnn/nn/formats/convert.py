@@ -32,7 +32,7 @@ from streamrnn.nn.models.rounding import RoundingError
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute and relative difference of one output from the recorded one."""
+    """The largest absolute and relative difference of an output from its recorded values."""
 
     output: str
     shape: tuple[int, ...]
@@ -73,7 +73,9 @@ def convert(
             "format, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
-        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}, so OUT must, too")
+        raise ConfigError(
+            f"module: it loads a file that ends in {TORCH_SUFFIX}, so OUT must have this ending"
+        )
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)

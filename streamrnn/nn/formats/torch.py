@@ -53,7 +53,7 @@ class TorchLayer:
 
 
 class Group:
-    """The arrays under one prefix, by the rest of their names, and a record of the used ones."""
+    """The arrays under one prefix, by the rest of their names, and a record of used arrays."""
 
     def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         self.table, self.arrays = table, arrays
@@ -108,7 +108,7 @@ def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Laye
 def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     """Build a Sequential of the tables' layers, with weights from the arrays.
 
-    A table without a prefix takes the only arrays that fit its type, or the next ones of an
+    A table without a prefix takes the only arrays that fit its type, or the next arrays of an
     nn.Sequential. Raises ModelFileError (a missing array, or one of an invalid shape),
     UnsupportedError (a type without a PyTorch layout, proj_size on too many units), ConfigError (a
     prefix that no array has, or none where several fit).

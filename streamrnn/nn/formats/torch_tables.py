@@ -113,7 +113,7 @@ def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
     if kind == "Linear":
         remark = "" if "bias" in shapes else 'or "Embedding"'
         return _Guess(prefix, kind, remark, shapes["weight"][1], shapes["weight"][0])
-    remark = 'add nonlinearity = "relu" if it has that' if kind.startswith("RNN") else ""
+    remark = 'add nonlinearity = "relu" if the RNN has it' if kind.startswith("RNN") else ""
     inputs = [shape for name, shape in shapes.items() if name.startswith("weight_ih")]
     last = max(name.removesuffix("_reverse") for name in shapes if name.startswith("weight_hh"))
     both = 2 if f"{last}_reverse" in shapes else 1

@@ -115,7 +115,7 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
 def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
     """Apply an activation of rows along one axis of x, or over all values on several axes.
 
-    Raises ShapeError for axes that x does not have, for repeated ones, and for an empty list.
+    Raises ShapeError for axes that x does not have, for repeated axes, and for an empty list.
     """
     array = np.asarray(x, dtype=np.float32)
     if isinstance(axis, int):

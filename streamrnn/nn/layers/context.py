@@ -34,7 +34,7 @@ class CallContext:
     """The arguments of one layer's call, and of the pass through the model around it.
 
     mask           bool (B, T), False where a step is left out; None if no step is. For
-                   several inputs, a list with one mask (or None) each.
+                   several inputs, a list with a mask (or None) for each.
     initial_state  states to start from, as the caller passed them, or None.
     training       whether layers compute as in training; dropout, for instance, is applied.
     kind           "call": a call from Python; layers with stateful=True carry their state.

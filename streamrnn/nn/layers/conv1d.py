@@ -208,7 +208,7 @@ class Conv1D(_Convolution, Packable):
 
 @declared
 class DepthwiseArguments:
-    """The arguments of both DepthwiseConv1D and SeparableConv1D, after the first ones of each."""
+    """The arguments of DepthwiseConv1D and SeparableConv1D that follow the first of each."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
@@ -223,7 +223,7 @@ class DepthwiseArguments:
 
 
 class _Depthwise(_Convolution, DepthwiseArguments):
-    """Filters of single features. In Keras 3 they have no causal padding."""
+    """Filters of single features. In Keras 3, these layers have no causal padding."""
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature filtered by `depth_multiplier` = M filters: (B, windows, F M)."""

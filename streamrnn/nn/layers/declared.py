@@ -1,6 +1,6 @@
 """The arguments of layers, each declared once: an annotated name in the class, and its default.
 
-``units: Size`` is a required argument, ``use_bias: bool = True`` one with a default. `__init__`,
+``units: Size`` is a required argument, ``use_bias: bool = True`` has a default. `__init__`,
 its signature and `get_config` follow from these lines; type checkers read them too (PEP 681). The
 order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY`` after all others.
 Only type checkers require the latter to be passed by name: Keras takes all arguments by position.
@@ -146,7 +146,7 @@ def _argument(annotation: Any, default: Any) -> Argument[Any, Any]:
 
 
 def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:
-    """Return the arguments without the ones in `among_kwargs`, which Keras takes in `kwargs`."""
+    """Return the arguments except `among_kwargs`, which Keras takes in `kwargs`."""
     among = {name for base in cls.__mro__ for name in vars(base).get("among_kwargs", ())}
     return {name: each for name, each in arguments_of(cls).items() if name not in among}
 

@@ -19,9 +19,9 @@ from streamrnn.nn.kernels.activation import ACTIVATIONS, Spec, applied
 class Function(NamedTuple):
     """compute(*operands, **arguments) -> array.
 
-    along: the elements that an output element depends on. "each": the ones at its own place;
-    "axis": the ones along the argument `axis`; "new": as "each", but `axis` is an axis of the
-    output; "key": the ones that the key of get_item selects; "all": any of them.
+    along: the elements that an output element depends on. "each": only the element at its own
+    place; "axis": all elements along the argument `axis`; "new": as "each", but `axis` is an axis
+    of the output; "key": elements that the key of get_item selects; "all": any elements.
     """
 
     compute: Callable[..., Any]
@@ -50,8 +50,8 @@ def _of_floats(function: Callable[..., Any]) -> Callable[..., Any]:
 def _add(x: Any, y: Any) -> Any:
     if np.asarray(x).dtype == bool and np.asarray(y).dtype == bool:
         raise ArgumentError(
-            "add: the sum of two booleans is logical_or in Keras; write that, or cast them to "
-            "float32 to count"
+            "add: the sum of two booleans is logical_or in Keras; write logical_or, or cast them "
+            "to float32 to count"
         )
     return np.add(floats(x), floats(y))
 

@@ -38,9 +38,9 @@ class GatedArguments:
     """The arguments that all cells of this module and their layers have.
 
     dropout, recurrent_dropout: rates, applied only with training=True. Each call draws one mask per
-    row, the same for all steps, scaled by 1 / (1 - rate); where recurrent_dropout > 0, it draws one
-    per row and gate (as in Keras from 3.8 on). seed: for these masks; cells with the same seed draw
-    the same masks.
+    row, the same for all steps, scaled by 1 / (1 - rate); where recurrent_dropout > 0, it draws a
+    mask per row and gate (as in Keras from 3.8 on). seed: for these masks; cells with the same seed
+    draw the same masks.
     """
 
     units: Size
@@ -104,7 +104,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         self.built = True
 
     def add_bias(self) -> None:
-        """Make the bias; GRU and LSTM have their own form."""
+        """Make the bias; GRU and LSTM override this."""
         self.add_weight("bias", (self.gates * self.units,), self.bias_initializer)
 
     def check_input(self, shape: Shape) -> None:

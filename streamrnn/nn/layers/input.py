@@ -50,7 +50,7 @@ class InputLayer(Layer):
             size is None or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
         ):
             raise ArgumentError(
-                "Input: shape must be a tuple of sizes, None for an unknown one, "
+                "Input: shape must be a tuple of sizes, None for an unknown size, "
                 f"received {sizes!r}"
             )
         kwargs.pop("optional", None)

@@ -40,8 +40,8 @@ _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 class _Lookup(BuiltIn):
     """The arguments of both layers.
 
-    vocabulary: a list of tokens, or the path of a text file with one per line; None: `adapt` learns
-    it. output_mode: int for numbers; one_hot, multi_hot or count for vectors as in
+    vocabulary: a list of tokens, or the path of a text file with one token per line; None: `adapt`
+    learns it. output_mode: int for numbers; one_hot, multi_hot or count for vectors as in
     CategoryEncoding; tf_idf for counts times `idf_weights`. max_tokens: how many numbers there may
     be after `adapt`; with pad_to_max_tokens, also the size of vectors. invert: turn numbers into
     tokens, on arrays only.
@@ -204,7 +204,7 @@ class _Lookup(BuiltIn):
         return [*(special if include_special_tokens else ()), *self.vocabulary]
 
     def vocabulary_size(self) -> int:
-        """Return how many numbers there are, special ones included: an Embedding's input_dim."""
+        """Return how many numbers there are, with special tokens: an Embedding's input_dim."""
         return self._first_token + len(self.vocabulary)
 
     # ---- the call

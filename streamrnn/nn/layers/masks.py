@@ -48,7 +48,7 @@ def carry(outputs: Any, masks: Any) -> Any:
 def joined_masks(
     owner: str, shapes: Sequence[Sequence[int]], mask: object, lengths: object
 ) -> list[Array | None]:
-    """Return the masks of several inputs; those without a time axis have none.
+    """Return the masks of several inputs; inputs without a time axis have none.
 
     mask: one for all inputs, or a list with a mask (or None) per input. See joined_mask.
     """

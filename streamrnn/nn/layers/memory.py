@@ -136,7 +136,9 @@ class Memory:
 
     def _require_stateful(self) -> None:
         if not self._owner.stateful:
-            raise StateError(f"{self._owner}: it carries no state; make it with stateful=True")
+            raise StateError(
+                f"{self._owner}: it carries no state; make the layer with stateful=True"
+            )
 
     def _check_rows(self, batch: int) -> None:
         assert self._states is not None

@@ -227,7 +227,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes after the leading ones of size 1, which are broadcast."""
+    """Return the number of axes after the leading axes of size 1, which are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 

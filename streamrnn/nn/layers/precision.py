@@ -168,7 +168,7 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
     left = dict(weights)
     if len(precisions := {each.precision for each in weights.values()}) > 1:
         raise ModelFileError(
-            f"weights in {' and '.join(sorted(precisions))}: expected one precision"
+            f"weights in {' and '.join(sorted(precisions))}: expected one precision for all"
         )
     for path, layer in packable_layers(model):
         own = [(name, _joined(path, name)) for name in layer.packable()]

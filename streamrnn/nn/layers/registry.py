@@ -31,7 +31,7 @@ _WHY_REFUSED = {
         ),
         "images are not supported; compute their features outside, as one row per image",
     ),
-    "Conv1DTranspose": "it makes several steps out of each",
+    "Conv1DTranspose": "it makes several steps out of each step",
     "TextVectorization": "texts are not supported; split them into words, then use a StringLookup",
 }
 
@@ -86,7 +86,7 @@ def names() -> list[str]:
 
 
 def registered_name(cls: type) -> str | None:
-    """Return the name that a class is registered under, None without one."""
+    """Return the name that a class is registered under; None if it is not registered."""
     return next((name for name, registered in _classes.items() if registered is cls), None)
 
 

@@ -22,7 +22,7 @@ from streamrnn.nn.layers.time_windows import DataFormat, OverTime, TwoSizes, pad
 
 
 def _size(shape: Shape) -> int | None:
-    """Return the product of the sizes of an input's axes; None if one is unknown."""
+    """Return the product of the sizes of an input's axes; None if a size is unknown."""
     sizes = [n for n in shape if n is not None]
     return math.prod(sizes) if len(sizes) == len(shape) else None
 

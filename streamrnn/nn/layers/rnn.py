@@ -412,7 +412,7 @@ class RNN(BuiltIn):
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:
-    """Return x with each row reversed in time within its own length; values past it stay."""
+    """Return x with each row reversed in time within its own length; later values stay."""
     if lengths is None:
         return np.ascontiguousarray(x[:, ::-1])
     steps = np.arange(x.shape[1])

@@ -126,7 +126,7 @@ class Normalization(Stepwise):
 
 
 class Numbers(Argument[npt.ArrayLike, Floats]):
-    """A number, or one for each feature."""
+    """A number, or a list with a number for each feature."""
 
     def take(self, owner: object, name: str, value: Any) -> Floats:
         try:

@@ -32,7 +32,7 @@ class TimeWindow(NamedTuple):
         return (self.size - 1) * self.dilation
 
     def count(self, steps: int) -> int:
-        """Return the number of windows; 0 or less if the steps are too few for one."""
+        """Return the number of windows; 0 or less if the steps are too few for a window."""
         if self.padding == "valid":
             return (steps - self.reach - 1) // self.strides + 1
         return -(-steps // self.strides)

@@ -183,7 +183,7 @@ def test_half_precision_is_converted_to_float32(workdir):
         (nn.LSTM(3, 4, proj_size=2), 'type = "LSTM"'),
         (nn.Conv1d(3, 4, 2), 'no layer can take "bias" (4,), "weight" (4, 3, 2)'),
         (nn.Linear(3, 4, bias=False), 'type = "Embedding"  # or "Linear" without a bias'),
-        (nn.RNN(3, 4), 'type = "RNN"  # add nonlinearity = "relu" if it has that'),
+        (nn.RNN(3, 4), 'type = "RNN"  # add nonlinearity = "relu" if the RNN has it'),
         (nn.LSTMCell(3, 4), 'type = "LSTMCell"'),
         (nn.GRUCell(3, 4), 'type = "GRUCell"'),
         (nn.BatchNorm1d(3), 'type = "BatchNorm1d"'),

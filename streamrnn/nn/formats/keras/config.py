@@ -172,7 +172,7 @@ def _dtype(value: object) -> object:
 
 
 def _known_initializer(value: object) -> object:
-    """Return an initializer, or "zeros" for a custom one: the weights are in the file."""
+    """Return an initializer, or "zeros" for a custom class: the weights are in the file."""
     try:
         initializers.get(value)
     except (StreamRNNError, LookupError, TypeError):

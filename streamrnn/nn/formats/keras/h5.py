@@ -26,7 +26,7 @@ _MAX_DEPTH = 64
 _MAX_EXPANSION = 100
 _FREE_BYTES = 1 << 16
 _ATTRIBUTES = ("model_config", "keras_version", "name", "layer_names", "weight_names")
-"""The attributes that are read; Keras splits long ones into numbered parts."""
+"""The attributes that are read; Keras splits long lists into numbered parts."""
 
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
 _FIXED_TEXT, _VARIABLE = 3, 9
@@ -54,7 +54,7 @@ class Tree:
         )
 
     def children(self, path: str) -> list[str]:
-        """Return the names of the groups directly under this one."""
+        """Return the names of the groups directly under the group at `path`."""
         start = f"{path}/" if path else ""
         inside = (g[len(start) :] for g in self.groups if g.startswith(start) and g != path)
         return [name for name in inside if name and "/" not in name]
@@ -136,7 +136,7 @@ class _Walk:
 def _texts_of(data: bytes, address: int) -> dict[str, H5Text]:
     """Return attribute -> its text or texts, for the object whose header is at `address`.
 
-    Only `_ATTRIBUTES` with texts are returned; those stored in parts (name0, name1, …) are joined.
+    Only `_ATTRIBUTES` with texts are returned; texts stored in parts (name0, name1, …) are joined.
     """
     attributes: dict[str, H5Text] = {}
     for kind, message in _messages(data, address):

@@ -30,8 +30,8 @@ class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
 
     `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: the arguments that its
-    CuDNN layer fixes; None without one. `keras_1`: the gates in the order of the arrays of Keras 1
-    (W, U and b of each gate); "" if it has today's arrays.
+    CuDNN layer fixes; None if there is none. `keras_1`: the gates in the order of the arrays of
+    Keras 1 (W, U and b of each gate); "" if Keras 1 has today's arrays.
     """
 
     before_3: Mapping[str, object] = _NONE
@@ -51,7 +51,7 @@ KERAS_CELLS = {
 
 
 def row_of(class_name: str) -> KerasCell | None:
-    """Return the row for a layer or its cell; None without one."""
+    """Return the row for the class of a layer or of its cell; None for other classes."""
     return KERAS_CELLS.get(class_name.removesuffix("Cell"))
 
 
@@ -164,7 +164,7 @@ def _gate_orders(leaf: Layer) -> tuple[str, str]:
 
 
 def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
-    """Assign the arrays in Keras's order of a layer's weights: trainable ones first."""
+    """Assign the arrays in Keras's order of a layer's weights: trainable weights first."""
     targets = [f"{layer.name}/{name}" for name in layer.named_weights()]
     trains = [trains for _, _, trains in layer.holders()]
     order = sorted(range(len(targets)), key=lambda i: not trains[i])
@@ -193,7 +193,7 @@ def own_weights(layer: Layer) -> list[str]:
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
-    """Return a cell's kernel, recurrent kernel and bias in Keras's layout, others unchanged."""
+    """Return a cell's kernel, recurrent kernel and bias in Keras's layout; others as they are."""
     row = row_of(type(cell).__name__)
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)

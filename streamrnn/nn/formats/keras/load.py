@@ -98,8 +98,8 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     """Build a Sequential from the tables' layers, with the weights of an .h5 file.
 
     Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
-    name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may
-    contain more groups.
+    name in a legacy file, else a group such as "layers/lstm_1"). If tables name groups, the file
+    may contain more of them.
     """
     version = str(stored.attributes.get("", {}).get("keras_version", "3"))
     with initializers.replaced_by(Budget(stored.size).zeros):

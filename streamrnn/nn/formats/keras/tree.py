@@ -83,7 +83,7 @@ def is_seed(path: str) -> bool:
 def _assignments(
     tree: Tree, layer: Layer, config: LayerEntry, group: str, target: str
 ) -> Iterator[Assignment]:
-    """Yield the array of each weight of a layer, given its group; missing ones are skipped."""
+    """Yield the array of each weight of a layer, given its group; missing arrays are skipped."""
     for cell, places in _Stored(tree).layers(layer, config, group, target):
         stored = [(source, name) for source, name in places if source in tree.arrays]
         arrays = as_keras(cell, [tree.arrays[source] for source, _ in stored])
@@ -98,7 +98,7 @@ class _Layout:
     """
 
     def root(self, group: str) -> str | None:
-        """Return the group of a model's layers inside the model's group; None without one."""
+        """Return the group of a model's layers inside the model's group; None if there is none."""
         return ROOTS[0]
 
     def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
