@@ -297,7 +297,7 @@ class WeightSet:
 
         add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
         name=…). A weight without a shape is a scalar; without a name, it is called "variable".
-        dtype: "float32" or None. regularizer, constraint: accepted, as they only affect training.
+        dtype: "float32" or None. regularizer, constraint: accepted, but ignored.
         """
         check_dtype(self, dtype)
         named = ["name", "shape", "initializer"]
