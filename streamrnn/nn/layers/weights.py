@@ -252,6 +252,8 @@ class WeightSet:
         self._path = ""
         self._weights: dict[str, Variable] = {}
         self._not_trainable: set[str] = set()
+        self.of_weights: dict[str, object] = {}
+        """What `add_weight` was passed for training: as "kernel_regularizer" for "kernel"."""
 
     def children(self) -> Mapping[str, "WeightSet"]:
         """Return the inner layers, by the prefix of their weights' names."""
@@ -297,7 +299,8 @@ class WeightSet:
 
         add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
         name=…). A weight without a shape is a scalar; without a name, it is called "variable".
-        dtype: "float32" or None. regularizer, constraint: accepted, but ignored.
+        dtype: "float32" or None. regularizer: added to the loss in training. constraint: refused in
+        training.
         """
         check_dtype(self, dtype)
         named = ["name", "shape", "initializer"]
@@ -321,6 +324,9 @@ class WeightSet:
         self._weights[name] = weight
         if not trainable:
             self._not_trainable.add(name)
+        for argument, value in (("regularizer", regularizer), ("constraint", constraint)):
+            if value is not None:
+                self.of_weights[f"{name}_{argument}"] = value
         return weight
 
     def weights_changed(self) -> None:

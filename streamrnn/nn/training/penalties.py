@@ -55,7 +55,7 @@ class Penalty(tuple[Penalized, ...]):
 
 def check_regularization(layer: Layer) -> None:
     """Raise UnsupportedError, naming layer and argument, if training cannot apply it."""
-    for argument, value in layer.regularization().items():
+    for argument, value in _passed(layer).items():
         if not argument.endswith("_regularizer") or argument == "activity_regularizer":
             _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
         try:
@@ -78,13 +78,18 @@ def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
 
 def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
     """Yield (id of the holder, name of the weight there) and the regularizer of each weight."""
-    for argument, value in layer.regularization().items():
+    for argument, value in _passed(layer).items():
         place = _weight_of(layer, argument)
         if place is not None and (regularizer := regularizers.get(value)) is not None:
             yield place, regularizer
     for inner in layer.children().values():
         if isinstance(inner, Layer):
             yield from _regularized(inner)
+
+
+def _passed(layer: Layer) -> dict[str, object]:
+    """Return what the layer was made with, and what its weights were, by argument."""
+    return layer.regularization() | layer.of_weights
 
 
 def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:

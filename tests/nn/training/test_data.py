@@ -96,7 +96,9 @@ def test_a_generator_gives_one_epoch() -> None:
     one.fit(X, Y, 5, verbose=0, sample_weight=W, shuffle=False)
     other.fit(iter(Loader()), verbose=0)
     assert_same(one.get_weights(), other.get_weights())
-    with pytest.raises(ArgumentError, match=r"iterator can be run through only once; .* fit\(list\("):
+    with pytest.raises(
+        ArgumentError, match=r"iterator can be run through only once; .* fit\(list\("
+    ):
         other.fit(iter(Loader()), epochs=2, verbose=0)
 
 

@@ -132,6 +132,48 @@ def test_the_regularizer_of_a_depthwise_convolution_has_a_name_of_its_own() -> N
     assert model.evaluate(x, x) == pytest.approx(wanted)
 
 
+class Leaky(layers.Cell):
+    """h' = rate h + x, where what is for training is passed to add_weight alone."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__()
+        self.units = self.state_size = self.output_size = units
+        self.penalties = kwargs
+
+    def build(self, input_shape: Any) -> None:
+        self.add_weight("rate", (self.units,), "ones", **self.penalties)
+
+    @staticmethod
+    def step(x: Any, states: Any, weights: Any, y: Any) -> None:
+        (h,), (rate,) = states, weights
+        for u in range(h.size):
+            h[u] = rate[u] * h[u] + x[u]
+            y[u] = h[u]
+
+    @staticmethod
+    def step_backward(
+        x: Any, states: Any, weights: Any, y: Any, dy: Any, dstates: Any, dx: Any, dweights: Any
+    ) -> None:
+        (h,), (rate,), (dh,), (drate,) = states, weights, dstates, dweights
+        for u in range(h.size):
+            dx[u] = dy[u] + dh[u]
+            drate[u] += h[u] * dx[u]
+            dh[u] = rate[u] * dx[u]
+
+
+def test_a_regularizer_of_add_weight_is_applied() -> None:
+    """A cell of Keras may pass it there and nowhere else."""
+    x, y = np.zeros((2, 4, 3), np.float32), np.zeros((2, 3), np.float32)
+    model = Sequential([Input((4, 3)), layers.RNN(Leaky(3, regularizer="l2"))])
+    model.compile("sgd", "mse")
+    assert model.evaluate(x, y) == pytest.approx(0.03)
+    (gradient,) = model.gradients(x, y).values()
+    np.testing.assert_allclose(gradient, [0.02, 0.02, 0.02], rtol=1e-6)
+    limited = Sequential([Input((4, 3)), layers.RNN(Leaky(3, constraint="max_norm"))])
+    with pytest.raises(UnsupportedError, match="rate_constraint='max_norm'"):
+        limited.compile("sgd", "mse")
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
