@@ -2,6 +2,7 @@
 
 import csv
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,33 @@ def test_a_plateau_reduces_the_learning_rate() -> None:
 def test_a_schedule_may_use_the_last_rate() -> None:
     history = fit(linear(), callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2))
     np.testing.assert_allclose(history.history["learning_rate"], [0.025, 0.0125, 0.00625])
+
+
+def test_a_schedule_has_one_argument_or_two() -> None:
+    rates = [0.5, 0.25, 0.125]
+    for schedule in (rates.__getitem__, partial(lambda a, epoch: a[epoch], rates)):
+        history = fit(linear(), callbacks.LearningRateScheduler(schedule))
+        assert history.history["learning_rate"] == rates
+
+
+def test_a_schedule_that_fails_is_not_called_again() -> None:
+    """Not even if it could be called with the epoch alone."""
+
+    def schedule(epoch: int, rate: Any = None) -> float:
+        seen.append(rate)
+        return float(rate + "a")
+
+    seen: list[Any] = []
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fit(linear(), callbacks.LearningRateScheduler(schedule))
+    assert seen == [0.05]
+
+
+def test_a_reduction_is_printed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr("builtins.print", lambda *text, **options: printed.append((text, options)))
+    fit(linear(), callbacks.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=1e9, verbose=1))
+    assert printed[0] == (("Epoch 2: the learning rate is reduced to 0.025",), {"flush": True})
 
 
 def test_a_csv_file_is_complete_after_each_epoch(tmp_path: Path) -> None:

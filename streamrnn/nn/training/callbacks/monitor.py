@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -181,10 +182,12 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         optimizer = self.model.optimizer
+        arguments = [epoch, float(optimizer.learning_rate)]
         try:
-            rate: Any = self.schedule(epoch, float(optimizer.learning_rate))
-        except TypeError:  # a function of the epoch alone
-            rate = self.schedule(epoch)
+            signature(self.schedule).bind(*arguments)
+        except (TypeError, ValueError):  # of the epoch alone; list.__getitem__ has no signature
+            del arguments[1]
+        rate: Any = self.schedule(*arguments)
         if not isinstance(rate, float | np.floating):
             raise ArgumentError(
                 f"LearningRateScheduler: schedule must return a float, received {rate!r} for epoch "
@@ -260,4 +263,5 @@ class ReduceLROnPlateau(MonitorCallback):
         optimizer.learning_rate = max(rate * self.factor, self.min_lr)
         self.cooldown_counter, self.wait = self.cooldown, 0
         if self.verbose:
-            print(f"Epoch {epoch + 1}: the learning rate is reduced to {optimizer.learning_rate}")
+            rate = optimizer.learning_rate
+            print(f"Epoch {epoch + 1}: the learning rate is reduced to {rate}", flush=True)
