@@ -132,8 +132,9 @@ class Trainable:
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
         of rows, the last ones, that are held out for validation; validation_freq: n for every n-th
         epoch, or a list of epochs, numbered from 1. steps_per_epoch: the number of batches of an
-        epoch; the next epoch continues from there. verbose: 0 prints nothing, other values a line
-        per epoch. callbacks: see streamrnn.callbacks.
+        epoch (fewer, with a warning, where the data ends); the next epoch continues from there.
+        verbose: 0 prints nothing, other values a line per epoch. callbacks: see
+        streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
         be False for arrays. Their states are reset before each epoch, and validation starts from

@@ -1,5 +1,6 @@
 """The data that fit and evaluate accept: arrays, tables, batches of any iterable, windows."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -103,7 +104,10 @@ class Feed:
         if steps is not None and (not whole or steps < 1):
             raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {steps!r}")
         if steps is not None and source.batches is not None and steps > source.batches:
-            raise ArgumentError(f"{argument}={steps}, but the data has {source.batches} batches")
+            raise ArgumentError(
+                f"{argument} must be at most {source.batches}, the number of batches, received "
+                f"{steps}"
+            )
         self._source, self._steps, self._argument = source, steps, argument
         self._rest: Iterator[Batch] | None = None
 
@@ -115,7 +119,8 @@ class Feed:
     def epoch(self, key: int | None, *, anew: bool = False) -> Iterator[Batch]:
         """Yield the batches of an epoch; anew: from the first one, if they can be iterated again.
 
-        Raises DataError if there are none, or if an iterator ends before its number of steps.
+        Raises DataError if there are none, or if an iterator ends before its number of steps; warns
+        if other data does, as Keras does.
         """
         if self._steps is None or self._rest is None or (anew and self._source.again):
             self._rest = self._source.run(key)
@@ -126,7 +131,7 @@ class Feed:
         if first is None:
             raise DataError(
                 "the data has no more batches"
-                + (f", but {self._argument}={self._steps} are needed" if self._steps else "")
+                + (f": an epoch needs {self._argument}={self._steps}" if self._steps else "")
             )
         yield first
         number = 1
@@ -136,11 +141,13 @@ class Feed:
                 break
             yield batch
             number += 1
-        if self._steps is not None and number < self._steps and not self._source.again:
-            raise DataError(
-                f"the data ended after {number} of {self._argument}={self._steps} batches of an "
-                "epoch"
-            )
+        if self._steps is not None and number < self._steps:
+            steps = f"{self._argument}={self._steps}"
+            text = f"the data ended after {number} of {steps} batches of an epoch"
+            if not self._source.again:
+                raise DataError(text)
+            text += f"; their number is not a multiple of {self._steps}"
+            warnings.warn(text, stacklevel=2)
 
 
 class FitData(NamedTuple):

@@ -119,7 +119,9 @@ def test_numbered_batches_are_shuffled_and_told_of_epochs() -> None:
 
 def test_epochs_of_some_steps_go_on_where_the_last_one_ended() -> None:
     one, other = dense(), dense()
-    history = one.fit(X, Y, 4, 3, 0, shuffle=False, steps_per_epoch=2)
+    with pytest.warns(UserWarning, match="ended after 1 of steps_per_epoch=2 batches") as warned:
+        history = one.fit(X, Y, 4, 3, 0, shuffle=False, steps_per_epoch=2)
+    assert len(warned) == 1
     for rows in (slice(0, 4), slice(4, 8), slice(8, 12), slice(0, 4), slice(4, 8)):
         other.train_on_batch(X[rows], Y[rows])
     assert_same(one.get_weights(), other.get_weights())  # the second epoch is what was left
@@ -319,14 +321,14 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=3, epochs=2),
             DataError,
-            "no more batches, but steps_per_epoch=3 are needed",
+            "no more batches: an epoch needs steps_per_epoch=3",
         ),
         (
             lambda m: m.fit(X, Y, epochs=2, validation_data=iter(Loader())),
             ArgumentError,
             "validation_data is an iterator",
         ),
-        (lambda m: m.fit(Numbered(), steps_per_epoch=4), ArgumentError, "the data has 3 batches"),
+        (lambda m: m.fit(Numbered(), steps_per_epoch=4), ArgumentError, "at most 3, .* received 4"),
         (lambda m: m.fit(X, Y, class_weight={0: 1}), DataError, "y must be classes"),
         (lambda m: m.fit(X, Y, class_weight={"1": 2}), ArgumentError, "received '1'"),
         (lambda m: m.fit(X, Y, batch_size=2.5), ArgumentError, "batch_size .* received 2.5"),

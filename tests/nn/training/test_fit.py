@@ -259,7 +259,10 @@ def test_a_stateful_fit() -> None:
             lambda m: m.fit(X, Y, steps_per_epoch=0),
             "steps_per_epoch must be a whole number, 1 or more, received 0",
         ),
-        (lambda m: m.fit(X, Y, steps_per_epoch=3), "steps_per_epoch=3, but the data has 1 bat"),
+        (
+            lambda m: m.fit(X, Y, steps_per_epoch=3),
+            "steps_per_epoch must be at most 1, the number of batches, received 3",
+        ),
         (lambda m: m.fit(X, Y, validation_freq=0), "validation_freq must be 1 or more"),
         (lambda m: m.fit(3, Y), "y cannot be given with batches"),
         (lambda m: m.fit(3), "expected arrays, a table, or an iterable of batches"),
@@ -277,7 +280,7 @@ def test_a_stateful_fit() -> None:
             lambda m: m.fit(X, Y, callbacks=callbacks.EarlyStopping(), verbose=0),
             "monitor='val_loss' is not reported",
         ),
-        (lambda m: m.evaluate(X, Y, steps=2), "steps=2, but the data has 1 batches"),
+        (lambda m: m.evaluate(X, Y, steps=2), "steps must be at most 1, the number of batches"),
         (lambda m: callbacks.EarlyStopping(mode="up"), "mode must be"),
     ],
 )
