@@ -53,7 +53,7 @@ def save(model: Model, path: str | Path) -> None:
             f"{path}: {TORCH_SUFFIX} is the ending of a state_dict of PyTorch, which `streamrnn "
             "convert` writes. Choose another name for the native format"
         )
-    write_atomically(path, encoded(model))
+    write_atomically({path: encoded(model)})
 
 
 def encoded(model: Model) -> bytes:

@@ -116,7 +116,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
 
     Raises UnsupportedError that names a layer which PyTorch does not have in this form, SinkError
-    where no file can be written, OSError if writing it fails; the module is written last.
+    where no file can be written, OSError if writing one fails; then neither is written.
     """
     path = checked_target(path, ".safetensors", "a state_dict")
     refuse_integers(model, "a state_dict of PyTorch")
@@ -129,7 +129,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     source = None if module is None else checked_target(module, ".py", "a module")
     metadata = {"layers": json.dumps(written.tables)}
     arrays = {name: np.ascontiguousarray(array) for name, array in written.arrays.items()}
-    write_atomically(path, to_bytes(arrays, metadata))
+    files = {path: to_bytes(arrays, metadata)}
     if source is not None:
         relative = Path(os.path.relpath(path, source.parent)).as_posix()
         text = _MODULE.format(
@@ -137,7 +137,8 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
             modules="".join(f"            {line}\n" for line in written.members),
             calls="".join(f"        {line}\n" for line in written.calls),
         )
-        write_atomically(source, text.encode())
+        files[source] = text.encode()
+    write_atomically(files)
 
 
 def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:

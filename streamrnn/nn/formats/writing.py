@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from streamrnn.errors import SinkError, UnsupportedError
@@ -42,14 +43,18 @@ def refuse_integers(model: Model, form: str) -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write and sync a file next to its place, then move it there. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def write_atomically(files: Mapping[Path, bytes]) -> None:
+    """Write and sync files next to their places, then move them there. Raises OSError."""
+    end = f".{secrets.token_hex(4)}.tmp"
+    temporary = {path: path.with_name(f".{path.name}{end}") for path in files}
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, data in files.items():
+            with temporary[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            temporary[path].replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for path in files:
+            temporary[path].unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def save_onnx(model: Model, path: str | Path) -> None:
     onnx is missing; SinkError if the file cannot be written.
     """
     path = checked_target(path, ".onnx", "a graph")
-    write_atomically(path, encode(graph_of(model), path))
+    write_atomically({path: encode(graph_of(model), path)})
 
 
 def state_names(model: Model) -> dict[str, str]:

@@ -76,6 +76,13 @@ def test_nothing_is_written_if_a_folder_stands_in_the_way() -> None:
     assert not Path("m.torch.safetensors").exists()
 
 
+def test_no_weights_are_written_without_the_module() -> None:
+    saved()
+    with pytest.raises(OSError, match="File name too long"):  # that of the temporary file
+        written("m" * 252 + ".py")
+    assert [path.name for path in Path().iterdir()] == ["m.safetensors"]
+
+
 def test_directions_of_pytorch_are_not_swapped() -> None:
     forward = layers.GRU(2, go_backwards=True, return_sequences=True)
     both = layers.Bidirectional(forward, backward_layer=layers.GRU(2, return_sequences=True))

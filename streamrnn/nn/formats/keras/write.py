@@ -64,7 +64,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     with zipfile.ZipFile(data, "w") as file:
         for name, content in members.items():
             file.writestr(zipfile.ZipInfo(name, _WHEN), content)
-    write_atomically(path, data.getvalue())
+    write_atomically({path: data.getvalue()})
 
 
 def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
