@@ -2,7 +2,8 @@
 
 From the inside out:
 
-- `jit`         compiler options, the width of vectors, compiled kernels kept on disk
+- `jit`         compiler options, the width of vectors, compiled kernels kept on disk; `turns`:
+                one process at a time compiles a kernel
 - `vector`      a vector of float32 as a Numba type; `functions`: elementary functions of it
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
                 `packed_rows`: the same in integers

@@ -2,8 +2,9 @@
 
 To add one, write it here, and its name in `__all__` if layers take it. Names and formulas are
 Keras 3's; parameters are constants of the compiled code. NaN stays NaN; infinities give the limit,
-except where the formula has no value there: silu, gelu and mish of -inf, and softsign of both
-infinities, are NaN.
+except where the formula has no value there: silu, gelu and mish of -inf, softsign of both
+infinities, and 0 times an infinity, are NaN. leaky_relu with negative_slope=0 computes this product
+at -inf, as in Keras; so does relu with a max_value or a threshold, for which Keras gives 0.
 
 At a kink, relu and its variants have the derivative of the side of smaller inputs, as in Keras on
 JAX; at the ends of a clipped range the derivative is zero.
