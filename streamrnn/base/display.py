@@ -205,13 +205,13 @@ def safe_text(error: object, *uris: str, secrets: Iterable[str] = ()) -> str:
     >>> safe_text(OSError("bucket 'logs': AWS error"), "s3://KEY:SECRET@logs/x")
     "bucket 'logs': AWS error"
     >>> safe_text(OSError("no such option: 'sig'"), "s3://logs/x?sig=SECRET")
-    "the library's text is not shown, as it has what may be a secret"
+    "the library's text is not shown, as it may contain a secret"
     """
     hidden = {part for secret in secrets for part in _parts(secret)}
     for uri in uris:
         hidden |= {*_parts(uri), *_parts(unquote(uri))} - {*_parts(location(uri))}
     if any(part in str(error) for part in hidden):
-        return "the library's text is not shown, as it has what may be a secret"
+        return "the library's text is not shown, as it may contain a secret"
     return str(error)
 
 

@@ -12,7 +12,6 @@ from streamrnn import Model, layers
 IN_TIME = "It combines the steps of the time axis."
 PICKS = "It takes some steps of the time axis."
 MOVES = "It may move the time axis."
-VARIES = "It has another number for each step."
 
 
 def made(function: str, *operands: Any, **arguments: Any) -> Callable[[], layers.Operation]:
@@ -57,7 +56,7 @@ ROWS = {
         made("add", "input", [[float(t)] for t in range(6)]),
         of(lambda x: x + np.arange(6)[:, None]),
         reads="six steps",
-        cut=VARIES,
+        cut="It has a number for each step.",
     ),
     "/quotient": LayerRow(
         made("true_divide", 1.0, "input"), of_positive(lambda x: 1 / x), model=positive

@@ -7,7 +7,10 @@ from streamrnn.errors import DataError, DTypeError
 
 
 def cast_floats(owner: str, x: object) -> Floats:
-    """Return x as C-contiguous float32. Raises DTypeError if it is not numeric."""
+    """Return x as C-contiguous float32.
+
+    Raises DTypeError if it is not numeric, DataError if a number is too large for float32.
+    """
     if type(x) is np.ndarray and x.dtype == np.float32:
         return x if x.flags.c_contiguous else np.ascontiguousarray(x)
     array = np.asarray(x)
@@ -27,7 +30,10 @@ def cast_floats(owner: str, x: object) -> Floats:
 
 
 def cast_ids(owner: str, x: object) -> Array:
-    """Return x as C-contiguous int64. Raises DTypeError unless all are whole numbers."""
+    """Return x as C-contiguous int64.
+
+    Raises DTypeError unless all are whole numbers, DataError if one is too large for int64.
+    """
     array = np.asarray(x)
     if array.dtype.kind == "f":
         if array.size and not (np.isfinite(array).all() and (array == np.floor(array)).all()):

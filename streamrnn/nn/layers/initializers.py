@@ -184,7 +184,7 @@ class Ones(Initializer):
 
 @dataclass(eq=False, repr=False)
 class Constant(Initializer):
-    """All elements `value`, or `value` itself if it is an array of the weight's shape."""
+    """All elements `value`, a number or an array, which is broadcast to the weight's shape."""
 
     fields = ("value",)
     value: npt.ArrayLike = 0.0

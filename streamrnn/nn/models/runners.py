@@ -222,7 +222,7 @@ class SequenceRunner:
         """
         if lengths_B is None or self.ragged:
             return self._run(inputs, lengths_B)
-        # A layer changes the time axis, so rows of one length are run at a time.
+        # A layer changes the time axis or combines its steps: only rows of one length run at once.
         outputs: list[Floats] = []
         for length in np.unique(lengths_B)[::-1]:
             rows = np.flatnonzero(lengths_B == length)

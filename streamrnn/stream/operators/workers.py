@@ -103,7 +103,7 @@ class _Share:
             while not turn.ended:
                 try:
                     turn.wait()
-                except BaseException as error:  # noqa: BLE001 - raised once no helper writes any more
+                except BaseException as error:  # noqa: BLE001 - raised after the last wait
                     interrupt = error
         if interrupt is not None:
             raise interrupt

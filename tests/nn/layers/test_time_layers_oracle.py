@@ -118,9 +118,11 @@ def test_masks_are_used_and_passed_on_as_in_keras(make: Callable[[Any], Any]) ->
 
 @pytest.mark.parametrize("kind", ["DepthwiseConv1D", "SeparableConv1D"])
 def test_causal_padding_is_zeros_before_the_first_step(kind: str) -> None:
-    """Keras has it in a layer of its own."""
+    """Keras 3 has it in a layer of its own."""
     options: dict[str, Any] = {"depth_multiplier": 2, "dilation_rate": 2, "activation": "tanh"}
     sizes = (3,) if kind == "DepthwiseConv1D" else (5, 3)
+    with pytest.raises(ValueError, match="causal"):
+        getattr(keras.layers, kind)(*sizes, padding="causal")
     theirs = keras.Sequential(
         [keras.layers.ZeroPadding1D((4, 0)), getattr(keras.layers, kind)(*sizes, **options)]
     )

@@ -224,7 +224,7 @@ _NAMES = {
     "p": "rate",
     "bias": "use_bias",
 }
-_TRAINING_ONLY = (
+_DROPPED = (
     "consume_less",
     "forget_bias_init",
     "W_regularizer",
@@ -244,7 +244,7 @@ def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
         names = {"init": "embeddings_initializer"}
         dropped: tuple[str, ...] = ("dropout", "W_regularizer", "W_constraint")
     else:
-        names, dropped = _NAMES, _TRAINING_ONLY
+        names, dropped = _NAMES, _DROPPED
     return {names.get(key, key): value for key, value in config.items() if key not in dropped}
 
 
