@@ -265,8 +265,8 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
             expected, hint = choices(options), did_you_mean(str(detail["input"]), options)
         case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
             schema = owner.model_json_schema()["properties"][name]
-            bounds = [each.get("minimum") for each in (schema, *schema.get("anyOf", ()))]
-            expected = f"an integer from {0 if 0 in bounds else 1} to 2147483647"
+            ends = next(each for each in (schema, *schema.get("anyOf", ())) if "maximum" in each)
+            expected = f"an integer from {ends['minimum']} to {ends['maximum']}"
         case "greater_than":
             expected = f"a number above {detail['ctx']['gt']}"
         case "less_than":

@@ -317,6 +317,8 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ),
         ("source.batch_rows=true", "received the boolean true"),
         ("source.max_rejects=-1", "expected an integer from 0 to 2147483647"),
+        ("engine.shards=4097", "engine.shards: expected an integer from 0 to 4096, received"),
+        ("source.version=9223372036854775808", "an integer from 0 to 9223372036854775807, "),
         ("source.batch_rows=99999999999999999999", "expected an integer from 1 to 2147483647"),
         ("source.path=''", "source.path: expected a non-empty string"),
         ("source.max_gap='0s'", "expected a duration above zero"),
