@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from streamrnn.errors import DataError
-from streamrnn.plugins.serve.values import RequestColumns
+from streamrnn.plugins.serve.values import RequestColumns, text_of
 
 _NUMPY = {
     "BOOL": np.dtype("?"),
@@ -169,19 +169,23 @@ def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
 def _without_nulls(column: pa.Array) -> pa.Array:
     """Return a column without nulls, as tensors have none: they become NaN, "", 0 or False.
 
-    Values of types without a datatype become text: JSON if they are nested or binary.
+    Values of types without a datatype become text: JSON if they are nested.
     """
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64
         column = column.view(pa.int64() if wide else pa.int32()).cast(pa.int64())
     elif pa.types.is_nested(column.type) or "binary" in str(column.type):
-        texts = [None if v is None else orjson.dumps(v, str).decode() for v in column.to_pylist()]
-        return pa.array(texts, pa.string()).fill_null("")
+        texts = ["" if value is None else _text(value) for value in column.to_pylist()]
+        return pa.array(texts, pa.string())
     elif _datatype(column.type) == "BYTES":
         return column.cast(pa.string()).fill_null("")
     if pa.types.is_boolean(column.type):
         return column.fill_null(False)
     return column.fill_null(float("nan") if pa.types.is_floating(column.type) else 0)
+
+
+def _text(value: Any) -> str:
+    return text_of(value) if type(value) is bytes else orjson.dumps(value, text_of).decode()
 
 
 def _bytes_of(column: pa.Array) -> bytes:

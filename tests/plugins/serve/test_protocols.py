@@ -264,7 +264,7 @@ def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
     (tmp_path / "live.toml").write_text(serving.PIPELINE)
     inputs = [tensor("id", "BYTES", ["x", "y"]), tensor("t", "INT64", [0, 0])]
     inputs += [tensor("a", "FP64", [1.0, 1.0]), tensor("b", "INT32", [1, 1])]
-    inputs += [tensor("more", "BYTES", [[3, None], None])]
+    inputs += [tensor("more", "BYTES", [[3, None], None]), tensor("blob", "BYTES", ["é", None])]
     columns = 'output.columns=["id", "more", "blob"]'
     with serving.served(tmp_path, columns) as server:
         for binary in (False, True):
@@ -275,6 +275,8 @@ def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
             if not binary:
                 found = {output["name"]: output for output in json.loads(body)["outputs"]}
                 assert found["more"] == tensor("more", "BYTES", ["[3,null]", ""])
+                assert found["blob"] == tensor("blob", "BYTES", ["é", ""])
+        assert server.score([{"id": "z", "t": 0, "a": 1, "b": 1, "blob": "é"}])[1][0]["blob"] == "é"
         assert server.stop() == 0
 
 
