@@ -675,16 +675,16 @@ class Pipeline:
 
         The page shows outputs, rows, streams, features and states over time; with [target] also the
         errors, and after a fit its learning curves. The output is read twice, the source once if it
-        exists, in bounded memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by
-        one, in place of those with the most rows; `since` and `until` (not included) limit the
-        times of the rows. The page (`ReportPage.html()`) is also written to `file`, a path or a
-        URI, atomically; the only file that it may replace is an earlier report.
+        exists, in bounded memory. `keys` (as for `outputs.drop_streams`) are up to 12 streams to
+        draw one by one, in place of those with the most rows; `since` and `until` (not included)
+        limit the times of the rows. The page (`ReportPage.html()`) is also written to `file`, a
+        path or a URI, atomically; the only file that it may replace is an earlier report.
         `ReportPage.as_dict()` has the numbers behind the pictures.
 
         Raises MissingFileError or CheckpointError without an output; ConfigError without [sink]
-        path, for an unknown key, and for a `file` that exists and is not a report, is the model, or
-        lies in the source or an output; SinkError; UnsupportedError if the page is to be written
-        and vl-convert is not installed.
+        path, for an unknown key or too many keys, and for a `file` that exists and is not a report,
+        is the model, or lies in the source or an output; SinkError; UnsupportedError if the page is
+        to be written and vl-convert is not installed.
         """
         draw = load_plugin("report", "pipeline")
         page: ReportPage = draw(self, self._name, file, keys, since, until)

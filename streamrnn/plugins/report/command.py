@@ -33,7 +33,9 @@ def report(
     ] = None,
     key: Annotated[
         list[str] | None,
-        typer.Option("--key", metavar="KEY", help="Draw this stream by itself. Repeatable."),
+        typer.Option(
+            "--key", metavar="KEY", help="Draw this stream by itself. Repeatable, up to 12 times."
+        ),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Draw rows from this time on.")

@@ -138,6 +138,7 @@ class _Reliability:
     """
 
     def __init__(self, outputs: int) -> None:
+        self._rows = np.zeros(BINS, np.int64)
         self._sums = np.zeros((3, BINS))
         self._valid = True
         self._outputs = outputs
@@ -152,6 +153,7 @@ class _Reliability:
         self._valid &= bool(((forecast >= 0) & (forecast <= 1)).all())
         if self._valid:
             place = (forecast * BINS).astype(np.int64).clip(0, BINS - 1)
+            self._rows += np.bincount(place, minlength=BINS)
             for row, value in enumerate((np.ones(len(score)), forecast, happened)):
                 self._sums[row] += np.bincount(place, labels.weight * value, minlength=BINS)
 
@@ -169,7 +171,7 @@ class _Reliability:
             {
                 "forecast": forecast[some] / weight[some],
                 "happened": happened[some] / weight[some],
-                "rows": weight[some],
+                "rows": self._rows[some],
             }
         )
 
@@ -436,7 +438,7 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
         notes=[
             "Rows are grouped into ten bins by their forecast. On the dashed line, what was "
             "forecast happens as often as forecast. Of several classes, the most likely one is the "
-            "forecast."
+            "forecast. With [target] weight, shares and means are weighted."
         ],
     )
 

@@ -85,7 +85,8 @@ def _notes(subject: Subject) -> list[str]:
     drawn = len(subject.columns.drawn)
     if commits > _MOST_RULES:
         notes.append(
-            f"Of {commits:,} commits, only the first rows after a change of the model are marked."
+            f"Of {commits:,} commits, only the first rows after a change of the model are marked, "
+            f"and of more than {_MOST_RULES} changes only the last {_MOST_RULES}."
         )
     elif commits > 1:
         notes.append("A dotted line marks the first row of each later commit.")

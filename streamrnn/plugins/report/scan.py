@@ -374,10 +374,18 @@ class Subject:
             means.add(slots, place, floats_of(batch, self.columns.drawn))
 
     def chosen(self) -> Ints:
-        """Return the slots of the streams to draw. Raises ConfigError for an unknown key."""
+        """Return the slots of the streams to draw.
+
+        Raises ConfigError for an unknown key, and for more streams than can be drawn.
+        """
         streams = self.scanned.streams
         if self.keys and self.columns.keys:
             mask = rows_of(streams.key_table(), self.keys, self.path)
-            return np.flatnonzero(mask)[:MOST_STREAMS].astype(np.int64)
+            slots = np.flatnonzero(mask).astype(np.int64)
+            if len(slots) > MOST_STREAMS:
+                raise ConfigError(
+                    f"--key: expected at most {MOST_STREAMS} streams, received {len(slots)}"
+                )
+            return slots
         order: Ints = np.argsort(-streams.rows, kind="stable").astype(np.int64)
         return order[:MOST_STREAMS]

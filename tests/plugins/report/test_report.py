@@ -20,6 +20,7 @@ from selection import first_quick
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
 from streamrnn.pipeline import report_output
+from streamrnn.plugins.report import over_time, scan
 from streamrnn.plugins.report.charts import spec_of
 from streamrnn.plugins.report.picture import Drawn, Panel, Picture
 from streamrnn.plugins.report.streams import even_histogram, histogram_rows
@@ -197,10 +198,11 @@ def test_values_of_the_source_and_its_features() -> None:
     assert "no Normalization" in " ".join(found["features"]["notes"])
 
 
-def test_reliability_of_a_probability() -> None:
+@pytest.mark.parametrize("weight", [{}, {"weight": "w"}])
+def test_reliability_of_a_probability(weight: dict[str, str]) -> None:
     model("sigmoid", 1)
     write(log())
-    target = {"column": "flag"}
+    target = {"column": "flag", **weight}
     pipeline = Pipeline.from_dict(config("plain", target))
     pipeline.run()
     found = by_id(pipeline.report())
@@ -213,8 +215,10 @@ def test_reliability_of_a_probability() -> None:
         inside = [p for p in pairs if int(p.scores[0] * 10) == int(row["forecast"] * 10)]
         assert row["rows"] == len(inside)
         assert row["happened"] == pytest.approx(
-            sum(p.label for p in inside) / len(inside), rel=1e-5
+            sum(p.weight * p.label for p in inside) / sum(p.weight for p in inside), rel=1e-5
         )
+    if weight:
+        return
     total = sum(r["error"] * r["rows"] for r in rows(found["error-time"]) if r["rows"])
     assert total / len(pairs) == pytest.approx(probabilities(pairs)["log_loss"], rel=1e-5)
 
@@ -234,7 +238,8 @@ def test_reliability_of_classes() -> None:
     assert len(found["outputs"]["panels"]) == 3
 
 
-def test_since_until_and_keys_limit_what_is_drawn() -> None:
+def test_since_until_and_keys_limit_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "MOST_STREAMS", 3)
     pipeline = ran()
     times = sorted(pq.read_table("out")["t"].to_pylist())
     since, until = times[100].isoformat(), times[300].isoformat()
@@ -253,10 +258,18 @@ def test_since_until_and_keys_limit_what_is_drawn() -> None:
     assert sum(r["rows"] for r in rows(found["error-time"])) == len(compared)
     with pytest.raises(ConfigError, match="no such stream in out"):
         pipeline.report(keys=["nobody"])
+    with pytest.raises(ConfigError, match="--key: expected at most 3 streams, received 4"):
+        pipeline.report(keys=["s0", "s1", "s2", "s3"])
     with pytest.raises(ConfigError, match="since"):
         pipeline.report(since="some day")
     empty = by_id(pipeline.report(since="2050-01-01"))
     assert "has no rows from since to until" in empty["outputs"]["missing"]
+
+
+def test_commits_that_are_not_marked_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_time, "_MOST_RULES", 3)
+    notes = by_id(ran().report())["outputs"]["notes"]
+    assert re.match("Of [0-9]+ commits, .* and of more than 3 changes only the last 3.", notes[0])
 
 
 def test_an_output_alone_gives_the_same_report() -> None:
