@@ -208,7 +208,7 @@ def refuse_lost_files(
 ) -> None:
     """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
-    Files whose removal a table's log records, or whose rows new files hold, are not missed.
+    Files that a table's log says were rewritten, or whose rows new files hold, are not missed.
     """
     listed = {file.name: file for file in present}
     used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -224,9 +224,9 @@ def refuse_lost_files(
     rows = f"{sum(content.rows - cut.get(name, 0) for name, content in contents):,}"
     least = "at least " if len(contents) < len(missing) else ""
     instead = (
-        "Restore what was cut; or run with --force and without --full-refresh, which keeps these "
+        "Restore these rows; or run with --force and without --full-refresh, which keeps these "
         "rows and scores new files alone; "
-        if any(file.path in cut for file in missing)
+        if reader.table is not None or any(file.path in cut for file in missing)
         else "Run without --full-refresh, which scores new files alone; or set [source] path to "
         "all the files; "
     )
@@ -241,12 +241,13 @@ def refuse_lost_files(
 def _gone(
     used: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
 ) -> list[UsedFile]:
-    """Return the used files that the source lacks, unless the log of a table explains why."""
+    """Return the used files that the source lacks; of a table, unless they were rewritten."""
     gone = [file for file in used if file.path not in listed]
     if table is None:
         return gone
     # When a run noted that a file is gone, the log had explained what became of the file.
     lost = {*table.lost([file.path for file in gone if not file.gone])}
+    lost |= table.deleted([file.path for file in gone])
     return [file for file in gone if file.path in lost]
 
 
@@ -322,10 +323,11 @@ def _verdicts(
         now = listed.get(file.path)
         if now is not None and (file.size, file.mtime_ns) != (now.size, now.mtime_ns):
             verdicts[index] = _compare(file, now, reader, file.path == partly)
-    changed = {} if table is None else table.changed
+    table = table or Listing()
     for index, file in enumerate(used):
-        if file.path in changed:
-            verdicts[index] = _Verdict(file, changed[file.path])
+        if file.path in table.changed:
+            cut = file.path in table.deleted
+            verdicts[index] = _Verdict(file, table.changed[file.path], cut=cut)
     return verdicts
 
 

@@ -34,12 +34,14 @@ class Listing:
 
     `files` are in the order of their arrival, used ones included. `covered` are the files
     whose rows were all used under other names; `changed` maps a used file whose rows were changed
-    to what changed them; `taken` are the files that the versions with these changes added.
+    to what changed them; `deleted` are the changed files of versions that added no file; `taken`
+    are the files that the versions with these changes added.
     """
 
     files: list[SourceFile] = field(default_factory=list)
     covered: list[SourceFile] = field(default_factory=list)
     changed: dict[str, str] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     taken: list[SourceFile] = field(default_factory=list)
 
 
@@ -103,6 +105,17 @@ class Table:
         active = {file.name for file in self.files}
         return [name for name in names if name not in active and name not in self._removed]
 
+    def deleted(self, names: Collection[str]) -> set[str]:
+        """Return the files whose rows a version removed without adding a file."""
+        origins, deleted = {name: {name} for name in names}, set[str]()
+        for commit in self._commits:
+            if commit.changes and not commit.added:
+                deleted |= _origins(commit.removed, origins)
+            for old, new in _groups(commit):
+                before = _origins(old, origins)
+                origins |= {file.name: before | origins.get(file.name, set()) for file in new}
+        return deleted - _origins(self.files, origins)
+
     def listing(self, used: Collection[str], gone: Collection[str], partly: str) -> Listing:
         """Find the files with unread rows, given the names of the used ones.
 
@@ -120,6 +133,7 @@ class Table:
                 hit = _origins(commit.removed, origins).difference(gone)
                 if hit:
                     listing.changed |= dict.fromkeys(sorted(hit), f"removed by {commit.name}")
+                    listing.deleted |= set() if commit.added else hit
                     listing.taken += commit.added
                     covered |= {file.name for file in commit.added}
                     origins |= {file.name: hit for file in commit.added}

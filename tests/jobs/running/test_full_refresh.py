@@ -140,7 +140,7 @@ def test_a_used_file_that_was_cut_is_missed_too(torn: bool) -> None:
     lost = "40 rows of 1 file" if torn else "10 rows of 1 file"
     assert str(refused.value) == (
         f"out has {lost} that the source does not have: {file.resolve()}. --full-refresh would "
-        "discard these rows, and could not score them again. Restore what was cut; or run with "
+        "discard these rows, and could not score them again. Restore these rows; or run with "
         "--force and without --full-refresh, which keeps these rows and scores new files alone; or "
         "say with --full-refresh --force that these rows may go."
     )
