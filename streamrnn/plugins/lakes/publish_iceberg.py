@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -336,7 +337,11 @@ def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
     Their names are new, neither a column's nor an earlier partition field's: otherwise a column
     could not be removed and added again.
     """
-    number = len(transaction.table_metadata.partition_specs)
+    metadata = transaction.table_metadata
+    owners = (metadata.schema(), *metadata.partition_specs)
+    taken = {field.name for owner in owners for field in owner.fields}
+    endings = (f"_partition_{number}" for number in count(1))
+    ending = next(end for end in endings if taken.isdisjoint(f.name + end for f in folders))
     with transaction.update_spec() as spec:
         for field in folders:
-            spec.add_field(field.name, "identity", f"{field.name}_partition_{number}")
+            spec.add_field(field.name, "identity", field.name + ending)

@@ -120,3 +120,14 @@ def test_the_column_of_a_folder_has_a_type_of_the_table(lake: PartitionedLake) -
     tables = {"output": {"columns": ["id", "t", "wide"]}, "sink": {"partition_by": ["wide"]}}
     with pytest.raises(ConfigError, match="'wide' has the type uint64"):
         lake.run(tables=tables)
+
+
+def test_a_column_may_have_the_name_of_a_partition_field(lake: PartitionedLake) -> None:
+    """At once, and when the table is divided again."""
+    names = ["id_partition_1", "id_partition_2"]
+    tables = {"output": {"columns": ["id", "t", *names]}, "sink": {"partition_by": ["id"]}}
+    lake.day(0, **dict.fromkeys(names, pa.array(range(100))))
+    for _ in range(2):
+        lake.run(tables=dict(tables), full_refresh=True)
+        lake.assert_equal()
+        lake.run(full_refresh=True)
