@@ -163,7 +163,7 @@ def changes(
     add = []
     for name, part in parts.items():
         file, last = contents.files.get(name), contents.commit
-        same = file is not None and (file.bytes, file.rows) == (part.bytes, part.rows)
+        same = file and file.bytes == part.bytes and file.rows in (None, part.rows)
         if not same or last is None or part.commit > last:
             add.append(part)
     if merged:
