@@ -108,7 +108,7 @@ def main() -> None:
         dynamic_axes={"x": {0: "batch", 1: "time"}, "h": {1: "batch"}},
         dynamo=False,
     )
-    print("PyTorch's table of the normalisation:")
+    print("PyTorch's table of the normalization:")
     print(f"mean = {mean.tolist()}\nvariance = {variance.tolist()}")
     *_, scale = parts(model)
     print(f"scale = {scale.scale.item()}\noffset = {scale.offset.item()}")

@@ -42,7 +42,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="Q,Q,…",
-            help="The outputs are these quantiles: 0.1,0.5,0.9; default as in [train] loss.",
+            help="The outputs are these quantiles: 0.1,0.5,0.9; default as in [output] quantiles, "
+            "or in [train] loss.",
         ),
     ] = None,
     output: Annotated[

@@ -369,7 +369,7 @@ class Binary:
 
 
 class Classes:
-    """Log-loss and accuracy of one probability per class; the rest as in `Binary`."""
+    """Log-loss and accuracy of one probability per class; the rest as in `Binary`, but no AUC."""
 
     def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
         self._target = target

@@ -447,7 +447,7 @@ class Pipeline:
         block ends with a commit, unless an exception ends it: then uncommitted rows are lost, and
         the next session goes on from the position of the last commit, `Session.position`.
 
-        A session writes rows in the order in which they are scored; a run does not recognise these
+        A session writes rows in the order in which they are scored; a run does not recognize these
         rows if the files that it reads have them, too. Small parts are merged when there are 60 of
         them, in an output or a partition.
 

@@ -269,7 +269,7 @@ class RunJob:
         if not begun and plan.files and committed is not None and committed.live:
             self.summary.state_notes.append(
                 f"sessions have scored {count(committed.live, 'row')} of this output: a file that "
-                "also has these rows is not recognised, and is scored like any other"
+                "also has these rows is not recognized, and is scored like any other"
             )
         if not begun:
             bound = self.loaded.bind(source.schema, source.name)

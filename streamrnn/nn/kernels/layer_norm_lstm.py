@@ -1,4 +1,4 @@
-"""LSTM with layer normalisation over a window of lanes. Gates in the order i, f, c, o (Keras).
+"""LSTM with layer normalization over a window of lanes. Gates in the order i, f, c, o (Keras).
 
 In training, the forward pass calls the kernel for scoring, one step at a time. The way back
 computes the gates again, from the states before each step.

@@ -1,6 +1,6 @@
 """SimpleRNN, GRU and LSTM: their cells and layers, and what these share.
 
-Names, arguments, weights and formulas of LSTM cells with peepholes or layer normalisation, for
+Names, arguments, weights and formulas of LSTM cells with peepholes or layer normalization, for
 `RNN(cell)`, are as in TensorFlow Addons (https://github.com/tensorflow/addons,
 rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 """
@@ -414,7 +414,7 @@ def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
 
 @builtin_layer
 class LayerNormLSTMCell(LSTMCell):
-    """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
+    """One step of LSTM with layer normalization (Ba, Kiros and Hinton 2016).
 
     z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as in LSTMCell,
     then gamma and beta of each norm: (4U,) for the input and for the state, (U,) for c.

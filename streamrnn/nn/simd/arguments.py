@@ -74,12 +74,12 @@ class TapeLayout(NamedTuple):
 
 
 class NormTape(NamedTuple):
-    """What the way back of an LSTM with layer normalisation reads and writes, by row.
+    """What the way back of an LSTM with layer normalization reads and writes, by row.
 
     Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
-    c, and its derivative; c before the step (`before_RU`), and the new c, not yet normalised
-    (`raw_RU`); the products of h, not yet normalised (`h_RG`); gamma of these two norms; gradients
-    of the gates' sums, and of the normalised c.
+    c, and its derivative; c before the step (`before_RU`), and the new c, not yet normalized
+    (`raw_RU`); the products of h, not yet normalized (`h_RG`); gamma of these two norms; gradients
+    of the gates' sums, and of the normalized c.
     """
 
     gates_RG: Floats

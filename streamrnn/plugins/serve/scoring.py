@@ -91,7 +91,7 @@ class Scoring:
             )
 
     def commit(self) -> None:
-        """Commit rows and state; remove old segments whose rows each retained commit has."""
+        """Commit rows and state; remove old segments that all retained commits have used."""
         with self._committing:  # by the clock, and by clients
             self.session.commit()
             if self._log is not None and self._keys.keep_log:

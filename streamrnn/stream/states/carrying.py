@@ -38,8 +38,10 @@ def carried_states(
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
-    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name, and
-    so does one whose origin the table no longer has: the map was for an earlier change.
+    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name. So
+    does one whose origin the table lacks, if the table has its name: the map was for an earlier
+    change.
+
     Raises StateError that lists only the differences if a state has no column of its size and
     class or, without `mapping`, if there is a column that no state takes.
     """
