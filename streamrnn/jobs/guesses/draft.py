@@ -4,12 +4,13 @@ import itertools
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, named_columns
 from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
@@ -17,8 +18,10 @@ from streamrnn.nn.models import Model
 from streamrnn.nn.models.inputs import input_scaling
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
+    OTHER_DELIMITERS,
     FileSource,
     SourceFile,
+    Table,
     list_of_format,
     note_on_offset,
     open_table,
@@ -77,7 +80,7 @@ def draft_pipeline(
             f"{data}: no file to read (expected names ending in "
             f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"
         )
-    source = FileSource(files, None, SAMPLE_ROWS, table=table)
+    source = _opened(files, table)
     first = _rows(source, files[:1], SAMPLE_ROWS)
     if not first.num_rows:
         first = _rows(source, files, SAMPLE_ROWS)
@@ -92,6 +95,21 @@ def draft_pipeline(
         output = Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
     partitions = list(dict(files[0].partitions))
     return _draft(data, model, output, loaded, source, first, spread, partitions)
+
+
+def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
+    """Return the source; of files of text, with the delimiter that gives several columns."""
+    source = FileSource(files, None, SAMPLE_ROWS, table=table)
+    try:
+        assert source.schema is not None  # read now
+    except DataError:
+        for mark in OTHER_DELIMITERS:
+            other = FileSource(files, None, SAMPLE_ROWS, delimiter=mark)
+            with suppress(StreamRNNError):
+                if len(other.schema) > 1:
+                    return other
+        raise
+    return source
 
 
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
@@ -129,6 +147,7 @@ def _draft(
     nulls, nan = _on_missing(features, spread)
     steps = model.declared_steps
     notes = {
+        "source.delimiter": ["the header has it, and no comma"] if source.delimiter else [],
         "source.key": _of_key(streams),
         "source.time": [
             "by type, name and order"
@@ -146,6 +165,7 @@ def _draft(
     }
     values: dict[str, object] = {
         "source.path": data,
+        "source.delimiter": source.delimiter or None,
         "source.key": streams.key or TODO,
         "source.time": streams.time,
         "source.features": [

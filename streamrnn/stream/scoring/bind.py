@@ -133,6 +133,7 @@ class LoadedPipeline:
             table=table,
             roles=self.contract.columns(()),
             by_time=config.sort == "file",
+            numbers=[f.name for f in self.contract.floats],
         )
 
     def for_worker(self) -> "LoadedPipeline":

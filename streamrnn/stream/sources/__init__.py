@@ -14,6 +14,7 @@ from streamrnn.stream.sources.files import (
     list_of_format,
 )
 from streamrnn.stream.sources.formats import (
+    OTHER_DELIMITERS,
     SOURCE_FORMATS,
     ColumnStatistics,
     suffixes_of,
@@ -57,6 +58,7 @@ from streamrnn.stream.sources.vocabulary import (
 __all__ = [
     "DAMAGE",
     "NOTHING",
+    "OTHER_DELIMITERS",
     "SOURCE_FORMATS",
     "UNKNOWN_IN",
     "ColumnStatistics",

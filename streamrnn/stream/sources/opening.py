@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.errors import (
+    ConfigError,
+    DataError,
+    DTypeError,
+    MissingFileError,
+    StreamRNNError,
+)
 from streamrnn.stream.sources.base import Source
 from streamrnn.stream.sources.casts import type_named
 from streamrnn.stream.sources.contract import Feature
@@ -39,6 +45,11 @@ from streamrnn.stream.sources.times import FileTimes, require_times
 _EARLIER = "the files of earlier runs"
 # Text files of more bytes certainly have rows.
 _HEADER = 1 << 20
+# The types of times, as texts: another text in a column of one of these makes the column text.
+_TIMES = (
+    *(f"timestamp[{unit}{zone}]" for unit in ("us", "ns") for zone in ("", ", tz=UTC")),
+    "int64",
+)
 # The columns of a file, and the columns of its partitions.
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
@@ -56,6 +67,7 @@ class SourceFiles(Source):
     a type have the one that the first file or earlier runs gave them. Columns not among `roles`
     (None: all are) are text if no file has values for them. `table`: the table to which the files
     belong. `by_time`: the rows of each file are read, and positions counted, in the order of time.
+    `numbers`: the features that are read as numbers.
     """
 
     files: list[SourceFile]
@@ -70,6 +82,7 @@ class SourceFiles(Source):
     table: Table | None = None
     roles: Collection[str] | None = None
     by_time: bool = False
+    numbers: Collection[str] = ()
 
     def __post_init__(self) -> None:
         self.earlier: Mapping[str, str] = {}
@@ -130,6 +143,7 @@ class SourceFiles(Source):
                 columns = self._columns(file, reader)
                 refuse_unknown_types(self._kinds, columns.names, self.columns, file.path)
                 used = used_schema(columns, self.columns, file.path)
+                self._refuse_text(file, used)
                 later = self.files[self.files.index(file) + 1 :]
                 used = self._with_types(used, later, used.names)
                 if self.roles is None or all(self._format_of(file).typed for file in self.files):
@@ -144,6 +158,42 @@ class SourceFiles(Source):
                     raise
                 errors.append(error)
         raise errors[0]
+
+    def _refuse_text(self, file: SourceFile, used: pa.Schema) -> None:
+        """Raise DTypeError if a column of numbers or times is text, and name the first such value.
+
+        Else the type alone would be refused, which one value among many numbers decides.
+        """
+        if self._format_of(file).typed:
+            return
+        for name in filter(used.names.__contains__, [self.time, *self.numbers]):
+            if not pa.types.is_string(used.field(name).type) or name in self._kinds:
+                continue
+            kinds = _TIMES if name == self.time else ("double",)
+            errors = [self._unfit(file, name, kind) for kind in kinds]
+            if error := max(filter(None, errors), key=lambda error: error.row, default=None):
+                advice = (
+                    ", or write times such as 2013-01-31 08:00:00, with Z or an offset if in a zone"
+                    if name == self.time
+                    else ". To read text as ids, list its values: "
+                    f'{{ name = {name!r}, vocabulary = "values.txt" }}, one per line'
+                )
+                raise DTypeError(f"{file.path}: {error}. Correct the value{advice}")
+
+    def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
+        """Return the error about the first text of a column that is not a value of a type."""
+        hints = replace(self, types={**self.types, name: kind})._hints(file)
+        try:
+            reader = self._format_of(file).open(self._stream(file), hints)
+            new = self._new_names(file, reader.schema.names)
+            columns = [column for column in reader.schema.names if new.get(column, column) == name]
+            for _ in reader.batches(0, self.rows, columns):
+                pass
+        except UnparsedError as error:
+            return error
+        except (pa.ArrowException, OSError, ValueError):  # a damaged file: the run says so
+            pass
+        return None
 
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
@@ -325,7 +375,8 @@ class SourceFiles(Source):
         origin = "[source] types" if name in self._kinds else first or "its first rows"
         message = f"{file.path}: {error}, as in {origin}. Correct the value"
         # The time and features of numbers are never text: another type would only move the error.
-        if name == self.time or (name in self.features and error.other == "string"):
+        number = name in self.features or name in self.numbers
+        if name == self.time or (number and error.other == "string"):
             return DataError(f"{message}, or remove the row.")
         return DataError(
             f'{message}, or set [source] types = {{ {name} = "{error.other}" }} (for an output '

@@ -361,6 +361,22 @@ def test_a_model_of_any_width_reads_all_numbers(tmp_path):
     assert pipeline.run().rows == 600
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_the_delimiter_of_a_header_without_commas(tmp_path, mark):
+    model = Sequential([Input((None, 1)), layers.GRU(2, return_sequences=True)])
+    model.save(tmp_path / "model.safetensors")
+    days = (f"a,2024-01-{day:02},{day}.5" for day in range(1, 20))
+    text = "\n".join(["id,t,x", *days, ""]).replace(",", mark)
+    (tmp_path / "log.csv").write_text(text)
+    draft = draft_pipeline(tmp_path / "log.csv", tmp_path / "model.safetensors")
+    assert not draft.todos
+    source = tomllib.loads(draft.text)["source"]
+    assert (source["delimiter"], source["time"], source["features"]) == (mark, "t", ["x"])
+    (tmp_path / "log.csv").write_text(text + "a\n")
+    with pytest.raises(DataError, match="one column"):
+        draft_pipeline(tmp_path / "log.csv", tmp_path / "model.safetensors")
+
+
 def command(*arguments):
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))

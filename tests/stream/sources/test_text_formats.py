@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 import pytest
 from selection import slow
 
-from streamrnn.errors import DataError, StreamRNNError
+from streamrnn.errors import DataError, DTypeError, StreamRNNError
 from streamrnn.stream.sources import FileSource, list_files, suffixes_of
 from streamrnn.stream.sources.formats.text import decompressed, infer, parse_texts, shows_rows
 
@@ -194,6 +194,13 @@ def test_delimiters_are_those_of_the_name_or_the_key(tmp_path: Path) -> None:
     assert rows(found) == [{"a": 1, "b": "2,5"}]
 
 
+def test_a_delimiter_is_proposed_for_a_header_of_one_column(tmp_path: Path) -> None:
+    text = b"a;b\n1;2,5\n"
+    with pytest.raises(DataError, match=r"one column, 'a;b'. Set \[source\] delimiter = \";\" if"):
+        assert source(tmp_path / "s", text).schema
+    assert rows(source(tmp_path / "t", b"a;b\n1\n", delimiter=",")) == [{"a;b": 1}]
+
+
 def test_the_format_goes_by_the_suffix_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "A.TSV").write_bytes(b"a\tb\n1\t2\n")
     assert rows(FileSource(list_files(str(tmp_path / "A.TSV")), None, 3)) == [{"a": 1, "b": 2}]
@@ -371,6 +378,48 @@ def test_another_type_is_proposed_only_where_it_could_be_used(
     assert "expected timestamp[us], received 'oops', as in its first rows. Correct the" in message
     assert ('types = { t = "string" }' in message) == (time is None)
     assert ("or remove the row." in message) == (time is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "t,a\n1,2.5\n2,-\n3,x\n",
+            r"row 1 \(from 0\), line 3: column 'a': .* double, received '-'",
+        ),
+        ("t,a\n1,UA\n2,DL\n", r"row 0 .*line 2: column 'a'.*received 'UA'.*vocabulary = "),
+        ("t,a\n1,1\nnow,1\n", r"row 1 .*line 3: column 't': expected int64, received 'now'"),
+        (
+            "t,a\n2013-01-01T05:00-05:00,1\n2013-01-01T06:00-05:00,1\nnow,1\n",
+            r"row 2 .*line 4: column 't': expected timestamp\[us, tz=UTC\], received 'now'",
+        ),
+        ("t,a\n01/31/2013 08:00,1\n", r"row 0 .*received '01/31/2013 08:00'.*such as 2013-01-31"),
+        ("t,a\n1,007\n", None),
+    ],
+)
+def test_text_among_numbers_or_times_is_named(
+    text: str, message: str | None, tmp_path: Path
+) -> None:
+    """One such value makes a column text, which its type alone does not explain."""
+    opened = source(tmp_path / "in", text.encode(), time="t", numbers=["a"])
+    if message is None:
+        assert pa.types.is_string(opened.schema.field("a").type)
+        return
+    with pytest.raises(DTypeError, match=message):
+        assert opened.schema
+
+
+def test_text_in_place_of_numbers_is_named_in_ndjson_and_under_an_old_name(tmp_path: Path) -> None:
+    text = _lines({"old": "7"}, {"old": "x"})
+    opened = source(tmp_path / "in", text, name=".ndjson", numbers=["a"], renames={"a": ["old"]})
+    with pytest.raises(DTypeError, match=r"row 0.*line 1: column 'old': .*\"7\"\. Correct the"):
+        assert opened.schema
+
+
+def test_text_is_not_proposed_for_a_number_that_is_also_copied(tmp_path: Path) -> None:
+    opened = source(tmp_path / "in", b"a\n1\n-\n", types={"a": "double"}, numbers=["a"])
+    with pytest.raises(DataError, match=r"received '-'.*Correct the value, or remove the row\.$"):
+        rows(opened)
 
 
 def test_integers_that_would_be_rounded_are_refused(tmp_path: Path) -> None:

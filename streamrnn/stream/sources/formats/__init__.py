@@ -9,7 +9,7 @@ from streamrnn.stream.sources.formats.base import (
     Hints,
     UnparsedError,
 )
-from streamrnn.stream.sources.formats.csv import CSV
+from streamrnn.stream.sources.formats.csv import CSV, OTHER_DELIMITERS
 from streamrnn.stream.sources.formats.ndjson import NDJSON
 from streamrnn.stream.sources.formats.parquet import PARQUET
 from streamrnn.stream.sources.formats.text import shows_rows
@@ -34,6 +34,7 @@ def suffixes_of(name: str) -> tuple[str, ...]:
 
 
 __all__ = [
+    "OTHER_DELIMITERS",
     "SOURCE_FORMATS",
     "ColumnStatistics",
     "FileFormat",

@@ -89,6 +89,7 @@ class UnparsedError(ValueError):
     def __init__(self, row: int, line: int | None, column: str, value: str, kind: str) -> None:
         place = f"row {row} (from 0)" + ("" if line is None else f", line {line}")
         super().__init__(f"{place}: column {column!r}: expected {kind}, received {value}")
+        self.row = row
         self.column = column
         text, self.other = value.strip("'\""), "string"
         if not text.lstrip("-").isdigit():  # too long for int64, or with a leading zero

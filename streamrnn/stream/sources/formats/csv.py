@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -25,6 +26,8 @@ _MARK = b"\xef\xbb\xbf"
 _BLANK = b"\r\n" + _MARK
 # Largest number of bytes of blank lines that may follow the last row when its end is checked.
 _BLANK_END = 1 << 12
+# What may separate columns if a comma or, in a file whose name says so, a tab does not.
+OTHER_DELIMITERS = ";\t|"
 _TABS = also_compressed(".tsv")
 
 
@@ -35,6 +38,13 @@ class CsvReader(TextReader):
         super().__init__(stream, hints)
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         names = self._names_of_a_line() or self._names()
+        other = next((mark for mark in OTHER_DELIMITERS if mark in names[0]), "")
+        if len(names) == 1 and other and not hints.delimiter:
+            raise ValueError(
+                f"its header is one column, {names[0][:80]!r}. Set [source] delimiter = "
+                f"{json.dumps(other)} if that separates columns, else "
+                f"{json.dumps(self._delimiter)}"
+            )
         self._columns = list(dict.fromkeys(names))
         kinds = {name: hints.types[name] for name in names if name in hints.types}
         kinds |= self._inferred([name for name in self._columns if name not in kinds])
