@@ -320,8 +320,7 @@ def test_stdin_and_stdout_speak_arrow(cli):
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, LOG.schema) as writer:
         writer.write_table(LOG)
-    command = "from streamrnn.cli import main; main()"
-    run = [sys.executable, "-c", command, "run", "p.toml", "--json"]
+    run = [sys.executable, "-m", "streamrnn", "run", "p.toml", "--json"]
     overrides = [
         "--set",
         "source.path='-'",

@@ -120,6 +120,8 @@ def _room(path: Path) -> str:
     first, *rest = path.relative_to(PACKAGE).with_suffix("").parts
     if first in RINGS:
         return rest[0]
+    if first == "__main__":
+        return "cli"
     is_public = (not rest and first not in {"__init__", "errors"}) or first == "optimizers"
     return "public" if is_public else first
 

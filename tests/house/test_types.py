@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = ["streamrnn", "streamrnn.optimizers", "streamrnn.optimizers.schedules"] + [
     f"streamrnn.{module.name}"
     for module in pkgutil.iter_modules(streamrnn.__path__)
-    if not module.ispkg
+    if not module.ispkg and module.name != "__main__"
 ]
 
 
