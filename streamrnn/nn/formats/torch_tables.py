@@ -50,10 +50,21 @@ def tables_of(arrays: Mapping[str, TensorShape]) -> str:
             listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
             others.append(f"# weights = {json.dumps(prefix)}: no layer can take {listed}")
     chosen, note = _chain(guesses)
-    tables = [*map(str, chosen), *others]
+    tables = [f"{_gap(guess.prefix, arrays)}{guess}" for guess in chosen] + others
     if len(tables) > MAX_TABLES:
         tables[MAX_TABLES:] = [f"# … and {len(tables) - MAX_TABLES} more"]
     return "\n".join([*note, *tables])
+
+
+def _gap(prefix: str, names: Collection[str]) -> str:
+    """Return a comment if the member of a Sequential before this one has no weights."""
+    parent, dot, index = prefix.rpartition(".")
+    if not (index.isdecimal() and index.strip("0")):
+        return ""
+    before = f"{parent}{dot}{int(index) - 1}"
+    if any(name.startswith(f"{before}.") for name in names):
+        return ""
+    return f"# {before} has no weights: if it is an activation, its table goes here.\n"
 
 
 def shapes_by_prefix(arrays: Mapping[str, TensorShape]) -> dict[str, _Shapes]:

@@ -116,3 +116,14 @@ def test_a_large_state_dict_suggests_its_first_tables() -> None:
     tables = tables_of(arrays)
     assert tables.count("[[model.layers]]") == MAX_TABLES
     assert tables.endswith("# … and 20 more")
+
+
+def test_a_member_without_weights_is_named_in_its_place() -> None:
+    """It may be an activation: without it the layers compute other values, and nothing fails."""
+    shapes = {"weight": (2, 2), "bias": (2,)}
+    prefixes = ("0", "2", "head.0.inner", "head.1", "last.3")
+    tables = tables_of({f"{p}.{name}": shape for p in prefixes for name, shape in shapes.items()})
+    place = "# {} has no weights: if it is an activation, its table goes here.\n[[model.layers]]\n"
+    for missing, prefix in (("1", "2"), ("last.2", "last.3")):
+        assert f'{place.format(missing)}type = "Linear"\nweights = "{prefix}"' in tables
+    assert tables.count("has no weights") == 2
