@@ -103,15 +103,10 @@ def class_of(class_name: str) -> type[Any]:
             f"layer {class_name!r}: its plug-in registers no class of this name. Expected "
             f"streamrnn.register_layer({class_name!r}, cls) in its module"
         )
-    why = _WHY_REFUSED.get(class_name)
-    near = closest(class_name, _classes)
     raise UnsupportedError(
-        f"layer class {class_name!r} is not supported"
-        + (f": {why}" if why else "")
-        + (f"; did you mean {near!r}?" if near else "")
-        + ". Supported: "
-        + ", ".join(names())
-        + ". Register a custom class with streamrnn.register_layer(name, cls)."
+        f"layer class {class_name!r} is not supported{why_missing(class_name, _classes)}. "
+        f"Supported: {', '.join(names())}. Register a custom class with "
+        "streamrnn.register_layer(name, cls)."
     )
 
 

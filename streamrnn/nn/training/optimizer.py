@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -105,7 +106,8 @@ class Optimizer:
             raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {chosen}")
         for argument, value in others.items():
             if argument not in _REFUSED:
-                names = ", ".join(Options.__annotations__)
+                own = [name for name in signature(type(self)).parameters if name != "options"]
+                names = ", ".join(dict.fromkeys([*own, *Options.__annotations__]))
                 raise ArgumentError(
                     f"{type(self).__name__}: unknown argument {argument!r} (known here: {names})"
                 )

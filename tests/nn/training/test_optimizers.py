@@ -207,7 +207,7 @@ def unknown() -> Any:
         (lambda: optimizers.SGD(clipnorm=1, clipvalue=1), "only one of clipnorm, clipvalue"),
         (lambda: optimizers.SGD(clipnorm=-1), "clips must be above 0"),
         (lambda: optimizers.SGD(momentum=2), "momentum must lie in 0…1, received 2"),
-        (lambda: optimizers.SGD(**unknown()), "unknown argument 'rate'"),
+        (lambda: optimizers.SGD(**unknown()), r"argument 'rate' \(known here: learning_rate, mom"),
         (lambda: optimizers.SGD(object()), "must be a number or a schedule"),
         (lambda: optimizers.optimizer_of("muon"), "'muon' is not supported; supported: adadelta"),
         (lambda: optimizers.optimizer_of("adm"), "did you mean 'adam'"),
