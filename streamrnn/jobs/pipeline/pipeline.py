@@ -93,6 +93,11 @@ class Pipeline:
         name: str | None = None,
         start: Start = "init",
     ) -> None:
+        if not isinstance(config, Config):
+            raise ConfigError(
+                f"Pipeline: expected a Config, received {type(config).__name__}. Load a pipeline "
+                "file with Pipeline.from_toml(path), or tables with Pipeline.from_dict(tables)"
+            )
         if start == "output":
             require_output(config)
         self.config = config

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
+from streamrnn.errors import ConfigError
 from streamrnn.pipeline import Summary
 
 LOG = logs.random_log(300, streams=9)
@@ -76,3 +77,9 @@ def test_files_are_read_once_and_stdin_every_time(monkeypatch: pytest.MonkeyPatc
     assert (summary.nothing_new, summary.rows, summary.streams) == (True, 0, 9)
     _, rows = _run(("in", "-"), monkeypatch)
     assert len(rows) == 300
+
+
+@pytest.mark.parametrize("config", ["weather.toml", {"source": {}}])
+def test_a_path_in_place_of_a_config_is_told_the_way_in(config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"received (str|dict)\. Load.* Pipeline\.from_toml"):
+        Pipeline(config)
