@@ -87,8 +87,8 @@ class Outcome:
 
     `facts` is None after an `error`, or if a range could not be read. `rejected` is the number of
     rejected rows, `times` the first and last time in ticks, `looked_up` is what became of values
-    that have a vocabulary, `first` has the first late and repeated rows, and `seconds` is the time
-    of the whole task.
+    that have a vocabulary, `first` has the first row of each kind, late or repeated, and `seconds`
+    is the time of the whole task.
     """
 
     shard: int
@@ -104,7 +104,7 @@ class Outcome:
 
 
 class ShardTarget:
-    """Writes the parts of one attempt; its commit finishes the attempt."""
+    """Writes the parts of one attempt, and finishes the attempt with a commit."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.facts: Facts | None = None

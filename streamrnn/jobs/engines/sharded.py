@@ -151,9 +151,10 @@ class _Running:
 class ShardedEngine:
     """Scores the rows of a run in shards; each shard's state goes from task to task.
 
-    `table` is the state to start from, None to continue from the last commit of `folder`, which has
-    the same number of shards. One commit is made per epoch; while its rows are scored the next
-    epoch is read. `summary` is updated in place; `committed` is called after each commit.
+    `table` is the state to start from; with None, the engine continues from the last commit of
+    `folder`, which must have the same number of shards. One commit is made per epoch; while the
+    rows of an epoch are scored, the next epoch is read. `summary` is updated in place; `committed`
+    is called after each commit.
     """
 
     table = None  # the state is in the output
@@ -364,7 +365,7 @@ class ShardedEngine:
             for name, reading in split.readings.items():
                 earlier = readings.get(name) or self._reading.get(name) or Reading(NOTHING)
                 if earlier.etag not in ("", reading.etag):
-                    raise DataError(f"{name}: changed while it was read. Run again.")
+                    raise DataError(f"{name} changed while it was read. Run again.")
                 content = earlier.content + reading.content
                 readings[name] = Reading(content, reading.etag, reading.opened_ns)
         self._summary.files_read += len(readings.keys() - self._counted)

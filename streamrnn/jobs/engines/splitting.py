@@ -145,7 +145,7 @@ def _row_range(groups: Sequence[_Group], following: _Group | None) -> RowRange:
 
 
 def _end(last: _Group, following: _Group) -> Position:
-    """Return the position after `last`: where `following` starts in its file, or its file's end."""
+    """Return the position after `last`: `following`, if it is in the same file, or the file's end."""
     if following.file == last.file:
         return following.start
     row = last.start.file_row + last.rows
@@ -271,7 +271,7 @@ def split(
     """Read a row range of the source and divide its rows.
 
     Returns what the driver needs, and a chunk per shard. An error of the source is returned, not
-    raised: the rows before it may have an earlier one.
+    raised: the rows before it may have an earlier error.
     """
     result = Split([0] * shards, reached=row_range.first)
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]

@@ -1,4 +1,4 @@
-"""Targets of the run loop: an output folder with commits, or a stream without."""
+"""Targets of the run loop: an output folder with commits, or a stream without commits."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,7 +45,7 @@ class FolderTarget:
         )
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        """Return the run's counters, unless it is complete, and the counters of rows of no file."""
+        """Return the counters of the run until it is complete, and of rows that are in no file."""
         beyond = self._beyond
         if self._pipe and scorer.rows_read:
             beyond = beyond | {"piped": beyond.get("piped", 0) + scorer.rows_read}

@@ -44,7 +44,7 @@ def evaluate_pipeline(
         )
     if config.sink.folder is None or config.source.path is None or config.source.piped:
         raise ConfigError(
-            "evaluate: needs [source] path and [sink] path, both of files; stdin and stdout "
+            "evaluate needs files in both [source] path and [sink] path: stdin and stdout "
             "cannot be read again"
         )
     output = config.sink.folder
@@ -126,7 +126,7 @@ def _watched(
 def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     """Return the means of the labels that this model was trained on.
 
-    None unless the model file is the result of the fit beside it, with these [target] columns.
+    Returns None unless the fit beside the model file wrote it, with these [target] columns.
     """
     fit = FitFolder.beside(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means

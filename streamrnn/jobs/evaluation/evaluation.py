@@ -56,7 +56,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of rows by name."""
+        """Return the counts of rows by name."""
         names = ("rows", "no_score", "no_source", "no_label", "no_weight")
         return {name: getattr(self, name) for name in names}
 
@@ -245,7 +245,10 @@ def figures_of(
 
 
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
-    """Return the columns that compare with each row's best baseline; null without any."""
+    """Return the best baseline of each group, and by what share the model errs less.
+
+    Both are null for a group without baseline; without any baseline, no column is returned.
+    """
     shares = {
         name.removeprefix("better_"): values
         for name, values in figures.items()
@@ -278,7 +281,8 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         if len(targets) != 1 or len(plan.quantiles) != len(scores):
             raise ConfigError(
                 "quantiles: expected one target, one horizon, and one quantile per output "
-                f"({', '.join(scores)}), received {len(targets)} and {len(plan.quantiles)}"
+                f"({', '.join(scores)}), received labels: {len(targets)}, quantiles: "
+                f"{len(plan.quantiles)}"
             )
         return [
             MeasuredOutput(Distance(forecasts, q), [i], name, 0, q)

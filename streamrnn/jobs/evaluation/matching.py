@@ -271,7 +271,7 @@ def not_compared(counts: Mapping[str, int]) -> str:
 
 @dataclass
 class ComparedCounts:
-    """Numbers of rows that were and were not compared (see `Evaluation`)."""
+    """How many rows were compared, and how many were not, by reason (see `Evaluation`)."""
 
     rows: int = 0
     no_score: int = 0
@@ -281,7 +281,7 @@ class ComparedCounts:
 
 
 class LabelsBefore:
-    """The streams of `labels`; while they are read, sums up the labels known before a time."""
+    """The streams of `labels`; while these are read, labels known before a time are summed up."""
 
     def __init__(self, labels: LabelledStreams, time: int) -> None:
         self._streams, self._time = labels, time

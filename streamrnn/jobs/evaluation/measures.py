@@ -188,8 +188,8 @@ def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
 class Distance:
     """MAE and RMSE; of a quantile also the pinball loss, and the share of labels at or below it.
 
-    The RMSE is compared with the mean's, and with the baselines named by `forecasts`; a quantile is
-    compared with these baselines by pinball loss.
+    The RMSE is compared with the RMSE of the mean, and of the baselines named by `forecasts`. A
+    quantile is compared with these baselines by pinball loss.
     """
 
     def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
@@ -304,7 +304,7 @@ class _Answers:
         self._beside = {name: _Beside("right") for name in forecasts}
 
     def add(self, pairs: Pairs, right: Array) -> None:
-        """Add rows; `right` (N,): where the model is."""
+        """Add rows; `right` (N,): where the model is right."""
         for name, beside in self._beside.items():
             baseline = pairs.forecasts[name] == pairs.label
             beside.add(pairs, name, {"right": baseline}, {"right": right})
@@ -328,7 +328,7 @@ class Binary:
     """Log-loss, accuracy and AUC of a probability.
 
     The base rate is the group's own, so no constant forecast does better. The model is compared
-    with it by log-loss.
+    with the base rate by log-loss.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
@@ -369,7 +369,7 @@ class Binary:
 
 
 class Classes:
-    """Log-loss and accuracy of one probability per class; the rest as in `Binary`, but no AUC."""
+    """Log-loss and accuracy of one probability per class, as in `Binary`; there is no AUC."""
 
     def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
         self._target = target
@@ -384,7 +384,7 @@ class Classes:
         if wrong.any():
             raise ConfigError(
                 f"[target] column: {self._target!r} has the label {pairs.label[wrong][0]:g}, but "
-                f"the {self._count} outputs are classes 0 to {self._count - 1}. If they are "
+                f"the {self._count} outputs are for classes 0 to {self._count - 1}. If they are "
                 "quantiles, give them: --quantiles 0.1,0.5,0.9"
             )
         label = pairs.label.astype(np.int64)

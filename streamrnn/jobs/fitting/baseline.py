@@ -143,8 +143,8 @@ def best_season(
 ) -> str:
     """Return the name of the season (name -> ticks) whose forecast is best; "" if none is good.
 
-    A good one has a value for at least half of the labels in the training `rows`, and is notably
-    better there than the other baselines.
+    A good season has a value for at least half of the labels in the training `rows`, and its
+    forecast is notably better there than the other baselines.
     """
     best, most = "", _NOTABLE
     for name, season in seasons.items():
@@ -217,8 +217,8 @@ class Calibration:
     def shifts(self) -> list[float]:
         """Return what to add to each quantile, so that its share of the labels is at or below it.
 
-        Of n sorted differences this is number (n + 1) q; if that is between two of them, the one
-        farther from the median.
+        Of n sorted differences this is the one with the number (n + 1) q; if that is not an
+        integer, it is rounded away from the median.
         """
         shifts = []
         for q, above in zip(self._quantiles, self._above[:, : self._count], strict=True):

@@ -145,7 +145,7 @@ class FitCommit:
         checksum, _, content = data.partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise CheckpointError(
-                f"{owner}: damaged (its checksum is wrong). Start over with --full-refresh and "
+                f"{owner} is damaged (its checksum is wrong). Start over with --full-refresh and "
                 "--overwrite: it is unknown which model file this fit wrote."
             )
         try:
@@ -193,7 +193,7 @@ class FitFolder:
 
     @classmethod
     def beside(cls, path: str) -> "FitFolder":
-        """Return the folder of the model file at a path, which may be a link to it."""
+        """Return the folder of the model file at a path; the path may be a link to the file."""
         model = Path(path)
         return cls(model.resolve() if model.is_symlink() else model)
 
@@ -211,7 +211,7 @@ class FitFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder for one fit, and remove the staged rows at its end.
 
-        Raises CheckpointError if another process holds it.
+        Raises CheckpointError if another process holds the folder.
         """
         self._files.make("")
         lock = Lock(self._files, _LOCK)
@@ -378,7 +378,7 @@ def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def without_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays whose names have a prefix, without it.
+    """Return the arrays whose names have a prefix; their new names lack it.
 
     >>> without_prefix("best", {"best/a": 1, "b": 2})
     {'a': 1}

@@ -1,4 +1,4 @@
-"""Which steps train and which validate; the pieces that they form, and the windows of these."""
+"""Which steps train and which validate; the pieces that they form, and the windows of pieces."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class TrainingWindow:
 
 
 class Scale(NamedTuple):
-    """The scale of labels of K columns: (label - offset) / deviation is standardized.
+    """The scale of labels of K columns: (label - offset) / deviation is the standardized label.
 
     Outputs (…, U) beyond these columns have an offset and a deviation of their own (`of_moments`).
     """
@@ -194,7 +194,7 @@ def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Sampl
 def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints, Ints]:
     """Return the windows that a run would have since the last reset; only the last step counts.
 
-    Each row of the results has the begin, the end, and the first step that counts.
+    Each row of the results has the beginning, the end, and the first step that counts.
     """
     windows = [np.zeros((0, 4), np.int64)]
     sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)
@@ -247,7 +247,7 @@ class Pieces(NamedTuple):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in `order`; `sequence_B` of a placement has positions in it."""
+        """Place the pieces on lanes in `order`; a placement's `sequence_B` are positions there."""
         number = np.arange(len(order))
         sequences = Sequences(number, self.begin[order], self.length[order], number)
         return place(sequences, lanes, steps)

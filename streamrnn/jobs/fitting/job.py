@@ -137,8 +137,8 @@ class FitJob:
         rule = division_rule(loaded, config, fit.bound.schema)
         if fit.later:
             self.summary.notes.append(
-                f"{count(fit.later, 'new file')} not read: the fit had begun; train on the rest "
-                "with --continue"
+                f"{count(fit.later, 'new file')} not read: a fit reads only files that were there "
+                "when it began; train on later files with --continue"
             )
         if last is not None and not resumed and self._same(last, wanted, fit.files):
             return lambda: self._nothing(last)
@@ -272,7 +272,7 @@ class FitJob:
                 "is left to train on. Set a later [train] validation.since, or another share of "
                 "the streams"
                 if staged.steps
-                else "fit: no row to train on. Check [source] path and [train] until"
+                else "fit: there is no row to train on. Check [source] path and [train] until"
             )
         summary.scaled = model.scales
         summary.labels = parts.training.counts(staged)

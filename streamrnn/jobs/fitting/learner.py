@@ -78,11 +78,11 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
             " Change the units of the last layer"
         )
     if isinstance(loss, _OF_CLASSES) and units < 2:
-        raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, received 1")
+        raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, not only one")
 
 
 def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
-    """Return the first label, of the first stream that has one, that the loss cannot use."""
+    """Return the first label that the loss cannot use, of the first stream that has one."""
     targets, weights = staged.targets, learner.class_weights
     # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
@@ -111,7 +111,7 @@ def _wrong(loss: Loss, label: Floats, units: int, only_classes: bool) -> tuple[B
     if isinstance(loss, Hinge):
         return ~np.isin(label, (-1, 0, 1)), "-1 or 1, or 0 or 1"
     if isinstance(loss, Poisson | MeanSquaredLogarithmicError):
-        return ~((label >= 0) & (label < np.inf)), "a number within float32, 0 or more"
+        return ~((label >= 0) & (label < np.inf)), "0 or more, within the range of float32"
     return ~np.isfinite(label), "a number within the range of float32"
 
 

@@ -73,8 +73,9 @@ class FitModel:
             deviation = model_scale.deviation
             if not (np.isfinite(deviation).all() and (deviation != 0).all()):
                 raise ConfigError(
-                    f"fit: the last layer of the model scales by {deviation.tolist()}: labels "
-                    "cannot be standardized. Set [train] scale_target = false"
+                    f"fit: the last layer of the model scales by {deviation.tolist()}, expected "
+                    "finite numbers other than 0: otherwise labels cannot be standardized. Set "
+                    "[train] scale_target = false"
                 )
         loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
         targets = len(config.target.labels)
@@ -169,8 +170,8 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
         wanted = Scale(scale.offset[:half], scale.deviation[:half]).of_moments()
         if not all(map(np.array_equal, scale, wanted)):
             raise ConfigError(
-                "fit: the Rescaling behind Gaussian shifts deviations, or scales them by other "
-                "factors than their means. Remove it: the fit adds one in the unit of the target"
+                "fit: the Rescaling after Gaussian shifts deviations, or scales them by other "
+                "factors than the means. Remove it: the fit adds one in the unit of the target"
             )
 
 
@@ -189,7 +190,7 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
     except StreamRNNError as error:
         raise ConfigError(f"[train] metrics: {error}") from None
     if not isinstance(metric.result(), float):
-        raise ConfigError(f"[train] metrics: {name!r} has a value for each output, not one")
+        raise ConfigError(f"[train] metrics: {name!r} has several values, one for each output")
     metric.reset_state()
     return metric
 

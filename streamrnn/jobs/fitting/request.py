@@ -1,6 +1,6 @@
 """The request of a fit: its keys, the model it starts from, its source; the state after its rows.
 
-The keys identify a fit: one with other keys does not resume it.
+The keys identify a fit: a fit with other keys does not resume it.
 """
 
 import hashlib
@@ -101,16 +101,16 @@ def check_request(config: Config) -> None:
             "[train] loss = { quantile = [0.1, 0.5, 0.9] } and [train] validation"
         )
     if train.until is not None and config.source.time is None:
-        raise ConfigError("[train] until: needs source.time, the column of the times")
+        raise ConfigError("[train] until needs [source] time, the column of the times")
     if train.validation is not None:
         if train.validation.since is not None and config.source.time is None:
             raise ConfigError(
-                "[train] validation.since: needs source.time, the column of the times"
+                "[train] validation.since needs [source] time, the column of the times"
             )
         if train.validation.since is None and train.validation.streams is None:
             raise ConfigError("[train] validation: set since, streams, or both")
     if train.patience and train.validation is None:
-        raise ConfigError("[train] patience: needs validation, which judges each epoch")
+        raise ConfigError("[train] patience needs validation, which judges each epoch")
 
 
 def initial_model(
@@ -279,8 +279,8 @@ class FitSource:
     """The rows that a fit reads, from files that its initial state has not seen.
 
     `files` are the name, size and time of all files, in order; `later` is the number of files that
-    came after the fit began, which are not read. `plain` reads the files that are used as a run
-    would, and `wide` also reads the columns of [target]; `seen` are the files that the initial
+    came after the fit began, which are not read. `plain` reads the new files as a run would,
+    and `wide` also reads the columns of [target]; `seen` are the files that the initial
     state has seen; None if its table lists none.
     """
 
@@ -349,7 +349,7 @@ def _fit_files(files: Sequence[SourceFile]) -> list[FitFile]:
 def until_stopped(
     batches: Iterator[SourceBatch], stop: threading.Event, summary: FitSummary
 ) -> Iterator[SourceBatch]:
-    """Yield batches until `stop` is set, which `summary` then records."""
+    """Yield batches until `stop` is set; `summary` then records the interrupt."""
     for batch in batches:
         if stop.is_set():
             summary.interrupted = True

@@ -75,7 +75,7 @@ class SeedsJob:
             )
         if train.keep == "all" and train.validation is None and train.measures:
             raise ConfigError(
-                '[train] keep = "all" needs validation: the spread includes the errors there'
+                '[train] keep = "all" needs validation, whose errors are part of the spread'
             )
         if train.keep == "all" and train.loss == "gaussian_nll":
             raise ConfigError(
@@ -92,14 +92,14 @@ class SeedsJob:
         output = self.config.output
         if train.keep == "all" and output.quantiles is not None and units != 1:
             raise ConfigError(
-                '[output] quantiles: the model of all seeds, of [train] keep = "all", returns '
+                '[output] quantiles: with [train] keep = "all", the model of all seeds returns '
                 f"{units} means and {units} spreads, and quantiles need one of each"
             )
         names = output.names if output.quantiles is None else None
         if train.keep == "all" and names is not None and len(names) != 2 * units:
             raise ConfigError(
                 f"[output] names: the model of all seeds returns {2 * units} values per row, the "
-                f"mean ({units}) and the spread ({units}), received {len(names)}: "
+                f"mean ({units}) and the spread ({units}); received {len(names)} names: "
                 f"{', '.join(names)}"
             )
 

@@ -37,7 +37,7 @@ class FitOptions:
         if self.extend and (self.full_refresh or not self.writes):
             raise ConfigError(
                 "fit: extend trains the model of the last fit; full_refresh, limit and find_rate "
-                "train a new one. Leave out extend, or the other"
+                "train a new one. Leave out extend, or the options that train a new model"
             )
 
     @property
@@ -95,12 +95,12 @@ class FitSummary:
 
     @property
     def good_rate(self) -> float | None:
-        """A learning rate to start from; None also after an interrupt."""
+        """A learning rate to start from; None if no rate is good, or after an interrupt."""
         return None if self.interrupted else good_rate(self.rates)
 
     @property
     def best(self) -> HistoryRow:
-        """The row of the epoch whose weights the model has; {} before the first one."""
+        """The row of the epoch whose weights the model has; {} before the first epoch."""
         if not self.history:
             return {}
         return self.history[(self.best_epoch or len(self.history)) - 1]

@@ -153,15 +153,16 @@ def _float_columns(
             if _WAVE[0] in matched:
                 guess.time_features = ("hour",)
                 guess.notes.append(
-                    "time features: the model has a sine and a cosine; hour is a guess; it may be "
-                    "day_of_week or day_of_year"
+                    "time features: the model has a sine and a cosine; hour is a guess: they may "
+                    "also be of day_of_week or day_of_year"
                 )
             return
     for columns, what in ((free, "numeric columns"), (floats, "columns of floats")):
         if columns and width in (None, len(columns)):
             guess.inputs[name] = columns
             guess.notes.append(
-                f"input {name!r}: all {what} that are left, in the order of the file; check it"
+                f"input {name!r}: all {what} that are left, in the order of the file; check the "
+                "order"
             )
             return
     guess.inputs[name] = [TODO]

@@ -130,7 +130,7 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     if not foreign:
         return []
     return [
-        f"{directory.path} holds files of rows that no commit of it names: "
+        f"{directory.path} holds files of rows that none of its commits names: "
         f"{first_of(foreign, 5)}. Readers of the folder find their rows too. Move them elsewhere."
     ]
 
@@ -214,9 +214,9 @@ def merge_small_parts(
 ) -> Manifest | None:
     """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, if fewer than `least` would be merged in each partition. With
-    `across`, a partitioned output is also merged across the commits within a run, which are then no
-    longer retained; only the ends of runs are.
+    Does nothing, and returns None, if in each partition fewer than `least` parts would be merged.
+    With `across`, parts of a partitioned output are also merged across the commits within a run:
+    then only the commits at the ends of runs stay retained.
     """
     manifest = folder.manifest
     if manifest is None:

@@ -65,7 +65,7 @@ class TableChanges:
     """The changes that make a table equal to an output: parts to add, and files to remove.
 
     A part to add replaces a file of its name. `moved`: names, both to add and to remove, of files
-    with rows that the table had before, which its readers need not see as new. `columns`: the table
+    whose rows the table had before: its readers need not see these as new. `columns`: the table
     does not exist, or has other columns; it then changes even if the output has no part.
     """
 
@@ -81,9 +81,9 @@ class TableChanges:
 class PublishedTable(Protocol):
     """A table that indexes the parts of one output.
 
-    An object of such a class is made from the `Files` and the path of the output, and the value of
-    its key in [publish]. Methods raise what their library raises, and PublishError for what must
-    not be changed.
+    A class with these methods is called with the `Files` and the path of the output, and with the
+    value of its key in [publish]. Methods raise what their library raises, and PublishError for
+    what must not be changed.
     """
 
     @property
@@ -110,7 +110,7 @@ class PublishedTable(Protocol):
     def left(self) -> str:
         """Describe a table that [publish] no longer names, and how to remove it.
 
-        "" if none is known.
+        Returns "" if no such table is known.
         """
 
     def advice(self, contents: TableContents) -> str:
@@ -341,7 +341,7 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
     existed = any(part.commit < manifest.commit for part in manifest.parts)
     note = "the table did not exist" if contents is None and existed else ""
     if contents is not None and contents.others:
-        again = "all parts were" if contents.commit is None else "what it lacked was"
+        again = "all parts were" if contents.commit is None else "what the table lacked was"
         note = f"after {contents.version}, {contents.others}: {again} registered again"
     version = table.commit(manifest, wanted, contents)
     removed = len(wanted.remove)
@@ -368,7 +368,7 @@ def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
 def _reason(error: Exception, text: str) -> str:
     """Return the type and the text of a library's error with its causes, on one line.
 
-    A trace or a link after it, and terminal colors, are left out.
+    A trace or a link after the text, and terminal colors, are left out.
     """
     message = _AFTER.split(_DECORATION.sub("", text), maxsplit=1)[0]
     causes = [line.strip().rstrip(".:") for line in message.splitlines() if line.strip()]
@@ -393,6 +393,6 @@ def publish(path: str, *, rejects: str | None = None) -> list[Published]:
         if not publisher.tables:
             raise ConfigError(
                 f"{path}: the last commit names no table. Set [publish] delta or iceberg in the "
-                "pipeline file and run it: it publishes, even if it has nothing new to score."
+                "pipeline file and run it: a run publishes, even if it has nothing new to score."
             )
         return publisher.publish(manifest)

@@ -191,7 +191,7 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
     names = used_files(manifest, before, path)
     if names:
         target = commit_before(manifest, names)
-        what = f"with no row of {before}"
+        what = f"made before any row of {before}"
     else:
         try:
             moment = _time(before)

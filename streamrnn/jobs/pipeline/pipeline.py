@@ -355,11 +355,12 @@ class Pipeline:
         is counted. After an interrupt, either all rows are counted, or none.
 
         `position` names the place of `data` in its source: an offset, a file name, a list of these,
-        or a dict from partition to one of these. It has to be after the last one, and is stored in
-        checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A list is one
-        sequence, compared item by item: a day, a file, a row. Partitions that advance independently
-        belong in a dict, {partition: offset}, which has the partitions with rows in `data`; each is
-        compared alone, and a new one always counts as later. The dict may be empty if `data` is.
+        or a dict from partition to one of these. It has to be after the last position, and is
+        stored in checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A
+        list is one sequence, compared item by item: a day, a file, a row. Partitions that advance
+        independently belong in a dict, {partition: offset}, which has the partitions with rows in
+        `data`; each is compared alone, and a new one always counts as later. The dict may be empty
+        if `data` is.
 
         With `align` the result has a row for each row of `data`, in order, and a column `reason`:
         null where the row has an output, else why it has none: "late", "repeated" (for any [source]
@@ -427,12 +428,12 @@ class Pipeline:
     def write_metrics(self, path: str | os.PathLike[str]) -> None:
         """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
 
-        They are added to the counts that the file had at the first call for this path, so that
-        totals go on when jobs resume one after another; jobs that run at once need a file each. The
-        label is as in `run`: the name of the pipeline file, else the output. The file says nothing
-        about the last run. Raises ConfigError if the file has metrics of a run (which needs a file
-        of its own) or of another pipeline, or anything else; SinkError if it cannot be read or
-        written.
+        The counts are added to the counts that the file had at the first call for this path, so
+        that totals go on when jobs resume one after another; jobs that run at once need a file
+        each. The label is as in `run`: the name of the pipeline file, else the output. The file
+        says nothing about the last run. Raises ConfigError if the file has metrics of a run (which
+        needs a file of its own) or of another pipeline, or anything else; SinkError if it cannot be
+        read or written.
         """
         with self._lock.lock:
             self._calls.write_metrics(path, self._label)
@@ -465,7 +466,7 @@ class Pipeline:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return what emit "final" holds back since the last `finish`: each stream's last row."""
+        """Return what emit "final" held back since the last `finish`: each stream's last row."""
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:
@@ -699,9 +700,9 @@ class Pipeline:
         """Check config, model, schemas and footers of all source files; return notes.
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
-        the model's `Normalization`, as far as footers record them. Before the first fit, everything
-        but the model file is checked, as the first note says, and the errors that `fit` would raise
-        are raised. With a model, a note says what `fit` would refuse.
+        the mean of the model's `Normalization`, as far as footers record them. Before the first
+        fit, everything but the model file is checked, as the first note says, and the errors that
+        `fit` would raise are raised. With a model, a note says what `fit` would refuse.
         """
         notes = validate(self._loaded_before_fit())
         trained = "loaded" in vars(self)

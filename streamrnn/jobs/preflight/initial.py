@@ -51,7 +51,7 @@ class InitialState(NamedTuple):
         return f"state.init={json.dumps(self.name, ensure_ascii=False)}"
 
     def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tables of a pipeline file with this state in place of theirs."""
+        """Return the tables of a pipeline file with this state in place of the state they name."""
         if not isinstance(state := data.get("state", {}), Mapping):
             return dict(data)
         return {**data, "state": {**state, "init": self.name}}
@@ -96,9 +96,9 @@ def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
             return source.schema, source.name
     if init is None:
         raise ConfigError(
-            "no state before the first call of process(), which has the types of the key columns. "
-            "Call it with a batch without rows (batch.slice(0, 0)), or name a source or an initial "
-            "state"
+            "there is no state before the first call of process(), whose data has the types of the "
+            "key columns. Call it with a batch without rows (batch.slice(0, 0)), or name a source "
+            "or an initial state"
         )
     return _assumed_schema(loaded, loaded.read_init(init), init), init
 

@@ -19,7 +19,7 @@ class FeatureFacts:
     """One feature: nulls, minimum and maximum in all files, and the model's normalization.
 
     `rows` counts the rows whose statistics are recorded; if there are no such rows, `nulls` is
-    None. `mean` and `deviation` are None without a `Normalization` on that input.
+    None. `mean` and `deviation` are None if no `Normalization` reads the feature.
     """
 
     name: str

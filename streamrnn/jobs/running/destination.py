@@ -223,7 +223,7 @@ def log_folder(config: Config) -> str:
 
 @contextmanager
 def own_log(folder: str) -> Iterator[None]:
-    """Lock a log for a server, which may `put_ahead`.
+    """Lock a log for a server, which may then call `put_ahead`.
 
     A block that ends without an error must leave no row in the log that the output does not have.
     Raises ConfigError if another server has the log.
@@ -264,6 +264,6 @@ def refuse_behind(config: Config) -> None:
         return
     raise CheckpointError(
         f"{config.sink.folder}: a server ended without a commit, so that rows which it answered "
-        f"may be in its log alone, {files.root}. Start `streamrnn serve` once (with [serve] "
+        f"may be only in its log, {files.root}. Start `streamrnn serve` once (with [serve] "
         'durable = "log"), which adds them, and stop it; or move the log away, to give them up'
     )

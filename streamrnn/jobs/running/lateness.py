@@ -36,7 +36,7 @@ def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> st
         return None
     kind = source.schema.field(source.time).type
     before, after = pairs[0]
-    more = f", and so on {len(pairs)} times" if len(pairs) > 1 else ""
+    more = f" (the first of {len(pairs)} such places)" if len(pairs) > 1 else ""
     return (
         f"times go back from file to file: {after.shown(kind)} is read after "
         f"{before.shown(kind)}{more}. This is fine if they hold different streams; otherwise set "
@@ -113,7 +113,7 @@ def name_the_files(
         return error
     options = " ".join(f"--reload-file {item.path}" for item in replaced[:3])
     return error.because(
-        f"{error.args[1]} Used, and gone from the source: "
+        f"{error.args[1]} The source no longer has files that earlier runs used: "
         f"{first_of([item.shown(kind) for item in replaced])}. If {times[index].path} replaces "
         f"{'it' if len(replaced) == 1 else 'them'}, rerun with {options}."
     )
@@ -148,7 +148,7 @@ def name_the_position(
     return error.because(
         f"{origin}{where}: no list of files says which rows it has. If this row is one of them, "
         "leave out the files "
-        f'that {calls} have read, with [source] after = {{ time = "{newest}" }}: the newest '
+        f'that {calls} read, with [source] after = {{ time = "{newest}" }}: the newest '
         f"{column} in the state; or with {{ path = … }} or {{ partition = … }}. {error.args[1]}"
     )
 
@@ -170,7 +170,7 @@ def _rewind(output: Destination, absent: Container[str], first: int, late: str, 
     back = f"streamrnn rewind {location(str(output.place))} --before {later[0]}"
     setting = 'set [source] order = "time", ' if by_name else ""
     advice = (
-        f"To score it before them, {setting}go back with `{back}`, and rerun: "
+        f"To score this file before later ones, {setting}go back with `{back}`, and rerun: "
         f"{count(len(again), 'used file')} after it {'is' if len(again) == 1 else 'are'} scored "
         "again."
     )

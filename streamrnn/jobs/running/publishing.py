@@ -84,7 +84,7 @@ class RunPublisher:
             raise self._error
 
     def _add(self, item: dict[str, object]) -> None:
-        """Add to the summary what was changed in a table."""
+        """Add what was changed in a table to the summary."""
         for table in self._summary.published:
             if table["table"] == item["table"]:
                 table["added"] += item["added"]

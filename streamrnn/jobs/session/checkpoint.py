@@ -116,7 +116,7 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
         return (
             f"{path}: the checkpoint that this pipeline resumed from or wrote last is gone; "
             "nothing was written. If it was removed to start again, start this job again, too; "
-            "else write it with overwrite=True."
+            "else write the checkpoint with overwrite=True."
         )
     if _NO_FILE in expected:
         return (

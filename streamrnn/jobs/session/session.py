@@ -184,9 +184,9 @@ class Session:
         return {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
 
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
-        """Return the rows in the state table of the streams with these key columns.
+        """Return the rows of the state table that belong to the streams with these keys.
 
-        A stream that has no state is left out.
+        `keys` are key columns. A stream that has no state is left out.
         """
         with self._lock:
             table = self._calls.scorer.table if self._calls.scorer is not None else None

@@ -186,7 +186,7 @@ def test_quantiles() -> None:
         assert line["pinball_persistence"] == pytest.approx(pinball(still, 0, q))
         covered = sum(pair.label <= pair.scores[unit] for pair in everything) / len(everything)
         assert line["coverage"] == pytest.approx(covered)
-    with pytest.raises(ConfigError, match=r"one quantile per output .*received 1 and 2"):
+    with pytest.raises(ConfigError, match=r"one quantile per output .*labels: 1, quantiles: 2"):
         pipeline.evaluate(quantiles=[0.1, 0.9])
 
 
@@ -243,7 +243,7 @@ def test_several_targets_have_a_line_each() -> None:
     [
         ("x", 3, r"\[target\] column: expected one column and horizon per output of the model "
                  r"\(score_0, score_1, score_2\), or one column of.*received x\. .*--quantiles"),
-        ("days", 3, r"'days' has the label \d+, but the 3 outputs are classes 0 to 2\..*quantiles"),
+        ("days", 3, r"'days' has the label \d+, but the 3 outputs are for classes 0 to 2\..*quan"),
     ],
 )  # fmt: skip
 def test_targets_that_do_not_fit_the_outputs(column: str, units: int, message: str) -> None:

@@ -409,7 +409,7 @@ def test_memory_does_not_grow_with_the_rows(
     ("tables", "error", "message"),
     [
         ({"target": {}}, ConfigError, r"\[target\] column is missing.*\n  \[target\]\n  column"),
-        ({"sink": {"path": "-"}}, ConfigError, r"needs \[source\] path and \[sink\] path"),
+        ({"sink": {"path": "-"}}, ConfigError, r"files in both \[source\] path and \[sink\] path"),
         ({"sink": {"path": "nowhere"}}, MissingFileError, r"nowhere: no such output folder"),
         ({"sink": {"path": "in"}}, CheckpointError, r"in has no _streamrnn/_manifest\.json"),
         (

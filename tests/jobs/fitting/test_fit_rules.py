@@ -137,7 +137,7 @@ def test_a_validation_that_cannot_judge(tmp_path: Path) -> None:
     tables["train"]["validation"] = {"since": "2024-01-01T20:00"}
     with pytest.raises(ConfigError, match="no row of the validation has a label"):
         fits.fit(tmp_path, tables)
-    with pytest.raises(ConfigError, match="patience: needs validation"):
+    with pytest.raises(ConfigError, match="patience needs validation"):
         fits.fit(tmp_path, train(patience=3))
     since = {"validation": {"since": "2030-01-01"}}
     with pytest.raises(ConfigError, match="which patience needs"):

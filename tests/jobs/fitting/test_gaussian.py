@@ -338,7 +338,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
     [
         ({"train": {"loss": "mse"}}, "the model ends in Gaussian, and the loss is mean_squared"),
         ({"model": {"layers": LAYERS[:-1]}}, "the model does not end in Gaussian, and the loss"),
-        ({"model": {"layers": RESCALED}}, "the Rescaling behind Gaussian shifts deviations"),
+        ({"model": {"layers": RESCALED}}, "the Rescaling after Gaussian shifts deviations"),
         (
             {"target": {"column": ["x", "a"]}},
             "the model has 2 outputs, and the loss gaussian_nll needs 4: a mean and a deviation",

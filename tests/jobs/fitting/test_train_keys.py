@@ -181,9 +181,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ({"loss": "poisson", "scale_target": True}, "labels of poisson are in a unit of their own"),
         ({"loss": "hinge", "scale_target": True}, "labels of hinge are classes, not numbers"),
         ({"schedule": "plateau", "validation": None}, "plateau needs validation"),
-        ({"metrics": ["f1_score"]}, "'f1_score' has a value for each output, not one"),
+        ({"metrics": ["f1_score"]}, "'f1_score' has several values, one for each output"),
         ({"metrics": ["auk"]}, "metric 'auk' is not supported; did you mean 'auc'?"),
-        ({"loss": "categorical_hinge"}, "needs an output for each class, received 1"),
+        ({"loss": "categorical_hinge"}, "needs an output for each class, not only one"),
     ):
         made = binary(tmp_path)
         made["train"] = {k: v for k, v in {**made["train"], **train}.items() if v is not None}
@@ -193,8 +193,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "text"),
     [
-        ("poisson", "the loss poisson expects a number within float32, 0 or more"),
-        ("msle", "expects a number within float32, 0 or more"),
+        ("poisson", "the loss poisson expects 0 or more, within the range of float32"),
+        ("msle", "expects 0 or more, within the range of float32"),
         ("hinge", "the loss hinge expects -1 or 1, or 0 or 1"),
         ("kl_divergence", "expects a probability, 0 to 1"),
         ("binary_crossentropy", "expects 0 or 1, because [train] class_weight is set"),

@@ -95,7 +95,7 @@ def test_verify_reports_parquet_files_that_are_not_of_the_output(base: Path) -> 
     for foreign in ("copy.parquet", "sub/a.parquet"):
         logs.write(logs.random_log(5), base / "out" / foreign)
     Path("out/copy.parquet").rename("out/copy.PARQUET")
-    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.PARQUET, sub/a\.par"):
+    with pytest.raises(CheckpointError, match=r"its commits names: copy\.PARQUET, sub/a\.par"):
         verify("out")
 
 
@@ -108,7 +108,7 @@ def test_verify_reports_files_of_every_format_of_parts(
     (base / "out" / "copy.tablet").write_text("rows")
     verify("out")
     monkeypatch.setitem(PART_FORMATS, "tablets", Tablets())
-    with pytest.raises(CheckpointError, match=r"no commit of it names: copy\.tablet\. Readers"):
+    with pytest.raises(CheckpointError, match=r"none of its commits names: copy\.tablet\. Readers"):
         verify("out")
 
 
@@ -116,7 +116,7 @@ def test_linked_folders_are_looked_through_as_readers_do(base: Path) -> None:
     """By verify, and for outputs in them; a link that leads back is no end of it."""
     (base / "out" / "again").symlink_to(".")
     (base / "out" / "more").symlink_to(base / "in")
-    with pytest.raises(CheckpointError, match=r"no commit of it names: more/a\.parquet\. Readers"):
+    with pytest.raises(CheckpointError, match=r"its commits names: more/a\.parquet\. Readers"):
         verify("out")
     _run("else/one")
     (base / "lake").mkdir()

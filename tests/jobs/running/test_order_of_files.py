@@ -144,7 +144,7 @@ def test_validate_and_explain_say_where_times_go_back(model_dir: Path) -> None:
     pipeline = Pipeline.from_dict(_config())
     (note,) = pipeline.validate()
     assert note.startswith("times go back from file to file: in/b.parquet (")
-    assert "and so on 11 times" in note
+    assert "(the first of 11 such places)" in note
     plan = pipeline.explain()
     assert plan["notes"] == [note]
     assert (plan["order"], plan["files"], plan["last_file"]) == ("path", 12, "in/l.parquet")

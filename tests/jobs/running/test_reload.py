@@ -184,7 +184,7 @@ def test_a_late_row_of_a_corrected_file_under_a_new_name_names_the_old_one(base:
     with pytest.raises(LateRowError) as caught:
         _run(tables=tables)
     option = f"--reload-file {base}/in/2.parquet"
-    assert f"Used, and gone from the source: {base}/in/2.parquet (2024-" in str(caught.value)
+    assert f"files that earlier runs used: {base}/in/2.parquet (2024-" in str(caught.value)
     assert f"If in/2-corrected.parquet replaces it, rerun with {option}." in str(caught.value)
     assert _run(tables=tables, reload=[option.removeprefix("--reload-file ")]).rows == 290
     _run("whole", tables=tables)

@@ -59,7 +59,7 @@ def test_exports_that_overlap_by_a_row(policy: str) -> None:
     score = policy == "score"
     assert (summary.rows, summary.rows_out, summary.repeated) == (4, 3 + score, 1)
     assert summary.rejected == (policy == "reject")
-    assert "note     1 row of a time that the stream already had" in in_words(summary)
+    assert "note     1 row with a time that the stream already had" in in_words(summary)
     place = "in/2.parquet: row 0 (from 0): stream id='s': t 2 repeats the last time of this stream"
     assert summary.first_repeated == f"{place}, set by in/1.parquet: row 1 (from 0)"
     assert f"note     the first repeated row is {summary.first_repeated}" in in_words(summary)

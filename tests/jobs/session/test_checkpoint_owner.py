@@ -139,7 +139,7 @@ def test_a_checkpoint_that_is_gone_is_not_written_again_unless_that_is_meant() -
     Path("c/c.arrow").unlink()
     with pytest.raises(CheckpointError, match="is gone; nothing was written") as caught:
         pipeline.checkpoint("c/c.arrow")
-    assert "write it with overwrite=True" in str(caught.value)
+    assert "write the checkpoint with overwrite=True" in str(caught.value)
     assert _files() == []
     pipeline.checkpoint("c/c.arrow", overwrite=True)
     pipeline.checkpoint("c/c.arrow")
