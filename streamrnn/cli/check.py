@@ -40,7 +40,7 @@ def compile_pipeline(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compile a pipeline's kernels before its first run. For a container image or a new node."""
+    """Compile a pipeline's kernels before its first run, in a container image or on a new node."""
     from streamrnn.jobs.pipeline import Pipeline
 
     compiled = Pipeline.from_toml(pipeline, overrides or []).compile_kernels()

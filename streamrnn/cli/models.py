@@ -65,7 +65,7 @@ def convert(
             metavar="P",
             help="int16 or int8: store LSTM, GRU and SimpleRNN, and large Dense and Conv1D, as "
             "integers: a half or a quarter of the size, and faster. See the error with --check. "
-            "auto: as IN.",
+            "auto: the precision of IN.",
         ),
     ] = "auto",
     module: Annotated[

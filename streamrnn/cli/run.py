@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DROPPED = ("row", "dropped: earlier than the stream's last time")
-REPEATED = ("row", "of a time that the stream already had, see [source] repeated")
+REPEATED = ("row", "with a time that the stream already had, see [source] repeated")
 VALUE_NOTES = {
     "filled": ("null", "filled as set by `nulls`"),
     "nan": ("NaN", "treated as null, as set by `nan`"),
@@ -291,7 +291,7 @@ def _notes(summary: "Summary") -> list[str]:
     ]
     notes = [f"{count(number, noun)} {what}" for number, noun, what in reported if number]
     if s.rewrites_unsettled:
-        notes.append("could not check whether new files hold rows of used files that are gone")
+        notes.append("it is unknown whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
     if s.first_late:
         notes.append(f"the first late row is {s.first_late}")
