@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.stream.sinks import number_of
 
 TypeRule = Callable[[pa.DataType], pa.DataType | str]
-"""Returns the table's type, in Arrow's form, for a type that is not nested, or why it has none."""
+"""Returns the table's type, in Arrow's form, for a type that is not nested, or why it lacks one."""
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 _PLAIN = {
@@ -50,8 +50,9 @@ def lake_schema(schema: pa.Schema, rule: TypeRule, format: str) -> pa.Schema:
             fields.append(pa.field(column.name, kind, column.nullable))
     if wrong:
         raise ConfigError(
-            f"[publish] {format.lower()}: {format} tables have no such type: {'; '.join(wrong)}. "
-            f"Or leave the column out of [output] columns, or remove [publish] {format.lower()}."
+            f"[publish] {format.lower()}: {format} tables lack the types of some columns: "
+            f"{'; '.join(wrong)}. Or leave the column out of [output] columns, or remove "
+            f"[publish] {format.lower()}."
         )
     return pa.schema(fields)
 

@@ -172,7 +172,7 @@ class DeltaLog:
     def advice(self, contents: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (
-            "Restore the table to its last version of streamrnn (DeltaTable(…).restore(version)). "
+            "Restore the last version that streamrnn wrote (DeltaTable(…).restore(version)). "
             f"{self._remake()}"
         )
 

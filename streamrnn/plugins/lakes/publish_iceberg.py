@@ -185,7 +185,7 @@ class IcebergCatalogTable:
     def advice(self, contents: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (
-            "Roll the table back to its last snapshot of streamrnn "
+            "Roll the table back to the last snapshot that streamrnn wrote "
             "(table.manage_snapshots().rollback_to_snapshot(id).commit()), name another table in "
             "[publish] iceberg, or drop this one without its files: it is then created again."
         )

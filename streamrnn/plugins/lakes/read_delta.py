@@ -133,7 +133,7 @@ class _Log:
         try:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError as error:
-            raise DataError(f"{self.versions[number]}: damaged: {error}") from error
+            raise DataError(f"{self.versions[number]} is damaged: {error}") from error
 
     def checkpoint(self, number: int) -> tuple[_Actions, dict[str, Any]]:
         """Return the added files of a checkpoint, and its protocol and metadata."""
@@ -204,7 +204,7 @@ class _Files:
         info = next(iter(_of("commitInfo", actions)), {})
         operation = info.get("operation", "an unnamed operation")
         changes = any(action.get("dataChange", True) for action in (*added, *removed))
-        # An UPDATE may name a file in both, with another deletion vector.
+        # An UPDATE may remove a file and add it again, with another deletion vector.
         old = tuple(map(self.file, removed))
         return Commit(
             f"{operation} in version {number}", tuple(map(self.file, added)), old, changes
@@ -215,9 +215,9 @@ class _Files:
         file = next((file for name, file in self._vectors.items() if name in active), None)
         if file is not None:
             raise DataError(
-                f"{file.path}: has rows that a deletion vector deletes, in {version} of the table; "
-                "deletion vectors cannot be read. Rewrite the table without them: REORG TABLE … "
-                "APPLY (PURGE), then set delta.enableDeletionVectors = false."
+                f"{file.path}: a deletion vector deletes rows of this file in {version} of the "
+                "table; deletion vectors cannot be read. Rewrite the table without them: REORG "
+                "TABLE … APPLY (PURGE), then set delta.enableDeletionVectors = false."
             )
 
     def _typed(self, values: Mapping[str, str | None]) -> Partitions:

@@ -180,7 +180,8 @@ def encode(graph: GraphDef, path: str | Path) -> bytes:
     """Return the bytes of a graph as one ONNX file: equal graphs give equal bytes.
 
     The first open axis of inputs and outputs is named "batch", a second one "time". Raises
-    UnsupportedError, naming `path`, without the extra onnx, or for weights of more than 2 GB.
+    UnsupportedError, which names `path`, if the extra onnx is missing, or for weights of more than
+    2 GB.
     """
     with extra_needed("onnx", "onnx", path, "writing"):
         import onnx

@@ -105,7 +105,7 @@ def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[in
     integers = {}
     for name, (dtype, shape, values) in config["integers"].items():
         if dtype not in INTEGERS:
-            raise ModelFileError(f"constant {name!r} has dtype {dtype!r}")
+            raise ModelFileError(f"constant {name!r} has the unsupported dtype {dtype!r}")
         integers[name] = np.array(values, dtype=dtype).reshape(shape)
     graph = GraphDef(
         name=str(config["name"]),
@@ -124,5 +124,5 @@ def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[in
 def _value(item: Sequence[Any]) -> Value:
     name, dtype, dims = item
     if dtype not in DTYPES:
-        raise ModelFileError(f"{name!r} has dtype {dtype!r}")
+        raise ModelFileError(f"{name!r} has the unsupported dtype {dtype!r}")
     return Value(str(name), dtype, tuple(dims))

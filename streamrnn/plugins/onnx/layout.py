@@ -205,7 +205,10 @@ def _check_recurrent(
         shape = values[recurrent.node.inputs[0]].shape
         batch = 0 if recurrent.batch_first else 1
         if shape[batch] != rows or (one_step and shape[1 - batch] != 1):
-            raise ModelMismatchError(f"{recurrent.node} reads X of shape {shape}")
+            raise ModelMismatchError(
+                f"{recurrent.node}: expected X with the batch size of the inputs, and with one "
+                f"step if they have only one, received shape {shape}"
+            )
 
 
 def _outputs(

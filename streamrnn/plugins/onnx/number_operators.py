@@ -126,7 +126,7 @@ def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
     if (exponent >= 0).all():
         return power
     if x.dtype.kind != "f":
-        raise DataError(f"{node}: integers to a negative power")
+        raise DataError(f"{node}: expected exponents of integers to be 0 or more")
     return np.where(exponent < 0, np.float32(1) / power, power)
 
 
@@ -239,7 +239,7 @@ def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
         raise UnsupportedError(f"{node}: scales of blocks (block_size) are not supported")
     quantizes = node.op == "QuantizeLinear"
     if attributes.get("output_dtype", 0) not in ((0, *_CODES) if quantizes else (0, 1)):
-        raise UnsupportedError(f"{node}: output_dtype={attributes['output_dtype']}")
+        raise UnsupportedError(f"{node}: unsupported output_dtype={attributes['output_dtype']}")
     if attributes.get("precision", 0) not in (0, 1):
         raise UnsupportedError(f"{node}: precision={attributes['precision']}, expected float32")
     zero = node.input(2)

@@ -240,9 +240,14 @@ def prepare(
     units = r.shape[2]
     bias = _optional(node, 3, "biases", constants, (len(backwards), 2 * gates * units))
     if w.shape[1] != gates * units or r.shape[1] != gates * units:
-        raise ModelFileError(f"{node}: weights of shape {w.shape} and {r.shape} do not fit")
+        raise ModelFileError(
+            f"{node}: W of shape {w.shape} or R of shape {r.shape} does not fit: expected gates * "
+            "units on the second axis of both; the last size of R is the units"
+        )
     if attributes.get("hidden_size", units) != units:
-        raise ModelFileError(f"{node}: hidden_size={attributes['hidden_size']}, weights {r.shape}")
+        raise ModelFileError(
+            f"{node}: hidden_size={attributes['hidden_size']} is not the last size of R, {r.shape}"
+        )
     after = bool(operator.before_reset) and bool(attributes.get("linear_before_reset", 0))
     specs = _activations(node, len(backwards))
     coupled = node.op == "LSTM" and bool(attributes.get("input_forget", 0))
@@ -341,7 +346,9 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
     names = list(node.attributes.get("activations") or defaults * directions)
     count = len(defaults)
     if len(names) != count * directions:
-        raise UnsupportedError(f"{node}: {len(names)} activations, expected {count * directions}")
+        raise UnsupportedError(
+            f"{node}: it has {len(names)} activations, expected {count * directions}"
+        )
     numbers = [list(node.attributes.get(f"activation_{k}", [])) for k in ("alpha", "beta")]
     specs = [_spec(node, name, numbers) for name in names]
     if any(numbers):

@@ -115,7 +115,7 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
     """Return the padding before and after each axis of windows."""
     rank, attributes = x.ndim - 2, node.attributes
     if rank != len(sizes):
-        raise ShapeError(f"{node}: a kernel of {list(sizes)} for an input of shape {x.shape}")
+        raise ShapeError(f"{node}: kernel {list(sizes)} does not fit an input of shape {x.shape}")
     strides, dilations = _strides_and_dilations(node, rank)
     if min((*strides, *dilations, *sizes), default=1) < 1:
         raise ShapeError(f"{node}: sizes, strides and dilations must be 1 or more")

@@ -19,7 +19,7 @@ _COMMIT_LABEL, _MODEL_LABEL = 66, 84
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 """The font of the page: widths of labels are measured in it."""
 _AT = {"test": "datum.row === at", "value": 0.6}
-"""The row chosen by the keyboard."""
+"""The row chosen with the keyboard."""
 
 
 def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
@@ -128,7 +128,10 @@ def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
 
 
 def _hover(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return a rule for each row; the one at the pointer, or chosen by the keyboard, is visible."""
+    """Return a rule for each row.
+
+    Only the rule at the pointer, or at the row chosen with the keyboard, is visible.
+    """
     hover = {"param": "hover", "empty": False, "value": 0.6}
     nearest = {"on": "pointerover", "clear": "pointerout", "nearest": True}
     select = {"type": "point", "encodings": ["x"], **nearest}

@@ -160,8 +160,8 @@ class _Reliability:
     def table(self) -> pa.Table | None:
         """Return the bins that have rows.
 
-        None if no bin has, if a score is not a probability, or if the label of a single output is
-        neither 0 nor 1.
+        None if no bin has rows, if a score is not a probability, or if the label of a single output
+        is neither 0 nor 1.
         """
         weight, forecast, happened = self._sums
         some = weight > 0

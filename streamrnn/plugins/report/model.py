@@ -28,7 +28,7 @@ from streamrnn.plugins.report.timeline import BucketSample
 from streamrnn.stream.checkpoints import load_state
 
 SATURATED = 0.99
-"""Absolute value of a unit's state, of at most 1, beyond which the unit is called saturated."""
+"""A unit is called saturated if the absolute value of its state, at most 1, is above this."""
 
 
 class LayerNorms(NamedTuple):
@@ -125,8 +125,8 @@ def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
         y_title="Streams",
         notes=[
             f"After the last commit, over {count(len(layers[0].norm), 'stream')}. A unit is called "
-            f"saturated if its state, of at most 1, is beyond {SATURATED}. With retained commits, "
-            "the norm is drawn by commit."
+            "saturated if the absolute value of its state, which is at most 1, is above "
+            f"{SATURATED}. If commits are retained, the norm is drawn by commit."
         ],
         from_zero=True,
     )

@@ -23,7 +23,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: a name, "" for the only one of its picture, and its rows, one per mark.
+    """One chart: its name, "" for the only chart of a picture, and its rows, one per mark.
 
     `reference`: a mean, and the deviation on both sides of it, drawn behind the rows.
     """

@@ -1,7 +1,7 @@
 """`Pipeline.report`, and a report on an output without its pipeline file.
 
-Reads the times of an output, then its rows once or twice; its states; its source; and the history
-of its fit.
+A report reads the times of an output, then its rows once or twice; its states; its source; and the
+history of its fit.
 """
 
 import os
@@ -75,7 +75,7 @@ def report_pipeline(
     """Do what `Pipeline.report` does; `name` is the name of the pipeline file."""
     folder = pipeline.config.sink.folder
     if folder is None:
-        raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
+        raise ConfigError("report needs a folder in [sink] path: stdout cannot be read again")
     if file is not None:
         _refuse_page(os.fspath(file), pipeline.config)
     try:
@@ -141,7 +141,7 @@ def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
     cannot be read.
     """
     if not path:
-        raise ConfigError("report: expected the path of a file to write, received an empty one")
+        raise ConfigError("report: expected the path of a file to write, received an empty path")
     refuse_inside_output(path, "report")
     place = canonical_name(path)
     for table in ("model", "source"):

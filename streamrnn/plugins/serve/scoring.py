@@ -85,9 +85,9 @@ class Scoring:
             refused = [str(error)]
         if refused:
             raise CheckpointError(
-                f"{path}: rows that were answered are refused now: {refused[0].rstrip('.')}. Have "
-                "output or [source] changed since? Undo that (`streamrnn rewind`), or move this "
-                "file away, to give its rows up"
+                f"{path}: rows that were answered are refused now: {refused[0].rstrip('.')}. Has "
+                "the output or [source] changed since? Undo that (`streamrnn rewind`), or move "
+                "this file away, to give its rows up"
             )
 
     def commit(self) -> None:

@@ -135,7 +135,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
-    refusal = _json({"error": "a page in a browser (Origin)"}, 403)
+    refusal = _json({"error": "expected no Origin: a page in a browser sent the request"}, 403)
     about = {"name": "streamrnn", "version": __version__, "extensions": ["binary_tensor_data"]}
     of_model = "/v2/models/{model}"
     paths = Starlette(

@@ -116,7 +116,10 @@ class Places(Origin):
         return int(changed[-1]) + 1 if len(changed) else 0
 
     def tied(self) -> tuple[Ints, Ints]:
-        """Return the rows (K,) that share their order with another row, and its number (K,)."""
+        """Return the rows (K,) that share their order with another row, and the tie of each (K,).
+
+        Ties are numbered: rows with the same number have the same order.
+        """
         changes = self._changes()
         group = np.concatenate([[0], np.cumsum(changes)])
         rows = np.flatnonzero(np.bincount(group)[group] > 1)
@@ -145,5 +148,6 @@ def tie_error(places: Places, stream: str) -> DataError:
     names = ", ".join(places.order.names)
     return DataError(
         f"{stream}: another row of this stream has the same order ({names}): rows with the same "
-        f"order could be scored in any order. Add a column to `order` that differs. {_ADVICE}"
+        "order could be scored in any order. Add a column to `order` in which they differ. "
+        f"{_ADVICE}"
     )

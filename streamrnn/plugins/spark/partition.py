@@ -149,7 +149,7 @@ def _score(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
     """Score a record batch; return its output rows and its rejects.
 
-    `first`: field of a summary -> order and description of the first row that it is about.
+    `first`: field of a summary -> order and description of the first row that the field is about.
     """
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))

@@ -235,10 +235,10 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     pipeline = live(tmp_path)
     answered(pipeline, crash=True)
     for own in (pipeline.run, lambda: answered_in_a_session(pipeline)):
-        with pytest.raises(CheckpointError, match=r"may be in its log alone.*serve` once"):
+        with pytest.raises(CheckpointError, match=r"may be only in its log, .*serve` once"):
             own()
     starting = lock_file(str(tmp_path / "out.accepted/_lock"))
-    with starting, pytest.raises(CheckpointError, match="may be in its log alone"):
+    with starting, pytest.raises(CheckpointError, match="may be only in its log, "):
         pipeline.run()
     with log_of(pipeline.config), pytest.raises(ConfigError, match="in use by another server"):
         answered(pipeline)
