@@ -108,7 +108,7 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
-    """Open the files that an output was scored from, and new ones.
+    """Open the files that an output was scored from, and new files.
 
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
     """
@@ -141,7 +141,7 @@ def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
 
 
 def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSource:
-    """Return the source with its used files in the order in which they were read, then new ones.
+    """Return the source with its used files in the order in which they were read, then new files.
 
     New files may have labels for the last rows, so files that a run would read next are included.
     """

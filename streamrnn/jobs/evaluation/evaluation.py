@@ -32,9 +32,9 @@ class Evaluation:
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
     by stream or month; a key column with the name of a figure has `_` after its name. Figures are
-    null where there is nothing to measure. `rows` were compared; the other counts are output rows
-    that were not: without a score (warm-up), without a row in the source, without a label, with
-    weight 0.
+    null where there is nothing to measure. `rows` were compared; the other counts are of output
+    rows that were not compared: without a score (warm-up), without a row in the source, without a
+    label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
@@ -300,7 +300,7 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
     raise ConfigError(
         f"[target] column: expected one column and horizon per output of the model "
-        f"({', '.join(scores)}), or one column of integers, the classes that the outputs are "
+        f"({', '.join(scores)}), or one column of integers: the classes that the outputs are "
         f"probabilities of, received {', '.join(plan.labels or targets)}. If the outputs are "
         "quantiles of one column, give them: --quantiles 0.1,0.5,0.9"
     )

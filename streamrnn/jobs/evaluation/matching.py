@@ -200,7 +200,7 @@ class LabelledStreams(Protocol):
         """Return the labels of successive rows."""
 
     def find(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys; new ones are added."""
+        """Return the slot (N,) of each of N keys; new keys are added."""
 
     def key_arrays(self) -> list[pa.Array]:
         """Return the key columns, one value per slot."""
@@ -310,7 +310,7 @@ class LabelsBefore:
         return np.divide(self._sums, self._weight).tolist() if self._weight else None
 
     def find(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys; new ones are added."""
+        """Return the slot (N,) of each of N keys; new keys are added."""
         return self._streams.find(keys)
 
     def key_arrays(self) -> list[pa.Array]:

@@ -279,7 +279,7 @@ def _notes(loaded: LoadedPipeline, source: FileSource) -> list[str]:
     if largest > _LARGE_GROUP:
         notes.append(
             f"a row group has {largest:,} rows. A row group is read as a whole, so memory grows "
-            "with its size; write smaller ones (row_group_size)"
+            "with its size; write smaller groups (row_group_size)"
         )
     if loaded.kind.needs_end:
         notes.append(f"kind {loaded.kind.name} keeps all rows in memory until the input ends")

@@ -1,4 +1,4 @@
-"""Errors on the scale of the target, of a model and of forecasts without one; calibration."""
+"""Errors on the scale of the target, of a model and of forecasts without a model; calibration."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

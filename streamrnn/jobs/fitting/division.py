@@ -128,7 +128,7 @@ class SampleRule(NamedTuple):
 class Samples(NamedTuple):
     """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
 
-    `used`: whether a step that counts has a weight; windows without one are left out.
+    `used`: whether a step that counts has a weight; windows without a weight are left out.
     """
 
     begin: Ints

@@ -68,7 +68,7 @@ def fit_all(
     """Run fits in `workers` processes (1: in this one); return their summaries.
 
     Once `stop` is set all of them commit and end; the result of a fit that did not begin is None.
-    If one fails, or its process dies, the others commit, and its error is raised.
+    If a fit fails, or its process dies, the other fits commit, and the error is raised.
     """
     if workers < 2:
         return [

@@ -202,8 +202,8 @@ _AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILIN
 class Published:
     """What was changed in a table: `table` names it, `version` is its new version.
 
-    `added` parts were registered, and `removed` ones dropped, for commit `commit`. `note` says what
-    others had done to the table, or that it did not exist.
+    `added` and `removed` are the numbers of parts registered and dropped for commit `commit`.
+    `note` says what others had done to the table, or that it did not exist.
     """
 
     table: str
@@ -375,7 +375,7 @@ def _reason(error: Exception, text: str) -> str:
     shown = ": ".join(causes)
     if len(shown) > _LONGEST:
         half = _LONGEST // 2
-        shown = f"{shown[:half]} … {shown[-half:]}"  # what caused the others is last
+        shown = f"{shown[:half]} … {shown[-half:]}"  # the cause of the others is last
     return f"{type(error).__name__}: {shown}".rstrip(": ") + "."
 
 

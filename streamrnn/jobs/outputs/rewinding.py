@@ -152,7 +152,7 @@ def restore_commit(
 
 
 def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
-    """Return the last retained commit before any of these used files was read; None without one."""
+    """Return the last retained commit before any of these used files was read, or None."""
     first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
     return max(
         (kept for kept in manifest.kept if kept.sources <= first),
@@ -226,7 +226,7 @@ def _retained(manifest: Manifest) -> str:
 
 
 def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
-    """Return the parts with the first `rows` rows of an output; a part with later ones is cut."""
+    """Return the parts with the first `rows` rows of an output; a part with later rows is cut."""
     stay: list[Part] = []
     for part in folder.manifest.named(name).parts if folder.manifest else ():
         # An empty first part stands for an output without rows.

@@ -341,12 +341,11 @@ class Pipeline:
 
         In a list of dicts, each dict is a row, and maps names of columns to values of Python or
         NumPy. Names are text; a missing column is null, and one that the pipeline does not use is
-        ignored.
-        Numbers for a feature become float64, even integers, unless the model reads them as ids; in
-        other columns integers stay integers, and decimals become decimal128(38, 18) if that type
-        can hold the first ones. Times are datetimes, all with a zone or all without. An empty list
-        before the first row has no values to take types from: its table has columns of type null,
-        and its position is not kept.
+        ignored. Numbers for a feature become float64, even integers, unless the model reads them as
+        ids; in other columns integers stay integers, and decimals become decimal128(38, 18) if that
+        type can hold the first of them. Times are datetimes, all with a zone or all without. An
+        empty list before the first row has no values to take types from: its table has columns of
+        type null, and its position is not kept.
 
         The first call sets the type of each column that is a key, the time or copied to the output.
         Later data may have another type: values are cast as `run` casts values of files, and
@@ -580,7 +579,7 @@ class Pipeline:
     def _header(self) -> CheckpointHeader:
         """Return everything that `resume` needs besides the state table."""
         if self._scorer is None:
-            raise ConfigError("no checkpoint before the first call of process()")
+            raise ConfigError("there is no checkpoint before the first call of process()")
         scorer = self._scorer
         config = self.loaded.config_with_vocabularies()
         config = config.with_kind(config.window.kind)  # as `resume` does, for the same bytes

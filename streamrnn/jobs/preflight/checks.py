@@ -278,7 +278,7 @@ def _place(path: str) -> tuple[int, int] | None:
 
 
 def with_target(bound: BoundPipeline, source: FileSource) -> tuple[FileSource, BoundTarget | None]:
-    """Return the source with the columns of `[target]`, and the bound target; None without one.
+    """Return the source with the columns of `[target]`, and the bound target (None: no `[target]`).
 
     Raises DataError for a missing column, DTypeError for one of a type that cannot be used.
     """

@@ -178,8 +178,8 @@ class Replay:
                 one = len(plan.gone) == 1
                 raise CheckpointError(
                     f"replay: {count(len(plan.gone), 'used file')} {'is' if one else 'are'} gone "
-                    f"({first_of(plan.gone)}), and in the files after that a stream has {least} of "
-                    f"the last {plan.last} rows. Restore {'it' if one else 'them'}, {there}"
+                    f"({first_of(plan.gone)}), and the files that follow have only {least} of the "
+                    f"last {plan.last} rows of a stream. Restore {'it' if one else 'them'}, {there}"
                     f"or use {OTHER_WAYS}."
                 )
         return rows.of(batches)

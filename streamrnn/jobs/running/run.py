@@ -406,7 +406,7 @@ class RunJob:
         return (self.options.engine or self.config.engine.type) != "local"
 
     def _in_order(self, source: Source, plan: SourcePlan) -> list[SourceFile]:
-        """Return the files to read: a partly read one first, then the others by [source] order."""
+        """Return the files to read: a partly read file first, then the others by [source] order."""
         started = 0 if plan.position is None else 1
         files, order = list(plan.files), self.config.source.order
         if order == "time":

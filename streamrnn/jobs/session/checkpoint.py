@@ -195,7 +195,8 @@ class CheckpointHeader:
             raise StateError(f"{owner}: the checkpoint is damaged: {reason}. {_RESTORE}") from error
         if not all(type(n) is int and n >= 0 for n in counters.values()):
             raise StateError(
-                f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
+                f"{owner}: the checkpoint is damaged: expected counters of 0 or more, received "
+                f"{counters}. {_RESTORE}"
             )
         return cls(config, schema, counters, position, model, header.get("name"))
 

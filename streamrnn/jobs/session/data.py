@@ -57,10 +57,10 @@ class CheckedSchema(NamedTuple):
         origin: str,
         features: Mapping[str, Feature],
     ) -> Self:
-        """Check the columns in use against the `expected` ones of `origin`, as a run checks files.
+        """Check the columns in use against the `expected` columns, as a run checks files.
 
-        Columns that are `features` alone may have any type that can be read. Raises DataError and
-        DTypeError.
+        `origin` names where the `expected` columns come from. Columns that are `features` alone may
+        have any type that can be read. Raises DataError and DTypeError.
         """
         used, target = common_schema(expected, used, BATCH, origin, features)
         changed = sum(a.type != b.type for a, b in zip(used, expected, strict=True))

@@ -214,7 +214,7 @@ class DeltaLog:
 
 
 def _commit_info(files: Files, name: str) -> dict[str, Any]:
-    """Return the `commitInfo` of a file of the log, which says who wrote it; {} without one."""
+    """Return the `commitInfo` of a file of the log, which says who wrote it; {} if it has none."""
     log = files.read(f"{_LOG}/{name}").decode()
     actions = [json.loads(line) for line in log.splitlines() if line]
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})

@@ -29,7 +29,7 @@ def open_iceberg(path: str, version: int | None) -> Table:
     """Read the snapshots of a table up to the one with the id `version` (default: the current one).
 
     Raises DataError for a table with deleted rows or other features that cannot be read;
-    MissingFileError without such a table or snapshot.
+    MissingFileError if there is no such table or snapshot.
     """
     table, path = _load(path), location(path)
     snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}

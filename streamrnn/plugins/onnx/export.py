@@ -3,7 +3,7 @@
 Each state of a recurrent layer, "gru/h", is an input (1, batch, units); its value after the window
 is the output "gru/h_out". Zeros start a stream; the outputs of one window are the states of the
 next one. Called in this way, a graph needs no mask, and `stateful` has no meaning. load_model, and
-`[model] path` of a pipeline, read such a file, and find its states themselves.
+`[model] path` of a pipeline, read the written file, and find its states themselves.
 
 Layers are written as operators by their exact class; a subclass is refused, as it may compute
 anything. For recurrent operators, the order of their gates, and reading them back, see `recurrent`.

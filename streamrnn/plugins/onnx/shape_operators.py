@@ -94,7 +94,7 @@ def _reshape(x: Array, sizes: Ints, allowzero: int = 0) -> Array:
 
 @operator("Flatten", "axis")
 def _flatten(x: Array, axis: int = 1) -> Array:
-    """Reshape x to two axes: the ones before `axis`, and the others."""
+    """Reshape x to two axes: one for all axes before `axis`, one for the rest."""
     before = int(np.prod(x.shape[:axis], dtype=np.int64))
     return x.reshape(before, -1) if x.size else x.reshape(before, 0)
 
@@ -117,7 +117,7 @@ def _gather(x: Array, index: Ints, axis: int = 0, *, node: NodeDef) -> Array:
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
-        raise DataError(f"{node}: index {invalid} is outside 0…{size - 1}")
+        raise DataError(f"{node}: index {invalid} (from the end if negative) is outside 0…{size - 1}")
     return np.asarray(np.take(x, index, axis=axis))
 
 

@@ -3,8 +3,8 @@
 Vega-Lite draws: its script is in the wheel of vl-convert-python, which bundles it without a
 network. Measured with the charts of a report, the file has 0.9 MB (with Plotly 4.8 MB, with Bokeh
 1.3 MB) and is written in 1 s. Vega-Lite draws SVG in the colours of the style sheet, so that one
-page is both light and dark (Bokeh draws on a canvas, and neither of the others reads variables of a
-style sheet).
+page is both light and dark (Bokeh draws on a canvas, and neither Plotly nor Bokeh reads variables
+of a style sheet).
 
 By its Content-Security-Policy, the page runs only the scripts of Vega-Lite and page.js, and loads
 nothing.

@@ -182,7 +182,7 @@ def distinct(values: Sequence[float]) -> list[str]:
 
 
 def span(rows: Sequence[Mapping[str, Any]], field: str) -> tuple[float, float] | None:
-    """Return the least and the greatest value of a field; None without one."""
+    """Return the least and the greatest value of a field; None if no row has a value."""
     values = [row[field] for row in rows if row[field] is not None]
     return (min(values), max(values)) if values else None
 

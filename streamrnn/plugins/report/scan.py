@@ -99,7 +99,7 @@ class OutputColumns:
 
     @property
     def zone(self) -> str | None:
-        """The time zone of the clock, None without one."""
+        """The time zone of the clock; None if there is no clock, or it has no zone."""
         if self.time is None or not pa.types.is_timestamp(self.time.type):
             return None
         zone: str | None = self.time_zone or self.time.type.tz

@@ -241,7 +241,7 @@ class Log:
 
 
 def _whole(content: pa.Buffer) -> int:
-    """Return the number of bytes up to the end of the last whole record batch, 0 without one."""
+    """Return the number of bytes up to the end of the last whole record batch, or 0."""
     end, file = 0, pa.BufferReader(content)
     try:
         reader = pa.ipc.open_stream(file)

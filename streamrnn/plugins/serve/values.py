@@ -23,7 +23,7 @@ class RequestColumns:
     """The columns of requests, and the types to convert their values to.
 
     `schema`: names and types; a type null stands for the type that the values have. `time`: the
-    time column, None without one. `old_names`: column -> other names that requests may use for it.
+    time column, if there is one. `old_names`: column -> other names that requests may use for it.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RequestColumns:
 
 
 def _shown(value: list[Any] | pa.Array) -> str:
-    """Return the text of one value for a message; "None" without one."""
+    """Return the text of one value for a message; "None" if there is no value."""
     if type(value) is list or not len(value):
         return repr(next(iter(value), None))
     return shown(value, 0)
@@ -96,7 +96,7 @@ def _writable(array: pa.Array) -> pa.Array:
 
 
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
-    """Return values as an array of a type; without one, of the type that they have."""
+    """Return values as an array of a type; for None, of the type that the values have."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if type(values) is not list:

@@ -187,7 +187,7 @@ def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str | None) -> BoundPipe
     bound = loaded.bind(arrow_schema(frame, used, zone or "UTC"), _FRAME)
     for name in bound.emitter.schema.names:
         if name in (KIND, DATA):
-            raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
+            raise ConfigError(f"[output]: the name {name!r} is used internally: choose another")
     return bound
 
 
@@ -241,7 +241,7 @@ class _Union:
         self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
 
     def task(self, schema: pa.Schema | None) -> Task:
-        """Return the task of a worker; `schema` is the schema of the state, None without one."""
+        """Return the task of a worker; `schema` is the schema of the state, if there is a state."""
         width = 1 + len(self._names) + len(self._others)
         return Task(
             bound=self._bound,
