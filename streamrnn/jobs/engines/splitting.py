@@ -145,7 +145,7 @@ def _row_range(groups: Sequence[_Group], following: _Group | None) -> RowRange:
 
 
 def _end(last: _Group, following: _Group) -> Position:
-    """Return the position after `last`: `following` if it is in the same file, else the end."""
+    """Return the position after `last`: the start of `following`, or the end of the file."""
     if following.file == last.file:
         return following.start
     row = last.start.file_row + last.rows

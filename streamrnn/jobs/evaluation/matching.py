@@ -246,7 +246,7 @@ class EvaluationPlan:
 
     @property
     def forecasts(self) -> tuple[str, ...]:
-        """The names of the baselines that have a forecast of each row."""
+        """The names of the baselines that have a forecast of their own for each row."""
         return (*(["persistence"] if self.ahead else []), *(["seasonal"] if self.season else []))
 
 

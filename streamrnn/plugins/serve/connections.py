@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds within which a request's head must arrive, then its body, and an answer must be read."""
+"""Most seconds for the head of a request to arrive, for its body, and for an answer to be read."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 

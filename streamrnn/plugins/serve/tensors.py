@@ -132,8 +132,8 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
         return texts
     if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:
         raise DataError(
-            f"tensor {name!r}: its bytes are not {size} values of {kind!r:.20}, or this datatype is "
-            "unknown"
+            f"tensor {name!r}: its bytes are not {size} values of {kind!r:.20}, or this datatype "
+            "is unknown"
         )
     return pa.array(np.frombuffer(blob, _NUMPY[kind]))
 
