@@ -359,7 +359,7 @@ class ShardedEngine:
             refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
-        """Return, by name, what was read of each file up to the end of these row ranges."""
+        """Return what was read of each file up to the end of these row ranges, by name."""
         readings: dict[str, Reading] = {}
         for split in splits:
             for name, reading in split.readings.items():

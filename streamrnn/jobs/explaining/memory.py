@@ -32,7 +32,7 @@ _STREAM = 200
 _LOADING = 2.7
 """Copies of a state while it is read from an output."""
 _GROUP = 0.6
-"""Share of a row group, decoded, that is held while batches are cut from it."""
+"""Share of a decoded row group that is held while batches are cut from it."""
 _OFFSET = 4
 """Bytes of a row's offset in its row range."""
 _TEXT = 18

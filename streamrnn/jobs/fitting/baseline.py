@@ -84,7 +84,7 @@ class Baselines(NamedTuple):
     seasonal: Floats | None
 
     def of(self, window: TrainingWindow) -> dict[str, Floats]:
-        """Return, by name, the forecasts (N, K) for the N steps of a window that count."""
+        """Return forecasts by name: (N, K) for the N steps of a window that count."""
         steps = window.counts
         forecasts = {"persistence": window.now[steps]} if self.persists else {}
         forecasts["mean"] = np.broadcast_to(self.means, window.label.shape)[steps]

@@ -166,7 +166,7 @@ class Samples(NamedTuple):
             )
 
     def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
-        """Return a window of staged rows; the placement's `sequence_B` has numbers of samples."""
+        """Return a window of staged rows; the placement's `sequence_B` are indices of samples."""
         counted = self.counted[placement.sequence_B]
         return TrainingWindow(staged, placement, counted, at_end=self.at_end)
 

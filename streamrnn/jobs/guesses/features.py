@@ -37,7 +37,7 @@ class GuessedFeatures:
 
 
 def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, str]:
-    """Return, for each input that reads one column, the column with a similar name, if any."""
+    """Return the column with a similar name, if any, for each input that reads one column."""
     named: dict[str, str] = {}
     for name, shape, dtype in specs:
         if _width(shape, dtype) == 1:

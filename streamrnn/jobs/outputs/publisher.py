@@ -202,7 +202,7 @@ _AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILIN
 class Published:
     """What was changed in a table: `table` names it, `version` is its new version.
 
-    `added` and `removed` are the numbers of parts registered and dropped for commit `commit`.
+    `added` parts were registered, and `removed` parts were dropped, for commit `commit`.
     `note` says what others had done to the table, or that it did not exist.
     """
 

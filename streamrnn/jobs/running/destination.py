@@ -247,7 +247,7 @@ def own_log(folder: str) -> Iterator[None]:
 
 
 def put_ahead(files: LocalFiles) -> None:
-    """Record, before a row is logged, that a log may have rows that the output does not have."""
+    """Record that a log may have rows that the output lacks; call this before a row is logged."""
     if _AHEAD not in files.entries(""):
         files.put(_AHEAD, b"")
 

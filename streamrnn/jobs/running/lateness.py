@@ -69,7 +69,7 @@ def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str 
 
 
 def _gaps(files: Sequence[FileTimes]) -> Iterator[tuple[FileTimes, int]]:
-    """Yield, in order of time, each file but the first with the ticks without a row before it."""
+    """Yield each file but the first, in order of time, with the ticks without a row before it."""
     end = files[0].last
     for file in files[1:]:
         yield file, max(file.first - end, 0)

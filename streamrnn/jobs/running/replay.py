@@ -246,7 +246,7 @@ def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterato
 
 
 class LastRows:
-    """The last `most` rows of each stream, of batches that are read twice.
+    """The last `most` rows of each stream in batches that are read twice.
 
     What is kept between the rounds, one number per stream, does not grow with the rows.
     """

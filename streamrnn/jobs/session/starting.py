@@ -115,7 +115,7 @@ def check_first(loaded: LoadedPipeline, last: Manifest | None, state: pa.Table |
 
 
 def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:
-    """Return the columns in use, of type null if the type is unknown before the first rows.
+    """Return the columns in use; a type that is unknown before the first rows is null.
 
     Types come from the last commit, else from the source's files, else from [state] init.
     """

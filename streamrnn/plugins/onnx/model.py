@@ -279,7 +279,7 @@ class OnnxModel(Model):
 
     @property
     def declared_steps(self) -> int | None:
-        """The number of steps, above 1, of the inputs; None if it is dynamic.
+        """The number of steps that the inputs declare, if it is above 1, else None.
 
         It is also None for a graph with inputs and outputs for its states.
         """

@@ -112,7 +112,7 @@ class _Groups:
             return figures_of(self._outputs, groups, self._plan.trained_means)
 
     def errors(self, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
-        """Return, for each output, the `drawn` figure by group, for at least `groups` groups."""
+        """Return the `drawn` figure of each output by group, for at least `groups` groups."""
         groups = max(groups, len(self._rows))
         rows = np.zeros(groups, np.int64)
         rows[: len(self._rows)] = self._rows

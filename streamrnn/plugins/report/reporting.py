@@ -263,7 +263,7 @@ def _make_report(
 def _pictures(
     subject: Subject, state: pa.Table | None, loaded: LoadedPipeline | str, request: ReportRequest
 ) -> list[Picture | Missing]:
-    """Return, in order, all pictures but the learning curves; the output must have rows."""
+    """Return all pictures but the learning curves, in order; the output must have rows."""
     slots = subject.chosen()
     means, index, target = None, 0, ""
     values: SourceValues | None = None

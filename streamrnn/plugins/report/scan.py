@@ -295,7 +295,7 @@ class StreamMeans:
         self._counts = np.zeros((len(slots) * timeline.buckets, series), np.int64)
 
     def add(self, slot_N: Ints, place_N: Ints, value_NV: Floats) -> None:
-        """Add rows, of any streams; values that are not finite are left out."""
+        """Add rows of any streams; values that are not finite are left out."""
         order = np.argsort(self.slots)
         at = np.searchsorted(self.slots[order], slot_N).clip(0, len(order) - 1)
         chosen = self.slots[order][at] == slot_N

@@ -15,7 +15,7 @@ _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
 """Types for which Arrow refuses JSON values of other types, except True as 1."""
 _DIGITS = 15
-"""Number of decimal digits that every float keeps; beyond them, JSON may have had others."""
+"""Number of decimal digits that every float keeps; if JSON had more, some may be lost."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
