@@ -90,7 +90,7 @@ def import_(
     out: Output,
     verbose: Verbose = False,
 ) -> None:
-    """Replace the states of an output by a state table, in one commit."""
+    """Replace the states of an output with a state table, in one commit."""
     from streamrnn.jobs.outputs import import_state
 
     number = import_state(file, out)

@@ -104,7 +104,7 @@ class RayTasks:
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
         """Raise ConfigError if a node does not see the source or the output; compile kernels.
 
-        Meanwhile all workers start: a process takes a second for its imports.
+        Meanwhile all workers start, as each process needs a second for its imports.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

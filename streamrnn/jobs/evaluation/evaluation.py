@@ -247,7 +247,7 @@ def figures_of(
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
     """Return the best baseline of each group, and by what share the model errs less.
 
-    Both are null for a group without baseline; without any baseline, no column is returned.
+    Both are null for a group without a baseline; if no group has one, no column is returned.
     """
     shares = {
         name.removeprefix("better_"): values

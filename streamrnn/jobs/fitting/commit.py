@@ -62,8 +62,9 @@ class FitStatus:
     error of each target of a regression, in that epoch's validation, and `shifts`: what to add to
     each quantile by that validation; `waited`: epochs since the best one; `rate_waited`: epochs
     since the rate was lowered or the loss was best; `rate_scale`: the factor of the optimizer's
-    rate; `stopped`: no epoch follows, because too many in a row were not better. `optimized`: names
-    of the weights for which the optimizer keeps arrays. `metrics`: the sums of each metric.
+    rate; `stopped`: no epoch follows, because too many epochs in a row were not better.
+    `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the sums of
+    each metric.
     """
 
     epoch: int = 0

@@ -272,8 +272,8 @@ class Division:
 class DivisionRule(NamedTuple):
     """How steps are divided: see [train] validation, burn_in and pieces.
 
-    `since` is in ticks; with `pieces` 0 there are as many as fill the lanes. `samples`: None where
-    the state of a stream is carried.
+    `since` is in ticks; with `pieces` 0, there are as many pieces as fill the lanes. `samples`:
+    None where the state of a stream is carried.
     """
 
     since: int | None

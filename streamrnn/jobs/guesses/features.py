@@ -177,7 +177,7 @@ def _by_scaling(
 ) -> list[str] | None:
     """Return a column for each mean and deviation, nearest pairs first; None if one has no match.
 
-    A sine and a cosine of the time, at the end, have mean 0 and variance 1/2.
+    If the last two have mean 0 and variance 1/2, they are a sine and a cosine of the time.
     """
     waves = 0
     tail = np.abs(means[-2:]) < 0.05, np.abs(deviations[-2:] - np.sqrt(0.5)) < 0.05

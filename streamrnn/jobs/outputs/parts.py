@@ -214,7 +214,7 @@ def merge_small_parts(
 ) -> Manifest | None:
     """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, if in each partition fewer than `least` parts would be merged.
+    Does nothing, and returns None, if fewer than `least` parts would be merged in each partition.
     With `across`, parts of a partitioned output are also merged across the commits within a run:
     then only the commits at the ends of runs stay retained.
     """

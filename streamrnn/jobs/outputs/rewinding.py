@@ -255,7 +255,7 @@ def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
 
 
 def files_named(paths: Sequence[str], name: str) -> dict[str, list[str]]:
-    """Return the files, or the partitions with their files, whose paths are or end in `name`.
+    """Return the files, or the partitions with their files, whose paths are `name` or end in it.
 
     >>> files_named(["in/day=1/a.parquet", "in/day=2/a.parquet"], "day=2")
     {'in/day=2': ['in/day=2/a.parquet']}

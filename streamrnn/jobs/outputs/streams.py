@@ -1,6 +1,6 @@
 """The states of an output's streams: read, export, import, compare, drop and reset them.
 
-Also the removal of what a killed run left behind.
+What a killed run left behind is removed here, too.
 """
 
 import csv

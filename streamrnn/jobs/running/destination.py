@@ -57,7 +57,7 @@ class Destination:
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the new files of the source to read, and the position to start from.
 
-        `seen` are the files that the initial state has seen, before the first commit. Raises what
+        Before the first commit, `seen` are the files that the initial state has seen. Raises what
         `OutputFolder.check_sources` raises.
         """
         raise NotImplementedError

@@ -301,7 +301,7 @@ class RunMetrics:
 
 @contextmanager
 def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[RunMetrics | None]:
-    """Write metrics of the run in the block to `path`, however it ends; if None, do nothing."""
+    """Write metrics of the run in the block to `path` (if not None), however the run ends."""
     if path is None:
         yield None
         return

@@ -46,7 +46,7 @@ class RunPublisher:
         return [] if self._tables is None else self._tables.titles
 
     def warn_of_left(self, before: Manifest | None) -> None:
-        """Warn of tables of the last commit that this run no longer updates."""
+        """Warn of tables that the last commit names and that this run no longer updates."""
         if before is not None and self._named is not None:
             for table in self._named.abandoned_tables(before.config):
                 _LOGGER.warning("%s", table)

@@ -108,7 +108,7 @@ class Replay:
         return table
 
     def report(self, replayed: StateTable, table: StateTable) -> None:
-        """Add to the summary what was read, and how many streams of the output had no row in it."""
+        """Add what was read, and how many streams of the output had no row there, to `summary`."""
         summary = self._summary
         missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
         summary.replay_fresh_streams = missing
@@ -300,7 +300,7 @@ class LastRows:
 
 
 def _earlier(slots: Ints) -> Ints:
-    """Return how many rows before each one have the same slot."""
+    """Return how many rows before each row have the same slot."""
     order = np.argsort(slots, kind="stable")
     ordered = slots[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=-1))

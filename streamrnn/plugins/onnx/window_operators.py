@@ -1,6 +1,6 @@
 """Matrix products, convolutions and pooling.
 
-The kernel of dense layers computes products: no row depends on the others. Windows are over
+The kernel of dense layers computes products, so no row depends on the others. Windows are over
 the axes after batch and channels, (N, C, …).
 """
 

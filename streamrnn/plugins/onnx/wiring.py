@@ -103,7 +103,7 @@ def _carrier(
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
-    Among several, prefer a node's state itself, or a concatenation of states.
+    Among several outputs, prefer a node's state itself, or a concatenation of states.
     """
     matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:

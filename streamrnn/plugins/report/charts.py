@@ -70,8 +70,8 @@ def _number(field: str, **options: Any) -> ChartSpec:
 def _quotable(title: str) -> str:
     """Escape the characters that Vega-Lite leaves as they are when it quotes a title.
 
-    Titles contain names of columns, and become strings of expressions. A newline in one would end
-    the expression, and a backslash before a quote would end the string; Vega-Lite escapes only
+    Titles contain names of columns, and become strings of expressions. A newline in a title would
+    end the expression, and a backslash before a quote would end the string; Vega-Lite escapes only
     quotes.
     """
     return json.dumps(title)[1:-1].replace('\\"', '"')

@@ -77,7 +77,7 @@ class Producers:
         return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
 
     def remember(self, note: bytes) -> None:
-        """Add the last requests of some producers, from a note, to those in memory."""
+        """Add the last requests of some producers, from a note, to the requests in memory."""
         for producer, (sequence, answer) in orjson.loads(note).items():
             self._numbers[producer] = sequence
             self._numbers.move_to_end(producer)

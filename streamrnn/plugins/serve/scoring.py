@@ -186,7 +186,7 @@ class Scoring:
         return answers
 
     def state_of(self, path: str) -> Objects:
-        """Return the state of a stream as a list of one object; an empty list without a state.
+        """Return the state of a stream as a list of one object; an empty list if it has none.
 
         `path`: a text for each key column, with "/" between them. Raises DataError.
         """

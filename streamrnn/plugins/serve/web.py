@@ -297,7 +297,7 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 async def _error(_: Request, error: Exception) -> Response:
-    """Answer with an error's text; if a client has not caused it, only the log has the text."""
+    """Answer with an error's text; if no client has caused the error, only the log has the text."""
     if isinstance(error, HTTPException):
         return _json({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, DataError | DTypeError):

@@ -121,7 +121,8 @@ def score(
     `order` names the columns that order the rows of each stream. `partitions` is the number of
     partitions, by default twice the cores that Spark has now. `zone` is the time zone of times,
     which matters only for time_features: Spark stores instants without a zone, while a local run
-    finds the zone in the files. It is not needed with [source] time_zone, and is UTC by default.
+    finds the zone in the files. `zone` is not needed with [source] time_zone, and is UTC by
+    default.
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
     batch_rows rows (with [window] kind = "whole", the whole partition). The result is computed when
