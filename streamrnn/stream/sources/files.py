@@ -373,7 +373,13 @@ def is_number(value: str) -> bool:
 
 def _pairs(folder: str) -> list[tuple[str, str]]:
     pairs = [step.partition("=") for step in folder.split("/") if "=" in step]
-    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+    try:
+        return [(unquote(n, errors="strict"), unquote(v, errors="strict")) for n, _, v in pairs]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"folder {folder!r}: expected percent-encoded UTF-8 in the name of a partition, "
+            f"received the bytes {error.object!r}. Rename the folder."
+        ) from None
 
 
 def _names_of_only(kind: re.Pattern[str], values: Mapping[str, list[str]]) -> set[str]:

@@ -301,6 +301,13 @@ def test_hive_partitions_are_columns(tmp_path: Path) -> None:
     assert found == {"site": ["a/b", "7", "c d"], "year": [2012, 2013, None], "x": [1, 1, 1]}
 
 
+def test_partitions_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    """Each invalid byte would be read as the same character, and streams of two folders as one."""
+    _make(tmp_path, "site=%E9/1.parquet", "site=%E8/1.parquet")
+    with pytest.raises(DataError, match=r"folder 'site=%E[89]': expected percent-encoded UTF-8"):
+        _columns(tmp_path, "site")
+
+
 def test_numbers_that_are_no_integers_stay_text(tmp_path: Path) -> None:
     """They are only sorted as numbers."""
     _make(tmp_path, "v=1.5/p.parquet", "v=1.25/p.parquet", "v=+2/p.parquet")
