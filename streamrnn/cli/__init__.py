@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from streamrnn.cli.lean import collect_rarely
+from streamrnn.cli.lean import collect_rarely, fill_closed_streams
 from streamrnn.cli.signals import exit_on_signal
 
 __all__ = ["main"]
@@ -14,6 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     `arguments` default to sys.argv; the command then handles the signals of the process.
     """
     if arguments is None:
+        fill_closed_streams()
         exit_on_signal()  # before the imports, which take most of the startup
         collect_rarely()
     from streamrnn.cli.app import main

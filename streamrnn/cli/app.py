@@ -146,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 1
     finally:
         try:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by the caller
+                sys.stdout.flush()
         except BrokenPipeError:  # the reader is gone, which Python would report at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

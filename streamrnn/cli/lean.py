@@ -1,7 +1,8 @@
-"""Startup of the command without pandas, and without garbage collection of imported modules."""
+"""Startup of the command: standard streams, no pandas, imported modules not garbage-collected."""
 
 import atexit
 import gc
+import os
 import sys
 
 _OBJECTS = 300_000
@@ -34,3 +35,16 @@ def collect_rarely() -> None:
     """
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
+
+
+def fill_closed_streams() -> None:
+    """Open the null device for standard streams that the caller closed (`2>&-`).
+
+    Else the next file that is opened would take its number, and get what libraries print. Python's
+    own stdout stays None, so that rows are not lost there without an error.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open until the process ends

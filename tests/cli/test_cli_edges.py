@@ -393,3 +393,17 @@ def test_a_decimal_that_float32_cannot_hold_is_refused(run: Run) -> None:
     logs.write(LOG.set_column(2, "a", column), Path("in/one.parquet"))
     done = run("run", "p.toml")
     assert_one_message(done, 65, "row 99", "column 'a'", "not exactly representable as float32")
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_a_run_whose_standard_streams_are_closed(closed: list[int]) -> None:
+    """As a daemon may start it (`2>&-`): it scores; rows for a closed stdout are an error."""
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    assert run_process("run", "p.toml", before=close)[0] == 0
+    assert streamrnn.outputs.verify("out").rows == 100
+    code, _ = run_process("run", "p.toml", "--set", "sink.path=-", before=close)
+    assert code == (1 in closed)
