@@ -138,8 +138,8 @@ def rule_of(layer: object) -> Rule:
     if rule is None:
         trainable = ", ".join(sorted(cls.__name__ for cls in RULES))
         raise UnsupportedError(
-            f"{layer}: neither this layer nor what precedes it can be trained; layers that can be "
-            f"trained: {trainable}. Freeze it (trainable=False) if nothing before it is "
-            "trained"
+            f"{layer}: training is not supported for this layer, nor for what precedes it; layers "
+            f"that can be trained: {trainable}. Freeze it (trainable=False) if nothing before it "
+            "is trained"
         )
     return rule

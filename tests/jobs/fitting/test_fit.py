@@ -500,7 +500,7 @@ def test_a_damaged_commit_is_refused_and_replaced_by_full_refresh(tmp_path: Path
         damaged = bytearray(data)
         damaged[at] ^= 0x40
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"commit: damaged.*--full-refresh"):
+        with pytest.raises(CheckpointError, match=r"commit is damaged.*--full-refresh"):
             fits.fit(tmp_path)
     with pytest.raises(ConfigError, match="--overwrite"):  # whose model it is, is not known
         fits.fit(tmp_path, full_refresh=True)

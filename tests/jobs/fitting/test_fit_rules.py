@@ -247,7 +247,7 @@ def test_folders_and_edited_commits(tmp_path: Path) -> None:
     assert commit is not None
     commit.record = dataclasses.make_dataclass("Other", ["done"])(True)
     folder.commit(commit)
-    with pytest.raises(CheckpointError, match="commit: edited"):
+    with pytest.raises(CheckpointError, match="commit was edited"):
         fits.fit(tmp_path)
     (tmp_path / "model.safetensors.fit" / "commit").unlink()
     (tmp_path / "model.safetensors.fit" / "commit").mkdir()

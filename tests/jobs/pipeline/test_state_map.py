@@ -153,7 +153,9 @@ def test_a_state_is_not_carried_to_another_class_of_cell(
     _save("new", CELLS[new]())
     with pytest.raises(StateError, match="the states of the new model differ") as refused:
         Pipeline.resume("old.arrow", "new.safetensors", on_change="carry", map=mapping)
-    assert f"h: of {expected} in the new model, of {received} in 'rnn/" in str(refused.value)
+    assert f"h: a state of {expected} in the new model, of {received} in 'rnn/" in str(
+        refused.value
+    )
 
 
 def test_exchanged_names_are_refused_with_the_map_that_helps(base: Path) -> None:

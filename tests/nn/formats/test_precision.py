@@ -100,7 +100,9 @@ def test_an_unknown_precision_is_refused(path: Path) -> None:
 def test_a_model_without_such_layers_is_refused(tmp_path: Path) -> None:
     dense = Sequential([Input((None, 512)), layers.Dense(2)])
     dense.save(tmp_path / "dense.safetensors")
-    with pytest.raises(UnsupportedError, match="no layer that computes in int16: LSTM, GRU and"):
+    with pytest.raises(
+        UnsupportedError, match="no layer that computes in int16. Such layers are LSTM, GRU and"
+    ):
         load_model(tmp_path / "dense.safetensors", precision="int16")
 
 

@@ -296,7 +296,7 @@ def test_arrays_of_the_wrong_shape_are_refused_by_name() -> None:
     with pytest.raises(ShapeError, match=r"gradient must return .* \(12, 2\), received \(12, 1\)"):
         network(Short(name="short")).train_on_batch(X, ROWS)
     spread = network(lambda t, p: t[:, 0] - p[:, :1])  # (12,) and (12, 1): broadcast
-    with pytest.raises(ShapeError, match=r"received values \(12, 12\)"):
+    with pytest.raises(ShapeError, match=r"received values of shape \(12, 12\)"):
         spread.evaluate(X, ROWS)
     whole = network(lambda t, p: np.mean((t - p) ** 2))
     assert whole.evaluate(X, ROWS) > 0

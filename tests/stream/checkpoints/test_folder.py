@@ -240,7 +240,7 @@ def test_rejects_of_an_output_that_is_gone_are_refused(out, tmp_path):
     run(out)
     os.rename(out, tmp_path / "moved")
     with pytest.raises(
-        CheckpointError, match=r"out\.rejects is not empty and its files are not of"
+        CheckpointError, match=r"out\.rejects is not empty and its files do not belong to"
     ):
         run(out)
 

@@ -42,7 +42,9 @@ def test_what_a_run_does_not_use_is_not_written(tmp_path):
 
 
 def test_the_package_describes_each_field():
-    described = re.findall(r"``(\w+)``", checkpoints.__doc__.partition("The layout of")[2])
+    described = re.findall(
+        r"``(\w+)``", checkpoints.__doc__.partition("The manifest has layout")[2]
+    )
     assert {field.name for field in fields(Manifest)} | {"layout"} <= set(described)
 
 
