@@ -52,7 +52,7 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     """Open the source and iterate over its windows: see `Pipeline.windows`."""
     if not loaded.kind.carries_state:
         raise ConfigError(
-            f'windows: lanes do not continue in kind "{loaded.kind.name}". Expected kind "carry"; '
+            f'windows: lanes do not continue in kind "{loaded.kind.name}". It must be "carry"; '
             "remove [window] kind"
         )
     if loaded.config.source.path is None:

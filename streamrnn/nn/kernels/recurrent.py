@@ -52,7 +52,7 @@ def run(
     _check_contiguous(x_BTF, y_BTU, *states)
     window: _Arguments = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
     weights = packed.weights.flat.size
-    if not threads.pays(lanes * steps * weights):
+    if not threads.pays(lanes * steps * weights, lanes):
         kernel(*window, 0, lanes, _ALONE)
         return
     shares = threads.partners(lanes, weights, packed.groups)

@@ -19,6 +19,15 @@ MIN_PRODUCTS = 3_000_000
 """Number of products below which a second thread costs more than it saves: they take 50 µs, and
 starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
 
+LANES_A_THREAD = 3
+"""Number of lanes for each thread below which a window has few lanes: each thread would read all
+weights for them, or wait for the others at each step, so it saves a quarter of the time, not half.
+On a virtual machine, where waking a thread takes 150 µs, 3 to 5 lanes were 0.4 to 0.85 times as
+fast with a second thread."""
+
+FEW_LANES_FACTOR = 8
+"""How many times `MIN_PRODUCTS` a window of few lanes needs."""
+
 SHARE = 40_000
 """Smallest number of weights for each of several threads that share a few lanes: they take 1.5 µs a
 step, the barrier after it 0.3 µs."""
@@ -82,9 +91,12 @@ def one_thread() -> Iterator[None]:
         _local.alone = before
 
 
-def pays(products: int) -> bool:
-    """Return whether splitting work of this many products pays off."""
-    return products >= MIN_PRODUCTS and not getattr(_local, "alone", False) and get_threads() > 1
+def pays(products: int, lanes: int | None = None) -> bool:
+    """Return whether splitting work of this many products pays off; of a window: with its lanes."""
+    if products < MIN_PRODUCTS or getattr(_local, "alone", False) or get_threads() == 1:
+        return False
+    few = lanes is not None and lanes < LANES_A_THREAD * get_threads()
+    return not few or products >= FEW_LANES_FACTOR * MIN_PRODUCTS
 
 
 def over_lanes(work: Callable[[int, int], None], lanes: int, products: int) -> None:
@@ -101,7 +113,7 @@ def partners(lanes: int, weights: int, groups: int) -> int:
     Several should if there are few lanes per thread: divided by lanes, each thread would read all
     weights for its few lanes. Instead, threads divide the units, by whole groups.
     """
-    if lanes >= 3 * get_threads() or team.backing_off():
+    if lanes >= LANES_A_THREAD * get_threads() or team.backing_off():
         return 1
     return max(1, min(get_threads(), weights // SHARE, groups))
 

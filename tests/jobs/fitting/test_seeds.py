@@ -410,7 +410,7 @@ def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
     [
         ({"validation": None}, None, "needs validation, which judges"),
         ({"validation": None, "keep": "all"}, None, "needs validation, whose errors"),
-        ({"keep": "all"}, ["score"], r"the mean \(1\) and the spread \(1\), received 1"),
+        ({"keep": "all"}, ["score"], r"the mean \(1\) and the spread \(1\); received 1"),
         ({"keep": "most"}, None, "keep"),
         ({"keep": "all", "seeds": 1}, None, "needs several seeds"),
         pytest.param(

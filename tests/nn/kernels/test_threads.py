@@ -71,6 +71,15 @@ def test_one_thread_holds_for_the_calling_thread_only() -> None:
     assert seen == {"inside": False, "elsewhere": True, "after": True}
 
 
+def test_a_window_of_few_lanes_keeps_one_thread_for_longer() -> None:
+    with threads.limited(2):
+        assert threads.pays(threads.MIN_PRODUCTS)
+        assert threads.pays(threads.MIN_PRODUCTS, 6)
+        assert not threads.pays(threads.MIN_PRODUCTS, 5)
+        assert threads.pays(threads.FEW_LANES_FACTOR * threads.MIN_PRODUCTS, 1)
+        assert not threads.pays(threads.MIN_PRODUCTS - 1, 6)
+
+
 def test_few_weights_keep_one_thread() -> None:
     """Together only where a step is long enough to meet after it, and each has units."""
     assert threads.partners(1, threads.SHARE - 1, 99) == 1

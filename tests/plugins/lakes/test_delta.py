@@ -237,7 +237,7 @@ def test_deletion_vectors_are_refused_by_name() -> None:
     log = table()
     vector = {"storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 1}
     log.commit("DELETE", [log.add(PIECES[0], True, {}, deletionVector=vector)])
-    with pytest.raises(DataError, match="rows that a deletion vector deletes, in version 0"):
+    with pytest.raises(DataError, match="a deletion vector deletes rows of this file in version 0"):
         run()
 
 
