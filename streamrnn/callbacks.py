@@ -1,4 +1,4 @@
-"""Callbacks of `fit`, called between epochs and batches, by their names in Keras."""
+"""Callbacks of `fit`, named as in Keras, which it calls between epochs and batches."""
 
 from typing import TYPE_CHECKING, Any
 

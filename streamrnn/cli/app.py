@@ -49,7 +49,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 class _OfPlugin(typer.core.TyperCommand):
-    """The entry in the list of commands for a plug-in that is not loaded."""
+    """A plug-in's entry in the list of commands, while the plug-in is not loaded."""
 
 
 app = typer.Typer(

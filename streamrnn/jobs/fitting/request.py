@@ -91,8 +91,10 @@ def check_request(config: Config) -> None:
     if train.keep == "all" and train.seeds == 1:
         raise ConfigError('[train] keep = "all" needs several seeds: set [train] seeds, or --seeds')
     if train.scale_target and not train.may_scale:
-        why = "in a unit of their own" if train.is_regression else "classes, not numbers"
-        raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")
+        why = "must keep their unit" if train.is_regression else "are classes, not numbers"
+        raise ConfigError(
+            f"[train] scale_target: remove the key, as the labels of {train.loss} {why}"
+        )
     if train.validation is None and whole_schedule(train.schedule)["name"] == "plateau":
         raise ConfigError("[train] schedule: plateau needs validation, which judges each epoch")
     if config.output.calibrate and not (train.quantiles and train.validation):

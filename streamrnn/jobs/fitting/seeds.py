@@ -79,8 +79,8 @@ class SeedsJob:
             )
         if train.keep == "all" and train.loss == "gaussian_nll":
             raise ConfigError(
-                '[train] keep = "all" returns the mean of several models and its spread, but '
-                'each model of the loss gaussian_nll has a spread of its own. Set keep = "best"'
+                '[train] keep = "all" returns the mean of several models and its spread, but a '
+                'model trained with the loss gaussian_nll has its own spread. Set keep = "best"'
             )
         if train.keep == "all" and self.config.output.calibrate:
             raise ConfigError(

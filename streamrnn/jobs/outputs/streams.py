@@ -215,7 +215,7 @@ def drop_idle(output: str, silence: timedelta) -> int:
         kind = table.schema.field("last_time").type if "last_time" in table.column_names else None
         if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             raise StateError(
-                f"{output}: silence is measured in timestamps or dates, and last_time is "
+                f"{output}: silence is measured in timestamps or dates, but last_time is "
                 f"{kind or 'not kept: the pipeline has no [source] time'}"
             )
         last = table.column("last_time").cast(pa.timestamp("us", getattr(kind, "tz", None)))

@@ -307,7 +307,7 @@ class RunJob:
         return engine
 
     def _note_used(self, source: Source, plan: SourcePlan, *, seen_by_init: bool) -> None:
-        """Count used files that have changed or vanished, and those the initial state has seen."""
+        """Count used files that changed or vanished, and files that the initial state has seen."""
         self.summary.vanished_files = len(plan.vanished)
         self.summary.changed_files = len(plan.changed)
         self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)

@@ -239,8 +239,8 @@ class Session:
         With `on_change` "carry" the new model takes over the state of each stream, as in
         `[model] on_change`; with "reset" each stream starts again. Calls of other threads go on
         while it is loaded and its kernels are compiled in another process; the rows of earlier
-        calls are committed with the old model. States are not copied if both models have the same
-        states.
+        calls are committed with the old model. The state table is not copied if it has the same
+        columns for both models.
 
         The next run or session needs this model in [model] path. Raises ConfigError, StateError,
         CheckpointError, MissingFileError and the errors of `load_model` for a model that does not

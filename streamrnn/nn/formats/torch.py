@@ -333,7 +333,8 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
         source += f" {group.name(f'weight_hr{ending}')}"
         if recurrent.shape[1] != projection.shape[0]:
             raise ModelFileError(
-                f"{source}: shapes {recurrent.shape} and {projection.shape} do not fit"
+                f"{source}: shapes {recurrent.shape} and {projection.shape} do not fit: "
+                "expected as many columns in the first as rows in the second"
             )
         recurrent = _product(recurrent, projection)
     units = recurrent.shape[1]

@@ -211,7 +211,7 @@ def _current() -> _Team:
 def _start_tasks(
     tasks: Sequence[_Task], helpers: Sequence[_Helper], free: set[int], taken: set[int]
 ) -> None:
-    """Start each task on its helper; add their cores to `taken`, if cores must differ.
+    """Start each task on its helper; add the helpers' cores to `taken`, if cores must differ.
 
     The block that holds the lock contains no loop: an interrupt at its jump back might leave the
     lock held (see tests/jobs/session/test_interrupts.py).

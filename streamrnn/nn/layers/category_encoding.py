@@ -115,7 +115,7 @@ class CategoryEncoding(BuiltIn):
         if count_weights is None and batched:
             return super().__call__(inputs, *args, **kwargs)
         if symbolic:
-            raise ArgumentError(f"{self}: count_weights belong to arrays, not to the graph")
+            raise ArgumentError(f"{self}: count_weights need a call on arrays, not on symbols")
         if count_weights is not None and self.output_mode != "count":
             raise ArgumentError(
                 f"{self}: `count_weights` is not used when `output_mode` is not 'count', received "

@@ -1,8 +1,8 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
-Everything is float32; comparisons give bool, and `cast` its dtype. Other functions exist as layers
-(a matrix product is `layers.Dense`).
+Results are float32, except that comparisons give bool, and `cast` the dtype that it is passed.
+Other functions exist as layers (a matrix product is `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence

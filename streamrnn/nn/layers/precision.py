@@ -1,8 +1,8 @@
 """The precision of a model's layers: weights as float32, or as integers (`kernels.integers`).
 
-LSTM, GRU and SimpleRNN use integers at any size. Dense and Conv1D use them where they are faster
-(`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32, as do
-all other layers. Weights that a file stores as integers are integers at any size.
+LSTM, GRU and SimpleRNN use integers whatever their size. Dense and Conv1D use them where they are
+faster (`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32,
+as do all other layers. Weights that a file stores as integers stay integers in a layer of any size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -163,7 +163,8 @@ def set_precision(model: Layer, precision: str) -> None:
 def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
     """Assign these weights, by the names of `named_weights`, to their layers.
 
-    Raises ModelFileError if a layer does not take them, or gets only some of its own.
+    Raises ModelFileError for weights in two precisions, for weights that no layer takes, and if a
+    layer gets only some of the weights that it needs.
     """
     left = dict(weights)
     if len(precisions := {each.precision for each in weights.values()}) > 1:

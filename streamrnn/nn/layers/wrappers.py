@@ -288,6 +288,6 @@ def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:
 
 
 def _copy(layer: RNN, prefix: str, **changes: object) -> RNN:
-    """Return a new layer with the same config, named as Keras names it."""
+    """Return a new layer with the config of `layer` and `changes`, named as in Keras."""
     name = prefix + layer.name.removeprefix(prefix)
     return type(layer).from_config({**layer.get_config(), "name": name, **changes})

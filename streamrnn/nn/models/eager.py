@@ -28,7 +28,7 @@ class Eager(Model):
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
         Layer.__init__(self, **kwargs)
         if inputs is not None or outputs is not None:
-            raise ConfigError(f"{self} has its own call, so it takes no inputs and outputs")
+            raise ConfigError(f"{self} has its own `call`, so it takes no inputs and outputs")
         self._graph = None
 
     @property
@@ -127,8 +127,8 @@ class Eager(Model):
         self._require_built()
         if not str(path).lower().endswith(".safetensors"):
             raise UnsupportedError(
-                f"{path}: {self} has its own call, and Keras stores the layers of such a model in "
-                "groups that its file does not explain. Load the file in Keras, and pass "
+                f"{path}: {self} has its own `call`, and Keras stores the layers of such a model "
+                "in groups that the file does not explain. Load the file in Keras, and pass "
                 "model.get_weights() to set_weights here"
             )
         super().load_weights(path)

@@ -317,8 +317,8 @@ class Model(Trainable, Layer):
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
         if not training or samples < 1:
             raise ConfigError(
-                f"{self}: samples={samples} needs training=True and at least one sample; without "
-                "training there is no dropout, and all samples are equal"
+                f"{self}: samples (received {samples}) must be 1 or more, and needs training=True: "
+                "without training there is no dropout, and all samples are equal"
             )
         drawn = [self._in_batches(arrays, masks, batch_size, True) for _ in range(samples)]
         stacked = [np.stack(output) for output in zip(*drawn, strict=True)]

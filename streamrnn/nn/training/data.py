@@ -238,7 +238,7 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
     if window.resumes.any():
         raise ArgumentError(
             f"{model}: a lane starts from the stored state of its stream, which fit does not read; "
-            "make the windows of a pipeline without [state] init"
+            "take the windows from a pipeline without [state] init"
         )
     if forgetful := _forgetful(model):
         raise ArgumentError(

@@ -1,8 +1,8 @@
 """Arithmetic, comparisons and reductions: by NumPy where it is exact, else by our functions.
 
 Between DequantizeLinear and the next QuantizeLinear, a graph computes in float32. Weights stored as
-integers become float32 when the graph is folded. QuantizeLinear and then DequantizeLinear round a
-value to what the integers of the file can hold.
+integers become float32 when the graph is folded. QuantizeLinear followed by DequantizeLinear rounds
+a value to one that the integers of the file can express.
 """
 
 from collections.abc import Callable, Mapping

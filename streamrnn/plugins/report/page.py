@@ -134,7 +134,7 @@ def _entries(report: ReportPage) -> str:
 
 
 def _not_drawn(report: ReportPage) -> str:
-    """Return one list of the missing pictures, grouped by reason."""
+    """Return the section that lists the missing pictures by reason; "" if none is missing."""
     reasons: dict[str, list[Missing]] = {}
     for item in report.items:
         if isinstance(item, Missing):

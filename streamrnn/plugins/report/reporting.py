@@ -174,7 +174,7 @@ def _refuse_other_file(path: str) -> None:
         store, place = open_store(path)
         if store.local and store.is_folder(place):
             raise ConfigError(
-                f"report: {location(path)} is a folder: add the name of a file, "
+                f"report: {location(path)} is a folder: add the name of a file, such as "
                 f"{location(path).rstrip('/')}/report.html"
             )
         if store.entry(place) is None:

@@ -76,7 +76,7 @@ def lists_manifest(files: Files) -> bool:
 
 
 def has_manifest(path: str) -> bool:
-    """Whether anything was ever committed at `path` (damaged or not)."""
+    """Whether anything was ever committed at `path` (the manifest may be damaged)."""
     return lists_manifest(open_files(path))
 
 

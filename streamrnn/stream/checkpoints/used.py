@@ -173,14 +173,14 @@ def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str
     These are all rows if this run reads a pipe (`reader` is None), else the rows that are in no
     used file, such as rows of an earlier pipe. Raises CheckpointError.
     """
-    rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
+    rows, instead = manifest.rows + manifest.named("rejects").rows, "add the rows of the pipe"
     where = ", and this run reads a pipe, which cannot send them again"
     if reader is not None:
-        rows, instead = rows_of_no_file(manifest, rows), "scores new files alone"
+        rows, instead = rows_of_no_file(manifest, rows), "score new files alone"
         where = " that are in none of its used files, such as rows of a pipe or a session"
     if rows > 0:
         lost = f"{count(rows, 'row')}{where}. "
-        raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
+        raise _would_lose(path, lost, f"Run without --full-refresh to {instead}; ")
 
 
 def rows_of_no_file(manifest: Manifest, rows: int) -> int:
@@ -224,10 +224,10 @@ def refuse_lost_files(
     rows = f"{sum(content.rows - cut.get(name, 0) for name, content in contents):,}"
     least = "at least " if len(contents) < len(missing) else ""
     instead = (
-        "Restore these rows; or run with --force and without --full-refresh, which keeps these "
-        "rows and scores new files alone; "
+        "Restore these rows; or run with --force and without --full-refresh, to keep these rows "
+        "and score new files alone; "
         if reader.table is not None or any(file.path in cut for file in missing)
-        else "Run without --full-refresh, which scores new files alone; or set [source] path to "
+        else "Run without --full-refresh to score new files alone; or set [source] path to "
         "all the files; "
     )
     raise _would_lose(

@@ -74,7 +74,7 @@ class Snapshot(NamedTuple):
 
 
 class StateDelta(NamedTuple):
-    """A copy of what a commit will write of the state, which may change meanwhile.
+    """A copy of the part of the state that a commit will write; the state may change meanwhile.
 
     `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all.
     `table` is None if nothing was dirty; it may be a copy that is being made.

@@ -182,7 +182,7 @@ class WindowKind(ABC):
         """Return the outputs of a record batch; None if only `finish` returns them.
 
         `table` is unchanged until `ModelOutput.commit_states`, unless `at_once` allows states to be
-        advanced before.
+        advanced earlier.
         """
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:

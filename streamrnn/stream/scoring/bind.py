@@ -323,7 +323,7 @@ def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit 
         if feature.valid is not None or feature.clip is not None or feature.nan is not None:
             raise ConfigError(
                 f"[source] features: {feature.name!r} is read as {kind} by the model; valid, clip "
-                "and nan apply to numbers only"
+                "and nan apply only to features read as float32, not to ids"
             )
         if not isinstance(nulls, str) and (kind == "string" or nulls != math.floor(nulls)):
             raise ConfigError(

@@ -37,7 +37,7 @@ class Source(Protocol):
 
     `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
     read once, to its end. `files`: the files to read, in order; empty for a source without files.
-    `time`: the time column, whose range files may record; None without one. `earlier`: columns and
+    `time`: the time column (files may record its range); None without one. `earlier`: columns and
     types, as text, of the first file of earlier runs, in order; to be set before `schema` is used.
     """
 

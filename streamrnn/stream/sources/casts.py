@@ -278,7 +278,7 @@ def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
 
 
 def joined_limbs(limbs: Words) -> tuple[Words, Words]:
-    """Return high and low (K,): limbs (8, K) of integers below 2**128 are high * 2**64 + low."""
+    """Return high and low (K,) of integers below 2**128 in limbs (8, K): high * 2**64 + low."""
     high, low = ((limbs[i] << _HALF) | limbs[i + 1] for i in (4, 6))
     return high, low
 

@@ -228,7 +228,7 @@ def _why_repeated(rows: Rows, slots: Ints, row: int) -> str:
 
 
 def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
-    """Return where the stream of a row first had a time (in ticks) before that row."""
+    """Return where `time` (in ticks) first occurs in the stream of `row`, among earlier rows."""
     assert rows.time is not None
     before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
     return rows.origin.place(int(before.argmax())) if before.any() else "an earlier batch or run"

@@ -178,7 +178,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for train, text in (
         ({"class_weight": {"2": 1.0}}, 'expected classes "0" to "1", received "2"'),
         ({"class_weight": {"1": 2.0}, "loss": "mse"}, "the labels of mean_squared_error are no"),
-        ({"loss": "poisson", "scale_target": True}, "labels of poisson are in a unit of their own"),
+        ({"loss": "poisson", "scale_target": True}, "labels of poisson must keep their unit"),
         ({"loss": "hinge", "scale_target": True}, "labels of hinge are classes, not numbers"),
         ({"schedule": "plateau", "validation": None}, "plateau needs validation"),
         ({"metrics": ["f1_score"]}, "'f1_score' has several values, one for each output"),

@@ -172,7 +172,7 @@ def test_a_graph_has_no_call_of_its_own() -> None:
         def call(self, x: Any) -> Any:
             return x
 
-    with pytest.raises(ConfigError, match="has its own call, so it takes no inputs and outputs"):
+    with pytest.raises(ConfigError, match="has its own `call`, so it takes no inputs and outputs"):
         Both(x, layers.Dense(1)(x))
     with pytest.raises(ConfigError, match=r"as in Model\(inputs, outputs\)$"):
         Model()

@@ -127,7 +127,7 @@ def test_a_path_that_is_no_file_is_refused_by_name(capsys: pytest.CaptureFixture
     run(log())
     Path("folder").mkdir()
     code, _, err = command(capsys, "p.toml", "-o", "folder")
-    assert (code, "folder is a folder: add the name of a file, folder/report" in err) == (78, True)
+    assert (code, "is a folder: add the name of a file, such as folder/report" in err) == (78, True)
     code, _, err = command(capsys, "p.toml", "-o", "")
     assert (code, "expected the path of a file" in err) == (78, True)
 
