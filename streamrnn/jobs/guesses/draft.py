@@ -101,12 +101,12 @@ def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
     """Return the source; of files of text, with the delimiter that gives several columns."""
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     try:
-        assert source.schema is not None  # read now
+        len(source.schema)  # read now
     except DataError:
         for mark in OTHER_DELIMITERS:
             other = FileSource(files, None, SAMPLE_ROWS, delimiter=mark)
             with suppress(StreamRNNError):
-                if len(other.schema) > 1:
+                if len(other.schema) > 1 + len(files[0].partitions):
                     return other
         raise
     return source

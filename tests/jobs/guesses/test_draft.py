@@ -377,6 +377,20 @@ def test_the_delimiter_of_a_header_without_commas(tmp_path, mark):
         draft_pipeline(tmp_path / "log.csv", tmp_path / "model.safetensors")
 
 
+def test_a_folder_is_no_column_of_a_header(tmp_path):
+    """A delimiter that gives one column beside those of folders is not guessed."""
+    model = Sequential([Input((None, 1)), layers.GRU(2, return_sequences=True)])
+    model.save(tmp_path / "model.safetensors")
+    (tmp_path / "in" / "site=x").mkdir(parents=True)
+    file = tmp_path / "in" / "site=x" / "log.csv"
+    file.write_text("id|t|x\na|1|2.5\n")
+    draft = draft_pipeline(tmp_path / "in", tmp_path / "model.safetensors")
+    assert tomllib.loads(draft.text)["source"]["delimiter"] == "|"
+    file.write_text("id,t,x\na,1,2.5\nb,2\n")
+    with pytest.raises(DataError, match="expected 3 values"):
+        draft_pipeline(tmp_path / "in", tmp_path / "model.safetensors")
+
+
 def command(*arguments):
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))
