@@ -95,6 +95,8 @@ def _passed(layer: Layer) -> dict[str, object]:
 def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
     """Return where the weight of an argument is: in the layer or its cell; None if in neither."""
     prefix = argument.removesuffix("_regularizer")
+    if argument in layer.of_weights:
+        return id(layer), prefix
     key = _WEIGHTS.get(prefix, prefix)
     if prefix == "depthwise" and isinstance(layer, DepthwiseConv1D):
         key = "kernel"

@@ -135,13 +135,13 @@ def test_the_regularizer_of_a_depthwise_convolution_has_a_name_of_its_own() -> N
 class Leaky(layers.Cell):
     """h' = rate h + x, where what is for training is passed to add_weight alone."""
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
+    def __init__(self, units: int, weight: str = "rate", **kwargs: Any) -> None:
         super().__init__()
         self.units = self.state_size = self.output_size = units
-        self.penalties = kwargs
+        self.weight, self.penalties = weight, kwargs
 
     def build(self, input_shape: Any) -> None:
-        self.add_weight("rate", (self.units,), "ones", **self.penalties)
+        self.add_weight(self.weight, (self.units,), "ones", **self.penalties)
 
     @staticmethod
     def step(x: Any, states: Any, weights: Any, y: Any) -> None:
@@ -169,6 +169,9 @@ def test_a_regularizer_of_add_weight_is_applied() -> None:
     assert model.evaluate(x, y) == pytest.approx(0.03)
     (gradient,) = model.gradients(x, y).values()
     np.testing.assert_allclose(gradient, [0.02, 0.02, 0.02], rtol=1e-6)
+    named = Sequential([Input((4, 3)), layers.RNN(Leaky(3, "recurrent", regularizer="l2"))])
+    named.compile("sgd", "mse")
+    assert named.evaluate(x, y) == pytest.approx(0.03)
     limited = Sequential([Input((4, 3)), layers.RNN(Leaky(3, constraint="max_norm"))])
     with pytest.raises(UnsupportedError, match="rate_constraint='max_norm'"):
         limited.compile("sgd", "mse")
