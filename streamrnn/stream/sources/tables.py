@@ -111,7 +111,8 @@ class Table:
         for commit in self._commits:
             if commit.changes and not commit.added:
                 deleted |= _origins(commit.removed, origins)
-            for old, new in _groups(commit):
+            changed = [(commit.removed, commit.added)] if commit.changes else []
+            for old, new in (*changed, *_groups(commit)):
                 before = _origins(old, origins)
                 origins |= {file.name: before | origins.get(file.name, set()) for file in new}
         return deleted - _origins(self.files, origins)

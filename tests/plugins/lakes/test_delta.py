@@ -153,6 +153,12 @@ def test_a_run_starts_over_from_a_table_whose_log_explains_the_files_that_are_go
             pipeline().run(full_refresh=True)
         pipeline().run(force=True)
     assert pipeline().run(full_refresh=True, force=True).rows == 60
+    old = next(iter(log.files))
+    log.commit("UPDATE", [log.remove(old, True), log.add(PIECES[1], True, {})])
+    log.append(PIECES[1])
+    log.commit("DELETE", [log.remove(next(iter(log.files)), True)])
+    with pytest.raises(CheckpointError, match=r"out has 60 rows of 1 file .* --force and"):
+        pipeline().run(full_refresh=True)
     shutil.rmtree("table")
     table().append(PIECES[3])
     with pytest.raises(CheckpointError, match="start over with --full-refresh --force"):
