@@ -74,7 +74,7 @@ def guide(
         hint = f"Did you mean {close[0]!r}?" if close else "`streamrnn guide` lists the pages."
         raise typer.BadParameter(f"no such page. {hint}")
     text = (_FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         print(text, end="")
         return
     from rich.console import Console

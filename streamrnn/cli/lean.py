@@ -44,7 +44,9 @@ def fill_closed_streams() -> None:
     own stdout stays None, so that rows are not lost there without an error.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(number, True)  # processes that this one starts have them, too
     os.close(number)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - open until the process ends
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open until the process ends
+    if sys.stderr is None:  # with the errors of Python's own, which can print any name
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115

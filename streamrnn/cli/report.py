@@ -109,7 +109,7 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> None:
     """Print rows as aligned text; on a terminal, cut lines to its width."""
     text = table(columns, rows, widest=widest)
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         text = "\n".join(_cut(line, width) for line in text.split("\n"))
     print(text)

@@ -405,5 +405,28 @@ def test_a_run_whose_standard_streams_are_closed(closed: list[int]) -> None:
 
     assert run_process("run", "p.toml", before=close)[0] == 0
     assert streamrnn.outputs.verify("out").rows == 100
-    code, _ = run_process("run", "p.toml", "--set", "sink.path=-", before=close)
+    code, text = run_process("run", "p.toml", "--set", "sink.path=-", before=close)
     assert code == (1 in closed)
+    assert code == 0 or 2 in closed or "is closed. Connect it to a file" in text
+    assert run_process("run", b"\xff.toml", before=close)[0] == 66  # a name that is not UTF-8
+
+
+def test_other_commands_with_closed_standard_streams() -> None:
+    for command, expected in (
+        (["validate", "p.toml"], 0),
+        (["guide", "keys"], 0),
+        (["run", "p.toml", "--set", "source.path=-"], 65),
+    ):
+        done = run_process(*command, before=lambda: os.closerange(0, 2))
+        assert (done[0], "bug" in done[1]) == (expected, False), done
+
+
+def test_processes_have_no_closed_standard_streams_either() -> None:
+    """A file that they open would take the number."""
+    child = "import sys; sys.exit(None in (sys.stdin, sys.stdout, sys.stderr))"
+    code = (
+        "import subprocess, sys; from streamrnn.cli.lean import fill_closed_streams; "
+        f"fill_closed_streams(); sys.exit(subprocess.call([sys.executable, '-c', {child!r}]))"
+    )
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, check=False, preexec_fn=lambda: os.closerange(0, 3)).returncode == 0

@@ -1,6 +1,5 @@
 """Draw on one page what was committed."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +71,6 @@ def report(
     if as_json:
         print_json(drawn.as_dict())
     elif piped:
-        sys.stdout.write(drawn.html())
+        print(drawn.html(), end="")
     elif not quiet:
         print(f"wrote {location(str(written))}: {count(len(drawn.pictures), 'picture')}")

@@ -20,6 +20,11 @@ class StreamSink:
     """
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO | None = None) -> None:
+        if stream is None and sys.stdout is None:
+            raise SinkError(
+                "stdout, to which the rows are to be written, is closed. Connect it to a file or "
+                "a pipe, or set [sink] path to a folder"
+            )
         self._stream = stream or sys.stdout.buffer
         self._file = pa.PythonFile(self._stream, mode="w")
         with self._guarded():
