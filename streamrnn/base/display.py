@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 __all__ = [
+    "as_text",
     "closest",
     "count",
     "first_of",
@@ -84,6 +85,15 @@ def listed(names: Iterable[str]) -> str:
     """
     items = list(names)
     return ", ".join(items if len(items) <= _SHOWN else [*items[: _SHOWN - 1], "…", items[-1]])
+
+
+def as_text(value: object) -> str:
+    r"""Return a value as text: bytes as UTF-8, as keys of the command line and requests have them.
+
+    >>> as_text(b"\xc3\xa9\xff"), as_text(1.5)
+    ('é\\xff', '1.5')
+    """
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from streamrnn.base.display import without_credentials
+from streamrnn.base.display import as_text, without_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +74,8 @@ def error(text: str) -> None:
 
 def print_json(result: Mapping[str, Any] | Sequence[Any], file: TextIO | None = None) -> None:
     """Print a result as one line; values without a JSON type are printed as text."""
-    print(json.dumps(result, default=str, ensure_ascii=False), file=file or sys.stdout, flush=True)
+    text = json.dumps(result, default=as_text, ensure_ascii=False)
+    print(text, file=file or sys.stdout, flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> str:
@@ -177,7 +178,7 @@ def _cell(value: Any, widest: int) -> str:
         case list() | tuple():
             text = ", ".join(str(item) for item in value) or "-"
         case _:
-            text = str(value).replace("\n", " ")
+            text = as_text(value).replace("\n", " ")
     return _cut(text, widest)
 
 

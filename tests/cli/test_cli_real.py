@@ -167,6 +167,18 @@ def test_a_stream_is_shown_by_its_key_and_streams_by_their_steps(cli):
         assert f"--sort {column}: expected one of id, steps, last_time" in err
 
 
+def test_binary_keys_are_shown_as_they_are_passed(cli):
+    keys = [b"\xc3\xa9" if key == "s1" else key.encode() for key in LOG["id"].to_pylist()]
+    logs.write(LOG.set_column(0, "id", pa.array(keys)), Path("in/one.parquet"))
+    cli("run p.toml")
+    assert [row["id"] for row in json.loads(cli("state show out --key é --json")[1])] == ["é"]
+    assert cli("state show out --key é")[1].splitlines()[1].startswith("é ")
+    assert 'did you mean "é"' in cli("state show out --key É")[2]
+    cli("state export out -o s.arrow")
+    cli("state reset out --key é")
+    assert list(json.loads(cli("state diff out s.arrow --json")[1])["changed"]) == ["é"]
+
+
 def test_of_many_differences_some_are_listed(cli):
     logs.write(logs.random_log(rows=90, streams=90, seed=5), Path("in/one.parquet"))
     cli("run p.toml")

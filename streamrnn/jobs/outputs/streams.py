@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Array, Bools
-from streamrnn.base.display import count, short_model, without_options
+from streamrnn.base.display import as_text, count, short_model, without_options
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.nn.formats import load_model
@@ -168,7 +168,7 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
             equal = pc.equal(table.column(name), _typed(value, table.schema.field(name)))
             chosen &= equal.to_numpy(zero_copy_only=False) if table.num_rows else chosen
         if not chosen.any():
-            candidates = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
+            candidates = map(as_text, table.column(names[0]).slice(0, 1000).to_pylist())
             raise ConfigError(
                 f"--key {key}: no such stream in {output}{did_you_mean(values[0], candidates)}"
             )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Floats, Ints
+from streamrnn.base.display import as_text
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.outputs import part_batches, rows_of
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
@@ -346,7 +347,7 @@ def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
 
 def _text(value: pa.Scalar) -> str:
     try:
-        return str(value.as_py())
+        return as_text(value.as_py())
     except (ValueError, ArithmeticError):  # nanoseconds, years beyond 9999
         return str(value.cast(pa.string()).as_py())
 

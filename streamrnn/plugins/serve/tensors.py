@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from streamrnn.base.display import as_text
 from streamrnn.errors import DataError
-from streamrnn.plugins.serve.values import RequestColumns, text_of
+from streamrnn.plugins.serve.values import RequestColumns
 
 _NUMPY = {
     "BOOL": np.dtype("?"),
@@ -188,7 +189,7 @@ def _without_nulls(column: pa.Array) -> pa.Array:
 
 
 def _text(value: Any) -> str:
-    return text_of(value) if type(value) is bytes else orjson.dumps(value, text_of).decode()
+    return as_text(value) if type(value) is bytes else orjson.dumps(value, as_text).decode()
 
 
 def _bytes_of(column: pa.Array) -> bytes:

@@ -164,11 +164,6 @@ def _in_utc(text: str) -> str:
     return text if _ZONE.search(text, 11) else f"{text}Z"
 
 
-def text_of(value: Any) -> str:
-    """Return a value that JSON lacks as text: bytes as UTF-8, as requests have them."""
-    return value.decode(errors="backslashreplace") if type(value) is bytes else str(value)
-
-
 def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of an answer as JSON objects, with times as ISO text.
 

@@ -20,12 +20,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamrnn import __version__
+from streamrnn.base.display import as_text
 from streamrnn.errors import DataError, DTypeError, StreamRNNError
 from streamrnn.plugins.serve.connections import SLOWEST
 from streamrnn.plugins.serve.scoring import Asked, Scoring
 from streamrnn.plugins.serve.service import Service, try_again
 from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answer
-from streamrnn.plugins.serve.values import text_of
 
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
@@ -292,7 +292,7 @@ def _is_compressed(message: pa.ipc.Message) -> bool:
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    content = orjson.dumps(value, text_of, orjson.OPT_APPEND_NEWLINE)  # for readers in a shell
+    content = orjson.dumps(value, as_text, orjson.OPT_APPEND_NEWLINE)  # for readers in a shell
     return Response(content, status, headers, "application/json")
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools
+from streamrnn.base.display import as_text
 from streamrnn.errors import StateError
 from streamrnn.stream.states.incoming import Incoming, key_names
 from streamrnn.stream.states.keys import KeyIndex
@@ -76,7 +77,7 @@ def key_text(table: pa.Table, row: int) -> str:
     keys = (table.column(name).slice(row, 1) for name in key_names(table))
     # As text from Arrow: Python's times would lose nanoseconds.
     texts = (key.cast(pa.string()) if pa.types.is_temporal(key.type) else key for key in keys)
-    return ", ".join(str(text[0].as_py()) for text in texts)
+    return ", ".join(as_text(text[0].as_py()) for text in texts)
 
 
 def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
