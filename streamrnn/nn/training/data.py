@@ -146,7 +146,6 @@ class Feed:
             text = f"the data ended after {number} of {steps} batches of an epoch"
             if not self._source.again:
                 raise DataError(text)
-            text += f"; their number is not a multiple of {self._steps}"
             warnings.warn(text, stacklevel=2)
 
 
