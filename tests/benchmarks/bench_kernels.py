@@ -178,15 +178,18 @@ def in_short(results: list[Result]) -> str:
     *others, last = peers.PEERS
     means, least = [], []
     for threads in sorted({r.threads for r in results}):
-        ratios = [r.ratio for r in results if r.threads == threads]
-        grid = [r.ratio for r in results if r.threads == threads and r.point in GRID]
+        all_shapes = [r for r in results if r.threads == threads]
+        grid = [r.ratio for r in all_shapes if r.point in GRID]
         times = " times as fast" if not means else ""
         means.append(f"{timing.geometric_mean(grid):.2f}{times} on {_threads(threads)}")
-        least.append(f"{min(ratios):.2f}")
+        worst = min(all_shapes, key=lambda r: r.ratio)
+        least.append(f"{worst.ratio:.2f} ({_shape(worst)})")
+    cpu, *_, day = timing.machine().split("; ")
     return (
-        f"{timing.machine().partition(';')[0]}: LSTM and GRU kernels in float32 against the "
-        f"fastest of {', '.join(others)} and {last}, shape by shape: {', '.join(means)} (geometric "
-        f"mean of the grid of {len(grid)}; least of all {len(ratios)} shapes: {', '.join(least)})."
+        f"{cpu}; {day}: LSTM and GRU kernels in float32 against the fastest of "
+        f"{', '.join(others)} and {last}, shape by shape: {', '.join(means)} (geometric mean of "
+        f"the grid of {len(grid)}; least of all {len(all_shapes)} shapes of lanes, features, units "
+        f"and steps: {', '.join(least)})."
     )
 
 
@@ -239,9 +242,12 @@ def _least(figure: str, results: list[Result], which: str = "") -> str:
         return ""
     worst = min(results, key=lambda r: r.figure(figure))
     value = worst.figure(figure)
-    where = f"{worst.kind.upper()} {', '.join(map(str, worst.point))}"
     text = f"{value:.0%}" if figure == "rate" else f"{value:.2f}"
-    return f"least {figure}{', ' if which else ''}{which}: {text} ({where})"
+    return f"least {figure}{', ' if which else ''}{which}: {text} ({_shape(worst)})"
+
+
+def _shape(result: Result) -> str:
+    return f"{result.kind.upper()} {', '.join(map(str, result.point))}"
 
 
 def main() -> None:
