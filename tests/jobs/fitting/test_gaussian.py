@@ -349,7 +349,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
         ),
         (
             {"train": {"seeds": 2, "keep": "all", "validation": {"streams": 0.3}}},
-            r'\[train\] keep = "all" .* each model of the loss gaussian_nll has a spread of its',
+            r'\[train\] keep = "all" .* a model trained with the loss gaussian_nll has its own spr',
         ),
         (
             {
