@@ -284,7 +284,7 @@ def test_a_table_that_was_set_back_is_repaired_and_named(lake: Lake) -> None:
         delta["note"] == "after version 3, RESTORE of another writer: all parts were "
         "registered again"
     )
-    assert "set back from the snapshot of commit 3: what it lacked" in iceberg["note"]
+    assert "set back from the snapshot of commit 3: what the table lacked was" in iceberg["note"]
     assert len(lake.assert_equal()) == 200
 
 

@@ -109,7 +109,7 @@ def test_states_that_do_not_fit_are_refused_by_the_driver(spark: Any, tmp_path: 
     cases = [
         (state.drop("rnn/h"), "column 'rnn/h' not found. Available columns: id, steps"),
         (frame, "the state DataFrame: not a state: .* Columns: id, t, a, b, new"),
-        (state.withColumn("steps", state["steps"] + 1), "its column `steps` has no schema"),
+        (state.withColumn("steps", state["steps"] + 1), "no column `steps` with a schema"),
     ]
     for wrong, text in cases:
         with pytest.raises(StateError, match=text):
