@@ -303,6 +303,10 @@ def test_an_interrupt_at_any_line_tears_nothing(model: str, kind: str) -> None:
     while beyond < 5:  # calls have more lines or less
         beyond = 0 if pair.step(process) else beyond + 1
         line += 1 if INTERRUPTS > 2000 else 5
+    end = line
+    while not pair.counted and line > end - 200:  # each fifth line may miss the last few of a call
+        line -= 1
+        pair.step(process)
     assert pair.counted > 0
     assert pair.undone > 5
     pair.check_the_end()
