@@ -28,6 +28,7 @@ from streamrnn.plugins.serve.service import Service, try_again
 from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answer
 
 _NUMBER = re.compile("[0-9]{1,18}")
+_THIS_MACHINE = re.compile(rb"(?i)(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _LARGEST = 64 << 20
 """Largest number of bytes of a body."""
 _MOST_HELD = 4 * _LARGEST
@@ -39,7 +40,8 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
-    The server has no page of its own, and browsers let pages of other sites send requests to it.
+    The server has no page of its own, and browsers let pages of other sites send requests to it:
+    with an `Origin`, or to the host of the page, if its name leads to this machine by now.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -135,7 +137,11 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
-    refusal = _json({"error": "expected no Origin: a page in a browser sent the request"}, 403)
+    refused = (
+        "expected no Origin, and localhost or 127.0.0.1 as Host: pages in browsers may not send "
+        "requests. If a proxy guards the server, start it with --behind-proxy"
+    )
+    refusal = _json({"error": refused}, 403)
     about = {"name": "streamrnn", "version": __version__, "extensions": ["binary_tensor_data"]}
     of_model = "/v2/models/{model}"
     paths = Starlette(
@@ -180,7 +186,9 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
                 seconds.labels(message["status"]).observe(time.perf_counter() - begun)
             await send(message)
 
-        of_page = any(name == b"origin" for name, _ in scope["headers"])
+        head = dict(scope["headers"])
+        host = head.get(b"host", b"localhost")
+        of_page = b"origin" in head or not _THIS_MACHINE.fullmatch(host)
         answer = refusal if of_page and not behind_proxy else paths
         try:
             await answer(scope, receive_limited, send_measured)

@@ -254,6 +254,15 @@ def test_a_page_in_a_browser_is_refused(server: serving.Server) -> None:
     assert server.send(f"/state/{row[0]['id']}")[0] == 404
 
 
+def test_a_page_whose_host_leads_to_this_machine_is_refused(server: serving.Server) -> None:
+    """Its GET has no Origin (DNS rebinding)."""
+    for host in ("example.org", "127.0.0.1.example.org", "localhost.example.org:80", ""):
+        status, answer = server.send(V2, None, {"host": host})
+        assert (status, b"--behind-proxy" in answer) == (403, True)
+    for host in ("localhost", "LOCALHOST:8080", "127.0.0.1", "[::1]:8080"):
+        assert server.send(V2, None, {"host": host})[0] == 200
+
+
 @slow
 def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
     """Slow: a server whose rows have lists."""
