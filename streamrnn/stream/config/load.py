@@ -138,14 +138,6 @@ class Config(Sections):
         return self.model_copy(update={"window": window})
 
     @property
-    def columns(self) -> tuple[str, ...] | None:
-        """Columns copied to the output, by default key and time; None means all."""
-        source, columns = self.source, self.output.columns
-        if columns is None:
-            return (*source.key, *filter(None, [source.time]))
-        return None if columns == ("*",) else columns
-
-    @property
     def quantiles(self) -> tuple[float, ...]:
         """The levels of outputs that are quantiles; empty for other outputs."""
         return self.output.quantiles or self.train.quantiles

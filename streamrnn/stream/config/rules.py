@@ -10,7 +10,9 @@ from streamrnn.stream.config.problems import Path, Problem, choices, did_you_mea
 from streamrnn.stream.config.schema import PIPE, PUBLISH_KEYS, Sections, SourceSection
 from streamrnn.stream.config.values import INDEXED_FORMATS
 
-Check = Callable[[Sections], Iterator[Problem]]
+Problems = Iterator[tuple[str | Path, str]]
+"""The problems of a check: a dotted key, or a path, and the message."""
+Check = Callable[[Sections], Problems]
 
 _CHECKS: list[tuple[tuple[str, ...], Check]] = []
 TODO = "TODO"
@@ -26,10 +28,10 @@ def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
     A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
     """
     return [
-        problem
+        Problem(tuple(at.split(".")) if isinstance(at, str) else at, message)
         for needs, check in _CHECKS
         if not any(tuple(key.split(".")) in invalid for key in needs)
-        for problem in check(tables)
+        for at, message in check(tables)
     ]
 
 
@@ -41,8 +43,18 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
     return register
 
 
+def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None:
+    """Register a check with one message, at the first of the keys that it needs."""
+    first, *others = keys.split()
+
+    @_needs(first, *others)
+    def check(tables: Sections) -> Problems:
+        if when(tables):
+            yield first, message
+
+
 @_needs("source.key", "source.features", "model.inputs")
-def _nothing_is_left_to_do(tables: Sections) -> Iterator[Problem]:
+def _nothing_is_left_to_do(tables: Sections) -> Problems:
     source, inputs = tables.source, tables.model.inputs
     named: list[tuple[Path, tuple[object, ...]]] = [
         (("source", "key"), source.key),
@@ -54,42 +66,35 @@ def _nothing_is_left_to_do(tables: Sections) -> Iterator[Problem]:
     ]
     for path, names in named:
         if TODO in names:
-            yield Problem(path, f'still "{TODO}"; see the comment above the key')
+            yield path, f'still "{TODO}"; see the comment above the key'
+
+
+_refuse(
+    "source.features source.time_features",
+    lambda tables: not tables.source.feature_names,
+    "expected at least one feature, received an empty list",
+)
 
 
 @_needs("source.features", "source.time_features")
-def _features_are_unique(tables: Sections) -> Iterator[Problem]:
+def _features_are_unique(tables: Sections) -> Problems:
     source = tables.source
-    if not source.feature_names:
-        yield Problem(
-            ("source", "features"), "expected at least one feature, received an empty list"
-        )
     first: dict[str, int] = {}
     for index, feature in enumerate(source.features):
+        path: Path = ("source", "features", index)
         if feature.name in first:
-            yield Problem(
-                ("source", "features", index),
-                f'"{feature.name}" is already feature {first[feature.name]}; name each column once',
-            )
+            other = first[feature.name]
+            yield path, f'"{feature.name}" is already feature {other}; name each column once'
         elif feature.name in source.time_feature_names:
-            yield Problem(
-                ("source", "features", index),
-                f'"{feature.name}" is already added by time_features; remove one of the two',
-            )
+            yield path, f'"{feature.name}" is already added by time_features; remove one of the two'
         first.setdefault(feature.name, index)
 
 
 @_needs(
-    "source.rename",
-    "source.features",
-    "source.key",
-    "source.time",
-    "source.reset",
-    "output.columns",
-    "target.column",
-    "target.weight",
+    *("source.rename", "source.features", "source.key", "source.time", "source.reset"),
+    *("output.columns", "target.column", "target.weight"),
 )
-def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
+def _renamed_columns_are_used_once(tables: Sections) -> Problems:
     source, carried = tables.source, tables.output.columns
     used = {*source.key, source.time, source.reset, *(f.name for f in source.features)}
     used |= {*(carried or ()), *tables.target.columns}
@@ -98,45 +103,43 @@ def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
         path = ("source", "rename", new) if new in source.rename else ("source", "features")
         if new not in used and carried != ("*",):
             hint = did_you_mean(new, sorted(filter(None, used)))
-            yield Problem(path, f'"{new}" is not a column in use{hint}')
+            yield path, f'"{new}" is not a column in use{hint}'
         for old in olds:
             if old in used:
-                yield Problem(path, f'"{old}" is a column in use; it cannot be an old name too')
+                yield path, f'"{old}" is a column in use; it cannot be an old name too'
             elif old in first:
-                yield Problem(path, f'"{old}" is already an old name of "{first[old]}"')
+                yield path, f'"{old}" is already an old name of "{first[old]}"'
             first.setdefault(old, new)
 
 
-@_needs("source.features", "model.inputs")
-def _inputs_are_those_of_embeddings(tables: Sections) -> Iterator[Problem]:
-    if tables.model.inputs and tables.source.embedded:
-        yield Problem(
-            ("model", "inputs"),
-            "the ids of a feature with embed have an input of their own; remove inputs, or embed",
-        )
+_refuse(
+    "model.inputs source.features",
+    lambda tables: tables.model.inputs and tables.source.embedded,
+    "the ids of a feature with embed have an input of their own; remove inputs, or embed",
+)
 
 
 @_needs("source.features")
-def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
+def _vocabularies_are_for_ids(tables: Sections) -> Problems:
     for index, feature in enumerate(tables.source.features):
         path: Path = ("source", "features", index)
         if feature.vocabulary is None and feature.oov:
-            yield Problem((*path, "oov"), "needs vocabulary, the list of known values")
+            yield (*path, "oov"), "needs vocabulary, the list of known values"
         if feature.vocabulary is None and feature.embed:
-            yield Problem((*path, "embed"), "needs vocabulary, the values that have ids")
+            yield (*path, "embed"), "needs vocabulary, the values that have ids"
         for key in ("valid", "clip", "nan"):
             if feature.vocabulary is not None and getattr(feature, key) is not None:
-                yield Problem((*path, key), "applies to numbers only, not to ids; remove it")
+                yield (*path, key), "applies to numbers only, not to ids; remove it"
 
 
 def _needs_time(key: str, without: str = ", the column of the times") -> None:
     """Register the check that a key of [source] is set only if source.time is set, too."""
     default = SourceSection.model_fields[key].default
-
-    @_needs("source.time", f"source.{key}")
-    def check(tables: Sections) -> Iterator[Problem]:
-        if tables.source.time is None and getattr(tables.source, key) != default:
-            yield Problem(("source", key), f"needs source.time{without}")
+    _refuse(
+        f"source.{key} source.time",
+        lambda tables: tables.source.time is None and getattr(tables.source, key) != default,
+        f"needs source.time{without}",
+    )
 
 
 _needs_time("time_features")
@@ -146,97 +149,81 @@ _needs_time("late", ": without it no row is late")
 _needs_time("repeated", ": without it no row is repeated")
 _needs_time("sort")
 _needs_time("order")
-
-
-@_needs("source.time", "window.kind", "state.idle")
-def _idle_needs_time_and_a_state_to_drop(tables: Sections) -> Iterator[Problem]:
-    if not tables.state.idle:
-        return
-    if tables.source.time is None:
-        yield Problem(
-            ("state", "idle"),
-            "needs source.time, the column of the times: without it nothing says for how long a "
-            "stream was silent",
-        )
-    if tables.window.kind == "whole":
-        yield Problem(
-            ("state", "idle"),
-            'kind = "whole" carries no state from row to row; to cut a stream at gaps, set '
-            "source.max_gap",
-        )
-
-
-@_needs("source.path", "source.sort")
-def _sorting_needs_files(tables: Sections) -> Iterator[Problem]:
-    if tables.source.sort != "none" and tables.source.piped:
-        yield Problem(
-            ("source", "sort"),
-            "a stream on stdin is not a file that could be sorted; sort its rows first, or write "
-            "them to files",
-        )
-
-
-@_needs("source.path", "source.after")
-def _after_is_for_files(tables: Sections) -> Iterator[Problem]:
-    if tables.source.after is not None and tables.source.piped:
-        yield Problem(
-            ("source", "after"),
-            'chooses files, and path is "-": all rows of stdin are scored; remove after',
-        )
+_refuse(
+    "state.idle source.time",
+    lambda tables: tables.state.idle and tables.source.time is None,
+    "needs source.time, the column of the times: without it nothing says for how long a stream was "
+    "silent",
+)
+_refuse(
+    "state.idle window.kind",
+    lambda tables: tables.state.idle and tables.window.kind == "whole",
+    'kind = "whole" carries no state from row to row; to cut a stream at gaps, set source.max_gap',
+)
+_refuse(
+    "source.sort source.path",
+    lambda tables: tables.source.sort != "none" and tables.source.piped,
+    "a stream on stdin is not a file that could be sorted; sort its rows first, or write them to "
+    "files",
+)
+_refuse(
+    "source.after source.path",
+    lambda tables: tables.source.after is not None and tables.source.piped,
+    'chooses files, and path is "-": all rows of stdin are scored; remove after',
+)
 
 
 @_needs("source.time", "source.after")
-def _after_is_one_of_three(tables: Sections) -> Iterator[Problem]:
+def _after_is_one_of_three(tables: Sections) -> Problems:
     after = tables.source.after
-    if after is None:
-        return
-    if len(after.model_fields_set) != 1:
-        yield Problem(("source", "after"), "expected one of path, partition and time")
-    elif after.time is not None and tables.source.time is None:
-        yield Problem(("source", "after"), "time needs source.time, the column to compare")
+    if after is not None and len(after.model_fields_set) != 1:
+        yield "source.after", "expected one of path, partition and time"
+    elif after is not None and after.time is not None and tables.source.time is None:
+        yield "source.after", "time needs source.time, the column to compare"
 
 
 @_needs("source.key", "source.time")
-def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
-    for name in tables.source.key:
-        if name in STATE_COLUMNS:
-            yield Problem(
-                ("source", "key"),
+def _key_names_are_free(tables: Sections) -> Problems:
+    key, time = tables.source.key, tables.source.time
+    for name in STATE_COLUMNS:
+        if name in key:
+            yield (
+                "source.key",
                 f'"{name}" is reserved for a column of the state table; rename the key column',
             )
-    if tables.source.time in tables.source.key:
-        yield Problem(
-            ("source", "time"),
-            f'"{tables.source.time}" is also a key, so each stream would have a single time; '
-            "remove it from source.key",
+    if time in key:
+        yield (
+            "source.time",
+            f'"{time}" is also a key, so each stream would have a single time; remove it from '
+            "source.key",
         )
 
 
 @_needs("window.kind", "window.stride")
-def _stride_is_for_independent(tables: Sections) -> Iterator[Problem]:
-    window = tables.window
-    if window.kind != "independent" and "stride" in window.model_fields_set:
-        yield Problem(
-            ("window", "stride"),
-            f'only kind = "independent" has a stride, and kind is "{window.kind}"; remove stride',
+def _stride_is_for_independent(tables: Sections) -> Problems:
+    kind = tables.window.kind
+    if kind != "independent" and "stride" in tables.window.model_fields_set:
+        yield (
+            "window.stride",
+            f'only kind = "independent" has a stride, and kind is "{kind}"; remove stride',
         )
 
 
 @_needs("model.inputs", "source.features", "source.time_features")
-def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
+def _inputs_are_features(tables: Sections) -> Problems:
     inputs, features = tables.model.inputs, tables.source.feature_names
     used = {feature: name for name, wanted in inputs.items() for feature in wanted}
     for feature, name in used.items():
         if feature not in features:
-            yield Problem(
+            hint = did_you_mean(feature, features)
+            yield (
                 ("model", "inputs", name),
-                f'"{feature}" is not a feature'
-                f"{did_you_mean(feature, features)} (features: {', '.join(features)})",
+                f'"{feature}" is not a feature{hint} (features: {", ".join(features)})',
             )
     idle = [feature for feature in features if feature not in used]
     if inputs and idle and used.keys() <= set(features):
-        yield Problem(
-            ("model", "inputs"),
+        yield (
+            "model.inputs",
             f"no input uses {choices(idle)}; add each feature to an input, or remove it",
         )
 
@@ -246,169 +233,141 @@ def _model_is(tables: Sections, *suffixes: str) -> bool:
 
 
 @_needs("model.path", "model.state")
-def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
+def _state_is_for_onnx(tables: Sections) -> Problems:
     if tables.model.state and not _model_is(tables, ".onnx"):
-        yield Problem(
-            ("model", "state"),
+        yield (
+            "model.state",
             f"applies to ONNX graphs only; {tables.model.path} is not an .onnx file. Remove state",
         )
 
 
 @_needs("model.path", "model.layers")
-def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
+def _layers_are_not_for_onnx(tables: Sections) -> Problems:
     if tables.model.layers and _model_is(tables, ".onnx", ".keras"):
-        yield Problem(
-            ("model", "layers"),
+        yield (
+            "model.layers",
             f"{tables.model.path} defines its own layers; remove [[model.layers]] "
             "(--set model.layers=[])",
         )
 
 
 @_needs("output.emit", "output.last_of", "window.kind")
-def _last_of_goes_with_last(tables: Sections) -> Iterator[Problem]:
+def _last_of_goes_with_last(tables: Sections) -> Problems:
     output, independent = tables.output, tables.window.kind == "independent"
     if output.last_of is not None and output.emit != "last":
-        yield Problem(
-            ("output", "last_of"),
+        yield (
+            "output.last_of",
             f'only emit = "last" counts steps, and emit is "{output.emit}"; remove last_of, or '
             'set emit = "last"',
         )
     elif output.last_of is not None and independent:
-        yield Problem(
-            ("output", "last_of"),
+        yield (
+            "output.last_of",
             'kind = "independent" already gives one row per window; remove last_of, and set '
             "window.stride instead",
         )
     elif output.last_of is None and output.emit == "last" and not independent:
-        yield Problem(
-            ("output", "emit"),
+        yield (
+            "output.emit",
             'emit = "last" needs last_of, such as last_of = 24: one row of every 24 steps',
         )
 
 
 @_needs("output.names", "output.columns", "source.key", "source.time")
-def _names_are_free(tables: Sections) -> Iterator[Problem]:
-    carried = _carried(tables)
-    clash = [name for name in tables.output.names or () if name in carried]
-    if clash:
-        yield Problem(
-            ("output", "names"),
+def _names_are_free(tables: Sections) -> Problems:
+    carried = tables.columns or ()
+    if clash := [name for name in tables.output.names or () if name in carried]:
+        yield (
+            "output.names",
             f"{choices(clash)} is also a column copied from the source; choose another name, or "
             "remove it from output.columns",
         )
 
 
-def _carried(tables: Sections) -> tuple[str, ...]:
-    """Return the columns copied from the source that the config names."""
-    if tables.output.columns is not None:
-        return tables.output.columns
-    return (*tables.source.key, *filter(None, [tables.source.time]))
-
-
 @_needs("output.model_column", "output.names", "output.columns", "source.key", "source.time")
-def _model_column_is_free(tables: Sections) -> Iterator[Problem]:
-    name, output = tables.output.model_column, tables.output
-    if name in (output.names or ()):
-        yield Problem(
-            ("output", "model_column"),
-            f'"{name}" is also in output.names; choose another name',
-        )
-    elif name in _carried(tables):
-        yield Problem(
-            ("output", "model_column"),
-            f'"{name}" is also a column copied from the source; choose another name',
-        )
+def _model_column_is_free(tables: Sections) -> Problems:
+    name, key = tables.output.model_column, "output.model_column"
+    if name in (tables.output.names or ()):
+        yield key, f'"{name}" is also in output.names; choose another name'
+    elif name in (tables.columns or ()):
+        yield key, f'"{name}" is also a column copied from the source; choose another name'
 
 
 @_needs("source.late", "source.repeated", "source.bad", "sink.path", "sink.rejects")
-def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
+def _rejects_have_a_place(tables: Sections) -> Problems:
     keys = ("late", "repeated", "bad")
     rejecting = [key for key in keys if getattr(tables.source, key) == "reject"]
     if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
-        yield Problem(
-            ("source", rejecting[0]),
+        yield (
+            f"source.{rejecting[0]}",
             "rejected rows need a directory, as the output goes to stdout; set sink.rejects",
         )
 
 
-@_needs("sink.path", "sink.partition_by")
-def _partitions_are_folders(tables: Sections) -> Iterator[Problem]:
-    if tables.sink.partition_by and tables.sink.path == PIPE:
-        yield Problem(
-            ("sink", "partition_by"),
-            "partitions are folders, and the output goes to stdout; remove partition_by, or set "
-            "sink.path to a directory",
-        )
+_refuse(
+    "sink.partition_by sink.path",
+    lambda tables: tables.sink.partition_by and tables.sink.path == PIPE,
+    "partitions are folders, and the output goes to stdout; remove partition_by, or set sink.path "
+    "to a directory",
+)
 
 
 @_needs("sink.path", "sink.format", *PUBLISH_KEYS)
-def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
+def _tables_index_parquet_parts(tables: Sections) -> Problems:
     for key in tables.publish.used:
         if tables.sink.path == PIPE:
-            yield Problem(
-                ("publish", key),
+            yield (
+                f"publish.{key}",
                 'a table indexes the parts of a folder, and sink.path is "-"; set sink.path to a '
                 "directory or URI, or remove the key",
             )
         elif tables.sink.format not in INDEXED_FORMATS:
-            yield Problem(
-                ("publish", key),
+            yield (
+                f"publish.{key}",
                 f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '
                 'sink.format = "parquet", or remove the key',
             )
 
 
-@_needs(*_FILTERS.values())
-def _copies_pass_a_filter(tables: Sections) -> Iterator[Problem]:
-    for key in _FILTERS.values():
-        try:
-            if text := attrgetter(key)(tables):
-                parse_filter(text)
-        except ValueError as error:
-            yield Problem(tuple(key.split(".")), str(error))
-
-
 @_needs("sink.path", *_FILTERS.values())
-def _copies_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
+def _filters_copy_rows_to_a_folder(tables: Sections) -> Problems:
     for name, key in _FILTERS.items():
-        if attrgetter(key)(tables) and tables.sink.path == PIPE:
-            yield Problem(
-                tuple(key.split(".")),
+        if not (text := attrgetter(key)(tables)):
+            continue
+        try:
+            parse_filter(text)
+        except ValueError as error:
+            yield key, str(error)
+        if tables.sink.path == PIPE:
+            yield (
+                key,
                 f"{name} are committed with a directory, and the output goes to stdout; remove "
                 "where, or set sink.path to a directory",
             )
 
 
 @_needs(
-    "target.column",
-    "target.horizon",
-    "target.rows",
-    "target.weight",
-    "target.season",
+    *("target.column", "target.horizon", "target.rows", "target.weight", "target.season"),
     "source.time",
 )
-def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
+def _target_is_one_row_of_a_stream(tables: Sections) -> Problems:
     target = tables.target
     if target.horizon and target.rows:
-        yield Problem(("target", "rows"), "horizon is set too; remove one of the two")
+        yield "target.rows", "horizon is set too; remove one of the two"
     elif target.horizon and tables.source.time is None:
-        yield Problem(
-            ("target", "horizon"),
+        yield (
+            "target.horizon",
             "needs source.time, the column of the times; or set rows, a number of rows",
         )
     if target.season and tables.source.time is None:
-        yield Problem(("target", "season"), "needs source.time, the column of the times")
-    if not target.column:
-        for key in ("horizon", "rows", "weight", "season"):
-            if getattr(target, key):
-                yield Problem(("target", key), "needs target.column, the column of the labels")
+        yield "target.season", "needs source.time, the column of the times"
+    for key in () if target.column else ("horizon", "rows", "weight", "season"):
+        if getattr(target, key):
+            yield f"target.{key}", "needs target.column, the column of the labels"
 
 
 @_needs("state.save")
-def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
+def _state_files_are_named_as_such(tables: Sections) -> Problems:
     path = tables.state.save
     if path is not None and not without_options(path).endswith((".parquet", ".arrow")):
-        yield Problem(
-            ("state", "save"),
-            f"expected a file name ending in .parquet or .arrow, received {path!r}",
-        )
+        yield "state.save", f"expected a file name ending in .parquet or .arrow, received {path!r}"

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.paths import side_folder
 from streamrnn.stream.config.section import Section, setting
-from streamrnn.stream.config.training import TrainSection
+from streamrnn.stream.config.training import TargetSection, TrainSection
 from streamrnn.stream.config.values import (
     SOURCE_FORMAT_NAMES,
     STRING,
@@ -23,7 +22,6 @@ from streamrnn.stream.config.values import (
     DurationOrNone,
     EngineType,
     FilePath,
-    Horizons,
     Idle,
     Kind,
     LayerTables,
@@ -387,50 +385,6 @@ class AlertsSection(Section):
     )
 
 
-class TargetSection(Section):
-    """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
-
-    column: Names = setting(
-        "the column that is forecast, or several; null: the row has no label",
-        (),
-        example="temperature",
-    )
-    horizon: Horizons = setting(
-        "0 (default: the row itself) | exactly how much later the row with the label is; or "
-        "several",
-        (),
-        example="3h",
-    )
-    rows: Natural = setting("instead of horizon: how many rows of the stream later the label is", 0)
-    weight: Text | None = setting(
-        "column of weights; 0 or null: the step moves the state and counts for nothing",
-        example="weight",
-    )
-    season: DurationOrNone = setting(
-        '"" | "24h": fit and evaluate also compare with the value a day, or days, before the label',
-        timedelta(),
-        example="24h",
-    )
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of labels and weights, each once."""
-        return tuple(dict.fromkeys([*self.column, *filter(None, [self.weight])]))
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the labels: every horizon of the first column, then of the next."""
-        if len(self.horizon) < 2:
-            return self.column
-        ahead = [format_duration(length) for length in self.horizon]
-        return tuple(f"{column} {length}" for column in self.column for length in ahead)
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a label is the value of a later row."""
-        return bool(self.horizon or self.rows)
-
-
 class StateSection(Section):
     """The state that a run starts from and exports, and when streams are dropped from it."""
 
@@ -523,6 +477,14 @@ class Sections(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     engine: EngineSection = EngineSection()
     serve: ServeSection = ServeSection()
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns copied to the output, by default key and time; None means all."""
+        source, columns = self.source, self.output.columns
+        if columns is None:
+            return (*source.key, *filter(None, [source.time]))
+        return None if columns == ("*",) else columns
 
 
 TABLES = {

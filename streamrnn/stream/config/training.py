@@ -1,11 +1,13 @@
-"""The table [train]: how `streamrnn fit` trains the model on the source and [target]."""
+"""The tables [target] and [train]: what outputs forecast, and how `streamrnn fit` trains."""
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.problems import did_you_mean, received, unexpected
 from streamrnn.stream.config.section import Section, setting
 from streamrnn.stream.config.values import (
@@ -13,9 +15,13 @@ from streamrnn.stream.config.values import (
     POSITIVE,
     STRING,
     Count,
+    DurationOrNone,
     FilePath,
+    Horizons,
     JsonSchema,
+    Names,
     Natural,
+    Text,
     TimeText,
     any_of,
     array_of,
@@ -205,6 +211,50 @@ _ClassWeight = Annotated[
     BeforeValidator(_class_weight),
     WithJsonSchema(table_of(NUMBER, minProperties=1)),
 ]
+
+
+class TargetSection(Section):
+    """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
+
+    column: Names = setting(
+        "the column that is forecast, or several; null: the row has no label",
+        (),
+        example="temperature",
+    )
+    horizon: Horizons = setting(
+        "0 (default: the row itself) | exactly how much later the row with the label is; or "
+        "several",
+        (),
+        example="3h",
+    )
+    rows: Natural = setting("instead of horizon: how many rows of the stream later the label is", 0)
+    weight: Text | None = setting(
+        "column of weights; 0 or null: the step moves the state and counts for nothing",
+        example="weight",
+    )
+    season: DurationOrNone = setting(
+        '"" | "24h": fit and evaluate also compare with the value a day, or days, before the label',
+        timedelta(),
+        example="24h",
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of labels and weights, each once."""
+        return tuple(dict.fromkeys([*self.column, *filter(None, [self.weight])]))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels: every horizon of the first column, then of the next."""
+        if len(self.horizon) < 2:
+            return self.column
+        ahead = [format_duration(length) for length in self.horizon]
+        return tuple(f"{column} {length}" for column in self.column for length in ahead)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a label is the value of a later row."""
+        return bool(self.horizon or self.rows)
 
 
 class ValidationSection(Section):
