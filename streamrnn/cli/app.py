@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -61,39 +61,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(
-    "run",
-    cls=run.RunCommand,
-    epilog=f"{example('run pipeline.toml --set window.lanes=32', 'daily-job')}\n\n{EXIT_CODES}",
-)(run.run)
-app.command(
-    "fit", epilog=f"{example('fit pipeline.toml --set train.epochs=3', 'train')}\n\n{EXIT_CODES}"
-)(fit.fit)
-app.command("validate", epilog=example("validate pipeline.toml", "troubleshooting"))(check.validate)
-app.command("explain", epilog=example("explain pipeline.toml --json", "start"))(check.explain)
-app.command("compile", epilog=example("compile pipeline.toml", "performance"))(
-    check.compile_pipeline
-)
-app.command(
-    "evaluate", epilog=example("evaluate pipeline.toml --by month --json", "evaluate-report")
-)(evaluate.evaluate)
-app.command("summary", epilog=example("summary model.keras", "keras-model"))(models.summary)
-app.command(
-    "convert",
-    epilog=example("convert model.keras model.safetensors --check check.npz", "torch-onnx-model"),
-)(models.convert)
+_COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
+    "run": (run.run, "run pipeline.toml --set window.lanes=32", "daily-job"),
+    "fit": (fit.fit, "fit pipeline.toml --set train.epochs=3", "train"),
+    "validate": (check.validate, "validate pipeline.toml", "troubleshooting"),
+    "explain": (check.explain, "explain pipeline.toml --json", "start"),
+    "compile": (check.compile_pipeline, "compile pipeline.toml", "performance"),
+    "evaluate": (evaluate.evaluate, "evaluate pipeline.toml --by month --json", "evaluate-report"),
+    "summary": (models.summary, "summary model.keras", "keras-model"),
+    "convert": (
+        models.convert,
+        "convert model.keras model.safetensors --check check.npz",
+        "torch-onnx-model",
+    ),
+    "verify": (outputs.verify, "verify scores", "guarantees"),
+    "rewind": (outputs.rewind, "rewind scores --to 12", "daily-job"),
+    "publish": (outputs.publish, "publish scores", "results"),
+    "compact": (outputs.compact, "compact scores", "daily-job"),
+    "init": (files.init, "init new.toml --from data/log --model model.keras", "start"),
+    "guide": (guide.guide, "guide keras-model", "index"),
+    "schema": (files.schema, "schema > pipeline.schema.json", "keys"),
+}
+"""Name -> function, example, page of the guide."""
+for _name, (_function, _example, _page) in _COMMANDS.items():
+    _codes = f"\n\n{EXIT_CODES}" if _name in ("run", "fit", "publish") else ""
+    _class = run.RunCommand if _name == "run" else None
+    app.command(_name, cls=_class, epilog=f"{example(_example, _page)}{_codes}")(_function)
 app.add_typer(states.app, name="state")
-app.command("verify", epilog=example("verify scores", "guarantees"))(outputs.verify)
-app.command("rewind", epilog=example("rewind scores --to 12", "daily-job"))(outputs.rewind)
-app.command("publish", epilog=f"{example('publish scores', 'results')}\n\n{EXIT_CODES}")(
-    outputs.publish
-)
-app.command("compact", epilog=example("compact scores", "daily-job"))(outputs.compact)
-app.command("init", epilog=example("init new.toml --from data/log --model model.keras", "start"))(
-    files.init
-)
-app.command("guide", epilog=example("guide keras-model", "index"))(guide.guide)
-app.command("schema", epilog=example("schema > pipeline.schema.json", "keys"))(files.schema)
 
 
 def _show_version(requested: bool) -> None:

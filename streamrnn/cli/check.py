@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, facts, print_json, print_table
+from streamrnn.base.display import count
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, facts, print_json, print_table
 
 PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")]
 

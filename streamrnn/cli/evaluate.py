@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streamrnn.base.display import location
+from streamrnn.base.display import count, location
 from streamrnn.cli.check import PipelineFile
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table, verdict
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, print_table, verdict
 from streamrnn.cli.report import rows as rows_of
 from streamrnn.errors import ConfigError
 

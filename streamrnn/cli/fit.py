@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamrnn.base.display import count
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.progress import fit_progress
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, verdict
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, verdict
 from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, REPEATED, VALUE_NOTES
 from streamrnn.cli.signals import stop_on_signal
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streamrnn.base.display import location, short_model
-from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
+from streamrnn.base.display import count, location, short_model
+from streamrnn.cli.report import Json, Verbose, print_json, print_table
 from streamrnn.errors import PublishError
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]

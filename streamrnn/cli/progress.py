@@ -7,11 +7,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamrnn.cli.report import LOGGER, count
+from streamrnn.base.display import count
+from streamrnn.cli.report import LOGGER
 
 if TYPE_CHECKING:
     from streamrnn.jobs.fitting import FitProgress
@@ -20,122 +21,86 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 30.0
 _PAUSE = 0.1
 """Seconds between two updates of the bar: a small model trains thousands of windows a second."""
-T = TypeVar("T")
+
+
+class _Shown(NamedTuple):
+    """What is shown of a progress: a bar with a text on each side, or a line."""
+
+    total: int | None
+    completed: int
+    before: str
+    after: str
+    line: str
 
 
 def progress(quiet: bool) -> "AbstractContextManager[Callable[[Progress], None] | None]":
     """Yield the callback for `Pipeline.run`, or None to show nothing."""
-    return shown(quiet, _bar, _lines)
+    return _showing(quiet, "starting", _of_run, of_run=True)
 
 
-@contextmanager
-def shown(
-    quiet: bool,
-    bar: Callable[[], AbstractContextManager[Callable[[T], None]]],
-    lines: Callable[[], Callable[[T], None]],
-) -> Iterator[Callable[[T], None] | None]:
-    """Yield the callback of a bar on a terminal, of lines elsewhere; None to show nothing."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        with bar() as show:
-            yield show
-    else:
-        yield lines()
+def fit_progress(quiet: bool) -> "AbstractContextManager[Callable[[FitProgress], None] | None]":
+    """Yield the callback for `Pipeline.fit`, or None to show nothing."""
+    return _showing(quiet, "reading", _of_fit, of_run=False)
 
 
-def _lines() -> "Callable[[Progress], None]":
-    last = time.monotonic()
-    pause = 0.0 if LOGGER.isEnabledFor(logging.DEBUG) else SECONDS_BETWEEN_LINES
-
-    def show(now: "Progress") -> None:
-        nonlocal last
-        if now.message:
-            LOGGER.info(now.message)
-        if time.monotonic() - last >= pause:
-            last = time.monotonic()
-            of = f" of {now.total_rows:,}" if now.total_rows is not None else ""
-            LOGGER.info(f"{now.rows:,}{of} rows, {_pace(now)}")
-
-    return show
+def _of_run(now: "Progress") -> _Shown:
+    rows, total, note = f"{now.rows:,}", now.total_rows, f", {now.note}" if now.note else ""
+    pace = f"{_rate(now.rows, now.seconds)}, {count(now.streams, 'stream')}{note}"
+    before, line = ("", "") if total is None else (f"/{total:,}", f" of {total:,}")
+    return _Shown(total, now.rows, f"{rows}{before} rows", pace, f"{rows}{line} rows, {pace}")
 
 
-@contextmanager
-def _rich_bar(before: str, after: str, *, remaining: bool) -> Iterator[Callable[..., None]]:
-    """Yield the call that updates a bar between two texts; `remaining`: show the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = [TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")]
-    if remaining:
-        columns.append(TimeRemainingColumn(compact=True))
-    # Transient: the summary replaces the bar.
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, before=before, after=after)
-        yield partial(bar.update, task)
-
-
-@contextmanager
-def _bar() -> "Iterator[Callable[[Progress], None]]":
-    with _rich_bar("starting", "", remaining=True) as update:
-
-        def show(now: "Progress") -> None:
-            if now.message:
-                LOGGER.info(now.message)
-            of = f"/{now.total_rows:,}" if now.total_rows is not None else ""
-            rows = f"{now.rows:,}{of} rows"
-            update(total=now.total_rows, completed=now.rows, before=rows, after=_pace(now))
-
-        yield show
-
-
-def _pace(now: "Progress") -> str:
-    note = f", {now.note}" if now.note else ""
-    return f"{_rate(now.rows, now.seconds)}, {count(now.streams, 'stream')}{note}"
+def _of_fit(now: "FitProgress") -> _Shown:
+    epoch, rate = f"epoch {now.epoch}/{now.epochs}", _rate(now.steps, now.seconds)
+    line = f"{epoch}: {now.steps:,} of {now.total_steps:,} rows, {rate}"
+    return _Shown(now.total_steps, now.steps, epoch, rate, line)
 
 
 def _rate(rows: int, seconds: float) -> str:
     return f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "- rows/s"
 
 
-def fit_progress(quiet: bool) -> "AbstractContextManager[Callable[[FitProgress], None] | None]":
-    """Yield the callback for `Pipeline.fit`, or None to show nothing."""
-    return shown(quiet, _fit_bar, _fit_lines)
-
-
-def _fit_lines() -> "Callable[[FitProgress], None]":
-    last = time.monotonic()
-
-    def show(now: "FitProgress") -> None:
-        nonlocal last
-        if now.message:
-            LOGGER.info(now.message)
-        elif time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            LOGGER.info(
-                f"epoch {now.epoch}/{now.epochs}: {now.steps:,} of {now.total_steps:,} rows, "
-                f"{_rate(now.steps, now.seconds)}"
-            )
-        else:
-            return
-        last = time.monotonic()
-
-    return show
-
-
 @contextmanager
-def _fit_bar() -> "Iterator[Callable[[FitProgress], None]]":
-    with _rich_bar("reading", "", remaining=False) as update:
-        last = 0.0
+def _showing(
+    quiet: bool, start: str, describe: Callable[[Any], _Shown], *, of_run: bool
+) -> Iterator[Callable[[Any], None] | None]:
+    """Yield the callback; in a fit, a message takes the place of a line."""
+    if quiet:
+        yield None
+        return
+    on_terminal, last = sys.stderr.isatty(), time.monotonic()
+    pause = _PAUSE if on_terminal else SECONDS_BETWEEN_LINES
+    if of_run and (on_terminal or LOGGER.isEnabledFor(logging.DEBUG)):
+        pause = 0.0
+    with _bar(start, remaining=of_run) if on_terminal else nullcontext() as update:
 
-        def show(now: "FitProgress") -> None:
+        def show(now: Any) -> None:
             nonlocal last
             if now.message:
                 LOGGER.info(now.message)
-            elif time.monotonic() - last < _PAUSE:
+            instead = bool(now.message) and not of_run
+            if not instead and time.monotonic() - last < pause:
                 return
-            last = time.monotonic()
-            epoch, rate = f"epoch {now.epoch}/{now.epochs}", _rate(now.steps, now.seconds)
-            update(total=now.total_steps, completed=now.steps, before=epoch, after=rate)
+            last, shown = time.monotonic(), describe(now)
+            if update is not None:
+                total, completed, before, after, _ = shown
+                update(total=total, completed=completed, before=before, after=after)
+            elif not instead:
+                LOGGER.info(shown.line)
 
         yield show
+
+
+@contextmanager
+def _bar(start: str, *, remaining: bool) -> Iterator[Callable[..., None]]:
+    """Yield the call that updates a bar between two texts; `remaining`: show the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")]
+    if remaining:
+        columns.append(TimeRemainingColumn(compact=True))
+    # Transient: the summary replaces the bar.
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, before=start, after="")
+        yield partial(bar.update, task)

@@ -131,12 +131,6 @@ def facts(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 row`, `26,115 rows`."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
 def verdict(better: float, baseline: str) -> str:
     """Describe how errors compare with the best baseline's; see `better` of `evaluate`.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 import typer.core
 
+from streamrnn.base.display import count
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import (
     LOGGER,
@@ -14,7 +15,6 @@ from streamrnn.cli.report import (
     Quiet,
     Set,
     Verbose,
-    count,
     print_json,
     print_table,
     rows,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrnn.base.display import location
+from streamrnn.base.display import count, location
 from streamrnn.cli.guide import example
 from streamrnn.cli.outputs import Output
-from streamrnn.cli.report import Json, Verbose, count, print_json, print_table, rows, values
+from streamrnn.cli.report import Json, Verbose, print_json, print_table, rows, values
 from streamrnn.errors import CheckpointError, MissingFileError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fresh import python
 
 import streamrnn
 from streamrnn import Pipeline, errors
-from streamrnn.cli.report import count, facts, table
+from streamrnn.cli.report import facts, table
 from streamrnn.cli.run import in_words
 from streamrnn.errors import PipeClosed
 from streamrnn.pipeline import Summary
@@ -393,9 +393,3 @@ def test_facts_show_scalars_lists_and_nested_results():
         "rows in  1,200\nok       yes\nnone     -\nempty    -"
     )
     assert facts({"files": [{"path": "a", "rows": 3}]}) == "files\n  path a, rows 3"
-
-
-def test_counts_have_their_noun():
-    assert count(1, "row") == "1 row"
-    assert count(0, "row") == "0 rows"
-    assert count(1234, "entry") == "1,234 entries"

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from streamrnn.base.display import location
+from streamrnn.base.display import count, location
 from streamrnn.cli.guide import example
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json
 from streamrnn.errors import ConfigError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
