@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class CarryOperator(WindowKind):
     """Runs a causal model over the steps of record batches; a state table carries the states."""
 
     name = "carry"
+    form: StepRunner
     carries_state = prepares_ahead = True
 
     @staticmethod
@@ -46,15 +47,9 @@ class CarryOperator(WindowKind):
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
-    def __init__(
-        self, stream: StepRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> None:
-        self.stream = stream
-        self.plan = plan
-        self.lanes, self.steps = size.lanes, size.steps
-        self.workers = workers
-        self.units = sum(units for _, units in stream.outputs)
-        self._weights = stream.model.count_params()
+    def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
+        super().__init__(form, plan, size, workers)
+        self._weights = self.form.model.count_params()
         self._held: dict[str, Floats] = {}
         self._plans: dict[tuple[int, int], StepPlan] = {}
 
@@ -134,7 +129,7 @@ class CarryOperator(WindowKind):
         shape = len(slots), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
         # The plan's states are in use until they are committed; then the plan is kept again.
-        plan = self._plans.pop(shape, None) or self.stream.plan(window)
+        plan = self._plans.pop(shape, None) or self.form.plan(window)
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
         overflows: dict[int, str] = {}
@@ -205,7 +200,7 @@ class CarryOperator(WindowKind):
         for window in lanes.windows(batch.inputs, steps):
             live = len(window.length_B)
             part = {name: array[:live] for name, array in states.items()}
-            values = _side_by_side(self.stream.run(window.inputs, window.length_B, part))
+            values = _side_by_side(self.form.run(window.inputs, window.length_B, part))
             window.scatter(values, batch.values_MU)
         for lane, why in _infinite(states).items():
             batch.infinite[int(lanes.segment[lane])] = why
@@ -230,7 +225,7 @@ class CarryOperator(WindowKind):
         for step in range(int(length.max(initial=0))):
             index = start + np.minimum(step, length - 1)
             window = [array.take(index, axis=0)[:, None] for array in inputs]
-            self.stream.run(window, (step < length).astype(np.int64), states)
+            self.form.run(window, (step < length).astype(np.int64), states)
             for lane, why in _infinite(states).items():
                 first.setdefault(lane, (int(row_M[index[lane]]), why))
             if len(first) == len(slots):

@@ -1,5 +1,7 @@
 """Kind independent: a window of T rows, run from the initial state, every `stride` rows."""
 
+from typing import Any
+
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
@@ -22,18 +24,13 @@ class IndependentOperator(WindowKind):
     """
 
     name = "independent"
+    form: SequenceRunner
     waits = True
 
-    def __init__(
-        self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> None:
-        self.whole = whole
-        self.plan = plan
+    def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         # A call has an overhead of some 50 µs: the shorter the windows, the more per call.
-        self.lanes = size.lanes * max(1, _STEPS // size.steps)
-        self.steps, self.stride = size.steps, size.stride
-        self.workers = workers
-        self.units = sum(units for _, units in whole.outputs)
+        more = size._replace(lanes=size.lanes * max(1, _STEPS // size.steps))
+        super().__init__(form, plan, more, workers)
 
     def process(
         self,
@@ -103,7 +100,7 @@ class IndependentOperator(WindowKind):
         def work(first: int) -> None:
             index = begin[first : first + self.lanes, None] + np.arange(self.steps)
             length = np.full(len(index), self.steps, np.int64)
-            outputs = self.whole.run([np.take(a, index, axis=0) for a in inputs], length)
+            outputs = self.form.run([np.take(a, index, axis=0) for a in inputs], length)
             ends = [y[:, -1] if y.ndim == 3 else y for y in outputs]
             values[first : first + self.lanes] = np.concatenate(ends, axis=1)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +23,11 @@ class WholeOperator(WindowKind):
     """
 
     name = "whole"
+    form: SequenceRunner
     needs_end = True
 
-    def __init__(
-        self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> None:
-        self.whole = whole
-        self.plan = plan
-        self.lanes = size.lanes
-        self.workers = workers
+    def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
+        super().__init__(form, plan, size, workers)
         self._batches: list[tuple[Rows, StreamBatch]] = []
 
     def process(
@@ -67,7 +64,7 @@ class WholeOperator(WindowKind):
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.
         """
-        fixed = self.whole.fixed
+        fixed = self.form.fixed
         if fixed is None or (length == fixed[0]).all():
             return
         sequence = int(np.flatnonzero(length != fixed[0])[0])
@@ -83,12 +80,12 @@ class WholeOperator(WindowKind):
             index -= len(by_stream.row_M)
 
     def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
-        shape = int(length.sum()), sum(units for _, units in self.whole.outputs)
+        shape = int(length.sum()), self.units
         values, valid = np.zeros(shape, np.float32), np.zeros(shape, bool)
 
         def work(lanes: Lanes) -> None:
             for window in lanes.windows(inputs, int(lanes.length[0])):
-                outputs = self.whole.run(window.inputs, window.length_B)
+                outputs = self.form.run(window.inputs, window.length_B)
                 row_BT = window.rows()
                 steps = np.arange(row_BT.shape[1]) < window.length_B[:, None]
                 final = row_BT[np.arange(len(window.length_B)), window.length_B - 1]

@@ -164,6 +164,7 @@ class WindowKind(ABC):
     """
 
     name: str
+    form: Any
     carries_state = needs_end = prepares_ahead = waits = False
 
     @staticmethod
@@ -171,9 +172,11 @@ class WindowKind(ABC):
         """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`."""
         return SequenceRunner(model)
 
-    @abstractmethod
-    def __init__(self, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
-        """Create the operator of a model in the form that `runner` returned."""
+    def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
+        """Create the operator of a model in the `form` that `runner` returned."""
+        self.form, self.plan, self.workers = form, plan, workers
+        self.lanes, self.steps, self.stride = size
+        self.units = sum(units for _, units in form.outputs)
 
     @abstractmethod
     def process(

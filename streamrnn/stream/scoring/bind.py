@@ -68,10 +68,8 @@ class LoadedPipeline:
         self.choice = choose_kind(config, self.model, begun)
         self.config = config.with_kind(config.window.kind) if self.choice.kept else config
         check_zone(config.source.time_zone)
-        names = [f.name for f in config.source.features]
-        extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
-        specs = self.model.input_specs
-        chosen = choose_inputs(specs, [*names, *extra], _wanted_inputs(config, self.model))
+        specs, names = self.model.input_specs, config.source.feature_names
+        chosen = choose_inputs(specs, names, _wanted_inputs(config, self.model))
         kinds = feature_kinds(specs, chosen)
         limits = {chosen[name][0]: limit for name, limit in id_limits(self.model).items()}
         self.contract = Contract(

@@ -114,13 +114,6 @@ class RowSink(Protocol):
         """
 
 
-class Work(NamedTuple):
-    """A record batch that is ready for the model, and its position in the source."""
-
-    source: SourceBatch
-    prepared: Prepared
-
-
 @dataclass
 class Loop:
     """Scores the batches of a source into a sink.
@@ -168,6 +161,7 @@ class Loop:
         ):
             work = self._prepared(next(ahead, None))
             while work is not None:
+                source, prepared = work
                 since += 1
                 due = bool(self.every) and since >= self.every
                 # A commit stores the state right after this batch: do not prepare the next one.
@@ -175,14 +169,14 @@ class Loop:
                 upcoming = (
                     None if wait else prepare.submit(lambda: self._prepared(next(ahead, None)))
                 )
-                scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
-                self._count(work, scored)
+                scored = self._watch.timed("score", partial(self.scorer.compute, prepared))
+                self._count(source, prepared.rows, scored)
                 self._write(writer, sink, scored)
-                position = work.source.position
-                files = list(work.source.readings) or [position.file]
+                position = source.position
+                files = list(source.readings) or [position.file]
                 self.summary.files_read += len(files) - (files[0] == self._file)
                 self._file = files[-1]
-                self.readings.update(work.source.readings)
+                self.readings.update(source.readings)
                 self._report()
                 if self.options.stop.is_set() and upcoming is None:
                     self.summary.interrupted = True
@@ -202,27 +196,25 @@ class Loop:
                 work = self._prepared(following)
             if not self.summary.interrupted:
                 position = None
-                if last:
-                    self._finish(writer, sink)
+                for batch in self._watch.each("score", self.scorer.finish()) if last else ():
+                    self.summary.rows_out += batch.num_rows
+                    writer.do(partial(self._watch.timed, "write", partial(sink.write, batch)))
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
                 self._commit(writer, sink, position, complete, continues=False)
         show_times(self.summary, self.scorer.bound, self.times)
 
-    def _prepared(self, following: tuple[SourceBatch, Rows] | None) -> Work | None:
+    def _prepared(
+        self, following: tuple[SourceBatch, Rows] | None
+    ) -> tuple[SourceBatch, Prepared] | None:
         if following is None:
             return None
-        source_batch, rows = following
-        return Work(source_batch, self._watch.timed("sort", partial(self.scorer.prepare, rows)))
+        source, rows = following
+        return source, self._watch.timed("sort", partial(self.scorer.prepare, rows))
 
     def end(self, sink: RowSink) -> None:
         """End a run that was not ended by `run(…, last=True)`."""
         self.run(iter(()), sink, last=True)
-
-    def _finish(self, writer: BackgroundWriter, sink: RowSink) -> None:
-        for batch in self._watch.each("score", self.scorer.finish()):
-            self.summary.rows_out += batch.num_rows
-            writer.do(partial(self._watch.timed, "write", partial(sink.write, batch)))
 
     def _commit(
         self,
@@ -247,11 +239,10 @@ class Loop:
         self.scorer.table.mark_clean()
         self.summary.commits += 1
 
-    def _count(self, work: Work, scored: Scored) -> None:
-        rows = work.prepared.rows
+    def _count(self, source: SourceBatch, rows: Rows, scored: Scored) -> None:
         self.summary.rows += len(rows)
-        self.summary.cast += work.source.cast
-        self.summary.note_offset(self.scorer.bound.loaded.config.source, work.source.offset)
+        self.summary.cast += source.cast
+        self.summary.note_offset(self.scorer.bound.loaded.config.source, source.offset)
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
         self.first = scored.first | self.first

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -209,24 +208,17 @@ class Scorer:
         totals["rows"] = totals.get("rows", 0) + rows
         totals["rows_out"] = totals.get("rows_out", 0) + scored.output.num_rows
         read = self.rows_read + rows, self.rejected + rejected
-        return partial(self._commit, update, computed, held, read, position, totals)
 
-    def _commit(
-        self,
-        update: Update,
-        computed: ModelOutput | None,
-        held: Held | None,
-        read: tuple[int, int],
-        position: CallPosition | None,
-        totals: dict[str, int],
-    ) -> None:
-        self.table.advance(*update)
-        if computed is not None:
-            computed.commit_states()
-        if held is not None:
-            self.table.hold(held)
-        self.rows_read, self.rejected = read
-        self.position, self.totals = position, totals
+        def commit() -> None:
+            self.table.advance(*update)
+            if computed is not None:
+                computed.commit_states()
+            if held is not None:
+                self.table.hold(held)
+            self.rows_read, self.rejected = read
+            self.position, self.totals = position, totals
+
+        return commit
 
     def prepare(self, rows: Rows) -> Prepared:
         """Do the first half of `score`, possibly during the `compute` of the previous batch.
