@@ -14,9 +14,4 @@ else:  # so that a type checker reports misspelled names
 __all__ = [*names, "load_model"]
 __all__.sort()
 
-
-def __dir__() -> list[str]:
-    return __all__
-
-
 _show_in(__name__, globals())

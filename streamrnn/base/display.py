@@ -5,10 +5,11 @@ Text in, text out. No file is read, and no credentials are shown.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from html import escape
-from types import FunctionType
+from importlib import import_module
+from types import FunctionType, MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -276,12 +277,16 @@ def _cells(row: Sequence[object]) -> str:
     return f"<th>{first}</th>" + "".join(f"<td>{text}</td>" for text in others)
 
 
-def show_in(module: str, names: dict[str, Any]) -> None:
-    """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
+def show_in(
+    module: str,
+    names: dict[str, Any],
+    later: Mapping[str, str | Callable[[str], Any]] = MappingProxyType({}),
+) -> None:
+    """Let `dir`, `help` and `repr` show a public module of streamrnn as the home of its names.
 
-    That module passes its own namespace as `names`; what the `__getattr__` in it loads is shown
-    there, too. Pickles look the names up in that module. `inspect.getsource` fails for a class that
-    is shown in this way.
+    That module passes its own namespace as `names`. `later`: names that are loaded on first use ->
+    the module that has the name, or a function that loads it. Pickles look the names up in the
+    public module. `inspect.getsource` fails for a class that is shown in this way.
     """
 
     def shown(value: Any) -> Any:
@@ -289,7 +294,14 @@ def show_in(module: str, names: dict[str, Any]) -> None:
             value.__module__ = module
         return value
 
+    def load(name: str) -> Any:
+        if name not in later:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+        home = later[name]
+        return getattr(import_module(home), name) if isinstance(home, str) else home(name)
+
     for value in names.values():
         shown(value)
-    if load := names.get("__getattr__"):
-        names["__getattr__"] = lambda name: shown(load(name))
+    inner = names.get("__getattr__", load)
+    names["__getattr__"] = lambda name: shown(inner(name))
+    names.setdefault("__dir__", lambda: names["__all__"])
