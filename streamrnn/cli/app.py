@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_without_pandas()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a path may not be UTF-8
+    code = 1
     try:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
@@ -124,20 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"more: streamrnn guide {guide.page_on(type(problem))}", file=sys.stderr)
     except OSError as problem:
         error(_describe(problem))
-        code = 1
     except ImportError as problem:
         error(f"cannot load a library: {problem}. Is there enough memory (ulimit -v)? Otherwise "
               "install streamrnn and its dependencies again")  # fmt: skip
-        code = 1
     except MemoryError as problem:
         error(f"out of memory{f': {problem}' if str(problem) else ''}; "
               "reduce window.lanes, window.steps or source.batch_rows")  # fmt: skip
-        code = 1
     except Exception as problem:  # noqa: BLE001 - a user must not see a bare traceback
         if LOGGER.isEnabledFor(logging.DEBUG):
             traceback.print_exc()
         error(_unexpected(problem))
-        code = 1
     finally:
         try:
             if sys.stdout is not None:  # closed by the caller

@@ -87,24 +87,13 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
     bcd   1,200
     """
     body = [list(row) for row in rows]
-    texts = [[_cell(value, widest) for value in row] for row in body]
-    widths = [max(len(text) for text in column) for column in zip(columns, *texts, strict=True)]
-    right = [
-        bool(values)
-        and all(
-            value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-            for value in values
-        )
-        for values in (zip(*body, strict=True) if body else [()] * len(columns))
-    ]
-    lines = []
-    for texts_of_row in [list(columns), *texts]:
-        cells = [
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(texts_of_row, widths, right, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    aligned = []
+    for name, *values in zip(columns, *body, strict=True):
+        texts = [name, *(_cell(value, widest) for value in values)]
+        width = max(map(len, texts))
+        right = bool(values) and all(map(_is_number, values))
+        aligned.append([text.rjust(width) if right else text.ljust(width) for text in texts])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*aligned, strict=True))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int = 40) -> None:
@@ -153,6 +142,10 @@ def _line(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_cell(item, 200)}" for name, item in value.items())
     return _cell(value, 10_000)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _is_nested(value: Any) -> bool:

@@ -23,8 +23,8 @@ from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.keys import may_change
 from streamrnn.stream.config.sample import toml
 from streamrnn.stream.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
-from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.training import ValidationSection
+from streamrnn.stream.config.values import Section
 from streamrnn.stream.scoring.summary import RowCounts, Summary
 from streamrnn.stream.sources import angles
 

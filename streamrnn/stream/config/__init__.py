@@ -1,7 +1,6 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
 from streamrnn.stream.config.durations import parse_duration
-from streamrnn.stream.config.fixed_steps import both_answers, use_of, windows_of_predict
 from streamrnn.stream.config.keys import (
     FREE,
     check_recorded,
@@ -37,7 +36,6 @@ __all__ = [
     "PartitionLevel",
     "SideOutput",
     "absolute_paths",
-    "both_answers",
     "check_recorded",
     "check_schema_types",
     "did_you_mean",
@@ -53,9 +51,7 @@ __all__ = [
     "side_folder",
     "title",
     "to_record",
-    "use_of",
     "value_of",
     "whole_schedule",
-    "windows_of_predict",
     "without_secrets",
 ]

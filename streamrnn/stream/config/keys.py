@@ -59,18 +59,9 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
         return kinds == ("carry", "carry")
     if key == "window.stride":
         return "independent" not in kinds
-    return _declared(key) in FREE
-
-
-def _declared(key: str) -> str:
-    """Return a key as it is in FREE: a feature's key has `*` in place of the feature's name.
-
-    >>> _declared("source.features.wind.speed.clip")
-    'source.features.*.clip'
-    """
-    if not key.startswith("source.features."):
-        return key
-    return f"source.features.*.{key.rpartition('.')[2]}"
+    if key.startswith("source.features."):  # in FREE, `*` stands for the feature's name
+        return f"source.features.*.{key.rpartition('.')[2]}" in FREE
+    return key in FREE
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:

@@ -38,10 +38,9 @@ from streamrnn.stream.config.schema import (
     IcebergTable,
     Sections,
 )
-from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.toml_lines import key_lines
 from streamrnn.stream.config.training import ValidationSection
-from streamrnn.stream.config.values import Kind
+from streamrnn.stream.config.values import Kind, Section
 
 # Stand-ins for required keys, so that the checks between keys can run on the valid ones.
 STAND_INS: dict[str, dict[str, Any]] = {

@@ -129,7 +129,7 @@ def _vocabularies_are_for_ids(tables: Sections) -> Problems:
             yield (*path, "embed"), "needs vocabulary, the values that have ids"
         for key in ("valid", "clip", "nan"):
             if feature.vocabulary is not None and getattr(feature, key) is not None:
-                yield (*path, key), "applies to numbers only, not to ids; remove it"
+                yield (*path, key), "applies to features read as float32, not to ids; remove it"
 
 
 def _needs_time(key: str, without: str = ", the column of the times") -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, WithJsonSchema
 
 from streamrnn.stream.config.paths import side_folder
-from streamrnn.stream.config.section import Section, setting
 from streamrnn.stream.config.training import TargetSection, TrainSection
 from streamrnn.stream.config.values import (
     SOURCE_FORMAT_NAMES,
@@ -36,6 +35,7 @@ from streamrnn.stream.config.values import (
     Range,
     Renames,
     ReplayRange,
+    Section,
     Shards,
     SourceFormat,
     TableName,
@@ -47,6 +47,7 @@ from streamrnn.stream.config.values import (
     any_of,
     array_of,
     feature_tables,
+    setting,
 )
 
 PIPE = "-"

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.problems import did_you_mean, received, unexpected
-from streamrnn.stream.config.section import Section, setting
 from streamrnn.stream.config.values import (
     NUMBER,
     POSITIVE,
@@ -21,11 +20,13 @@ from streamrnn.stream.config.values import (
     JsonSchema,
     Names,
     Natural,
+    Section,
     Text,
     TimeText,
     any_of,
     array_of,
     levels_of,
+    setting,
     table_of,
 )
 

@@ -1,19 +1,49 @@
-"""The types of keys of the pipeline file: which values are valid, and their JSON Schema."""
+"""How keys of the pipeline file are declared: valid values, their JSON Schema, tables."""
 
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from streamrnn.base.display import uri_fault
+from streamrnn.base.display import location, uri_fault
 from streamrnn.base.plugin import plugin_names
 from streamrnn.stream.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.stream.config.partitions import partition_texts
 from streamrnn.stream.config.problems import choices, did_you_mean, received, unexpected
+
+
+class Section(BaseModel):
+    """A frozen table that refuses unknown keys and converts no value silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, location(value) if isinstance(value, str) else value
+
+
+def setting(
+    help: str,
+    default: Any = None,
+    *,
+    factory: Callable[..., Any] | None = None,
+    alias: str | None = None,
+    example: Any = None,
+) -> Any:
+    """Declare a key of a table by its line of help; with the default `...` it is required.
+
+    `factory`, if set, makes the default, and may use the values of the keys before this one. The
+    sample of `streamrnn init` shows the `example`.
+    """
+    examples = None if example is None else [example]
+    if factory is not None:
+        return Field(default_factory=factory, alias=alias, description=help, examples=examples)
+    return Field(default, alias=alias, description=help, examples=examples)
+
 
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
@@ -139,28 +169,23 @@ def _horizons_value(lengths: tuple[timedelta, ...]) -> list[str] | str | int:
     return texts if len(texts) > 1 else texts[0] if texts else 0
 
 
-def _idle(value: Any) -> Any:
-    """Return a length of time, or a number of ticks; None if it is not set."""
-    if value is None or value == "":
-        return None
+def _length_or_number(value: Any, expected: str) -> Any:
+    """Return a length of time, or a number of ticks or rows."""
     if type(value) is int and value >= 1:
         return value
     if not isinstance(value, str | timedelta):
-        raise unexpected(
-            'a duration such as "30d", or, where times are integers, an integer, 1 or more', value
-        )
+        raise unexpected(expected, value)
     return _duration(value)
+
+
+def _idle(value: Any) -> Any:
+    or_ticks = 'a duration such as "30d", or, where times are integers, an integer, 1 or more'
+    return None if value in (None, "") else _length_or_number(value, or_ticks)
 
 
 def _replay(value: Any) -> Any:
-    """Return "all", a length of time, or a number of rows."""
-    if value == "all" or (type(value) is int and value >= 1):
-        return value
-    if not isinstance(value, str | timedelta):
-        raise unexpected(
-            '"all", a duration such as "90d", or a number of rows of each stream, at least 1', value
-        )
-    return _duration(value)
+    or_rows = '"all", a duration such as "90d", or a number of rows of each stream, at least 1'
+    return value if value == "all" else _length_or_number(value, or_rows)
 
 
 def length_text(value: Any) -> Any:
@@ -436,10 +461,7 @@ def check_new_model(value: object) -> NewModel | None:
     >>> check_new_model("carry")
     'carry'
     """
-    for way in get_args(NewModel):
-        if value == way:
-            return way  # type: ignore[no-any-return]
-    if value is None:
-        return None
+    if value is None or value in tuple(WAYS):
+        return cast("NewModel | None", value)
     lines = "".join(f"\n  {way}: {what}" for way, what in WAYS.items())
     raise unexpected(choices(tuple(WAYS)), value, lines)

@@ -65,27 +65,23 @@ class SourceWindows(Iterator[SourceWindow]):
         self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget | None = None
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._scorer = scorer
-        self._target = target
-        self._windows = self._all(batches)
+        self._windows = self._all(scorer, batches, target)
 
     def __next__(self) -> SourceWindow:
         return next(self._windows)
 
-    def _all(self, batches: Iterator[SourceBatch]) -> Iterator[SourceWindow]:
-        table, size = self._scorer.table, self._scorer.bound.loaded.config.window
-        staged = _Staged(table.streams)
-        labels = None if self._target is None else _StagedLabels(self._target)
+    def _all(
+        self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget | None
+    ) -> Iterator[SourceWindow]:
+        table, loaded = scorer.table, scorer.bound.loaded
+        size, staged = loaded.config.window, _Staged(table.streams, target)
         for batch in batches:
-            loaded = self._scorer.bound.loaded
             rows = loaded.contract.read(batch.batch, batch.origin)
-            by_stream = self._scorer.sort(rows)
-            staged.add(by_stream, loaded.inputs.of(by_stream), batch.batch.num_rows)
-            if labels is not None:
-                labels.add(rows, by_stream)
+            by_stream = scorer.sort(rows)
+            staged.add(rows, by_stream, loaded.inputs.of(by_stream))
             self.counts.update(by_stream.counts)
         keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
-        yield from staged.windows(labels, keys, size.lanes, size.steps)
+        yield from staged.windows(keys, size.lanes, size.steps)
 
 
 class _Staged:
@@ -95,7 +91,7 @@ class _Staged:
     first step or at a skipped row before it.
     """
 
-    def __init__(self, stored: int) -> None:
+    def __init__(self, stored: int, target: BoundTarget | None) -> None:
         self._resumes = np.ones(stored, bool)
         self._begun = np.zeros(stored, bool)
         self._inputs: list[Inputs] = []
@@ -103,14 +99,19 @@ class _Staged:
         self._steps: list[Ints] = []
         self._rows: list[Ints] = []
         self._read = 0
+        self._reader = None if target is None else LabelReader(target)
+        self._targets = 0 if target is None else len(target.names)
+        self._labels: list[tuple[Ints, Floats, Floats]] = []  # rows, labels, weights
 
-    def add(self, by_stream: StreamBatch, inputs: Inputs, rows: int) -> None:
-        """Add the steps of a record batch of `rows` rows."""
+    def add(self, rows: Rows, by_stream: StreamBatch, inputs: Inputs) -> None:
+        """Add the steps of a record batch, and the labels that are known by now."""
         self._inputs.append(inputs)
         self._slots.append(np.repeat(by_stream.slot, by_stream.length))
         self._steps.append(by_stream.step_M)
         self._rows.append(by_stream.row_M + self._read)
-        self._read += rows
+        self._read += len(rows)
+        if self._reader is not None:
+            self._keep(self._reader.add(rows, by_stream))
         slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
         stored = np.flatnonzero(slots < len(self._begun))
         for i in stored[~self._begun[slots[stored]]].tolist():
@@ -118,10 +119,8 @@ class _Staged:
                 self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
 
-    def windows(
-        self, labels: "_StagedLabels | None", keys: pa.RecordBatch, lanes: int, steps: int
-    ) -> Iterator[SourceWindow]:
-        """Yield all windows, with `labels` if there are any; `keys` has the keys by slot."""
+    def windows(self, keys: pa.RecordBatch, lanes: int, steps: int) -> Iterator[SourceWindow]:
+        """Yield all windows; `keys` has the keys by slot."""
         slots, step, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])
             for arrays in (self._slots, self._steps, self._rows)
@@ -131,7 +130,7 @@ class _Staged:
         for i in range(len(self._inputs[0]) if self._inputs else 0):
             arrays = [batch_inputs[i] for batch_inputs in self._inputs]
             inputs.append(np.concatenate(arrays)[sequences.order])
-        of_rows = None if labels is None else labels.of_rows(rows, self._read)
+        of_rows = None if self._reader is None else self._labels_of(rows, self._reader)
         for sequence, begin, length, first in place(sequences, lanes, steps):
             number, slot_of = np.maximum(sequence, 0), sequences.slot
             slot = np.where(sequence < 0, -1, slot_of[sequence])
@@ -156,29 +155,16 @@ class _Staged:
                 weight=weight,
             )
 
-
-class _StagedLabels:
-    """The labels and weights of successive record batches."""
-
-    def __init__(self, target: BoundTarget) -> None:
-        self._targets = len(target.names)
-        self._reader = LabelReader(target)
-        self._labels: list[tuple[Ints, Floats, Floats]] = []  # rows, labels, weights
-
-    def add(self, rows: Rows, by_stream: StreamBatch) -> None:
-        """Add the rows of a record batch."""
-        self._keep(self._reader.add(rows, by_stream))
-
     def _keep(self, labels: Labels) -> None:
         label, weight = labels.label.astype(np.float32), labels.rows.weight.astype(np.float32)
         self._labels.append((labels.rows.row, label, weight))
 
-    def of_rows(self, rows: Ints, total: int) -> tuple[Floats, Floats]:
-        """Return labels (M, K) and weights (M,) of M of the `total` rows that were read."""
-        if (rest := self._reader.finish()) is not None:
+    def _labels_of(self, rows: Ints, reader: LabelReader) -> tuple[Floats, Floats]:
+        """Return labels (M, K) and weights (M,) of M of the rows that were read."""
+        if (rest := reader.finish()) is not None:
             self._keep(rest)
-        y = np.full((total, self._targets), np.nan, np.float32)
-        weight = np.zeros(total, np.float32)
+        y = np.full((self._read, self._targets), np.nan, np.float32)
+        weight = np.zeros(self._read, np.float32)
         for row, label, weights in self._labels:
             y[row], weight[row] = label, weights
         weight[np.isnan(y).any(axis=1)] = 0

@@ -191,10 +191,3 @@ class PartWriter:
         if self._writer is not None:
             self._writer.abandon()
         self._output.close()
-
-    def __enter__(self) -> "PartWriter":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            self.abandon()

@@ -59,10 +59,3 @@ class StreamSink:
                 f"{advice_on(error)} and rerun the same command; it writes the stream from its "
                 "beginning."
             ) from error
-
-    def __enter__(self) -> "StreamSink":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.close()

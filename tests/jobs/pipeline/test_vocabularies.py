@@ -307,8 +307,8 @@ def test_text_without_a_vocabulary_is_told_of_it() -> None:
     ("carrier", "message"),
     [
         ({"name": "carrier", "oov": 1}, r"features\[0\]\.oov: needs vocabulary"),
-        (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to numbers only, not to ids"),
-        (_with(nan="null"), r"features\[0\]\.nan: applies to numbers only"),
+        (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to features read as float32, not to ids"),
+        (_with(nan="null"), r"features\[0\]\.nan: applies to features read as float32"),
         (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or of integ"),
         (_with([]), r"\.vocabulary: expected a file, .* received an empty list"),
         (_with([True]), r"\.vocabulary: expected a file"),

@@ -20,9 +20,10 @@ def batch(*values):
 
 def test_batches_come_back_as_they_were_given():
     stream = io.BytesIO()
-    with StreamSink(SCHEMA, stream) as sink:
-        sink.write(batch(1, 2))
-        sink.write(batch(3))
+    sink = StreamSink(SCHEMA, stream)
+    sink.write(batch(1, 2))
+    sink.write(batch(3))
+    sink.close()
     found = pa.ipc.open_stream(stream.getvalue())
     assert [each.to_pydict() for each in found] == [{"y": [1, 2]}, {"y": [3]}]
 
@@ -47,9 +48,8 @@ def test_a_run_that_fails_does_not_end_the_stream_as_if_it_were_whole():
     stream = io.BytesIO()
 
     def fail():
-        with StreamSink(SCHEMA, stream) as sink:
-            sink.write(batch(1))
-            raise ZeroDivisionError
+        StreamSink(SCHEMA, stream).write(batch(1))
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
@@ -81,9 +81,9 @@ from streamrnn.errors import PipeClosed
 from streamrnn.stream.sinks import StreamSink
 schema = pa.schema([("y", pa.int64())])
 try:
-    with StreamSink(schema) as sink:
-        for start in range(1000):
-            sink.write(pa.record_batch([list(range(10000))], schema=schema))
+    sink = StreamSink(schema)
+    for start in range(1000):
+        sink.write(pa.record_batch([list(range(10000))], schema=schema))
 except PipeClosed:
     sys.exit(0)
 sys.exit(9)
