@@ -1,6 +1,6 @@
 """Pipelines: load one, run it, check it, and explain what a run would do."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.base.plugin import load_plugin
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from streamrnn.jobs.fitting import FitProgress, FitSummary
     from streamrnn.jobs.guesses import Draft, draft_pipeline, write_demo
     from streamrnn.plugins.report.reporting import report_output
+else:  # so that a type checker reports misspelled names
+
+    def __getattr__(name: str) -> Any:
+        if name in ("Draft", "draft_pipeline", "write_demo"):
+            from streamrnn.jobs import guesses  # noqa: PLC0415 - a run drafts nothing
+
+            return getattr(guesses, name)
+        if name in ("FitProgress", "FitSummary"):
+            from streamrnn.jobs import fitting  # noqa: PLC0415 - and fits nothing
+
+            return getattr(fitting, name)
+        if name == "report_output":
+            return load_plugin("report", "output")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Config",
@@ -37,12 +52,4 @@ __all__ = [
     "write_demo",
 ]
 
-_show_in(
-    __name__,
-    globals(),
-    {
-        **dict.fromkeys(("Draft", "draft_pipeline", "write_demo"), "streamrnn.jobs.guesses"),
-        **dict.fromkeys(("FitProgress", "FitSummary"), "streamrnn.jobs.fitting"),
-        "report_output": lambda _: load_plugin("report", "output"),
-    },
-)
+_show_in(__name__, globals())

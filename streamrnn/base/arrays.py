@@ -5,15 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Array",
-    "Bools",
-    "Doubles",
-    "Floats",
-    "Ints",
-    "Words",
-]
-
 Array = npt.NDArray[Any]  # of any dtype
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]  # of columns and their sums, outside the model

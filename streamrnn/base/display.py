@@ -8,22 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from html import escape
-from importlib import import_module
 from types import FunctionType, MappingProxyType
 from typing import Any
 from urllib.parse import unquote
-
-__all__ = [
-    "as_text",
-    "closest",
-    "count",
-    "first_of",
-    "html_table",
-    "listed",
-    "location",
-    "not_one_of",
-    "show_in",
-]
 
 _SHOWN = 6
 _PRIVATE = re.compile(rf"{__package__.partition('.')[0]}\.(nn|stream|jobs|plugins)\.")
@@ -280,13 +267,14 @@ def _cells(row: Sequence[object]) -> str:
 def show_in(
     module: str,
     names: dict[str, Any],
-    later: Mapping[str, str | Callable[[str], Any]] = MappingProxyType({}),
+    later: Mapping[str, Callable[[str], Any]] = MappingProxyType({}),
 ) -> None:
     """Let `dir`, `help` and `repr` show a public module of streamrnn as the home of its names.
 
-    That module passes its own namespace as `names`. `later`: names that are loaded on first use ->
-    the module that has the name, or a function that loads it. Pickles look the names up in the
-    public module. `inspect.getsource` fails for a class that is shown in this way.
+    That module passes its own namespace as `names`. Names that are loaded on first use come from
+    its `__getattr__`, or, if it has none, from the function to which `later` maps the name. Pickles
+    look the names up in the public module. `inspect.getsource` fails for a class that is shown in
+    this way.
     """
 
     def shown(value: Any) -> Any:
@@ -297,8 +285,7 @@ def show_in(
     def load(name: str) -> Any:
         if name not in later:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
-        home = later[name]
-        return getattr(import_module(home), name) if isinstance(home, str) else home(name)
+        return later[name](name)
 
     for value in names.values():
         shown(value)

@@ -13,22 +13,3 @@ from streamrnn.base.storage.store import (
     replace_file,
 )
 from streamrnn.base.storage.threads import side_by_side
-
-__all__ = [
-    "Entry",
-    "Files",
-    "LocalFiles",
-    "LocalOutput",
-    "Output",
-    "RemoteFiles",
-    "Store",
-    "advice_on",
-    "canonical",
-    "fetch",
-    "open_files",
-    "open_store",
-    "real_path",
-    "replace_file",
-    "side_by_side",
-    "sink_errors",
-]

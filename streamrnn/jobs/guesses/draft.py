@@ -16,7 +16,7 @@ from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.inputs import input_scaling
-from streamrnn.stream.config import TODO, Filled, sample, value_of
+from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
     OTHER_DELIMITERS,
     FileSource,
@@ -181,8 +181,7 @@ def _draft(
         "sink.path": sink.value,
     }
     if steps is not None:
-        # Each row gets the output of predict.
-        values |= {"window.kind": "independent", "window.steps": steps, "window.stride": 1}
+        values |= {f"window.{key}": value for key, value in windows_of_predict(steps).items()}
     if len(specs) > 1:
         values["model.inputs"] = {
             name: columns[0] if len(columns) == 1 else columns

@@ -1,6 +1,7 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
 from streamrnn.stream.config.durations import parse_duration
+from streamrnn.stream.config.fixed_steps import both_answers, use_of, windows_of_predict
 from streamrnn.stream.config.keys import (
     FREE,
     check_recorded,
@@ -26,32 +27,3 @@ from streamrnn.stream.config.rules import TODO
 from streamrnn.stream.config.sample import Filled, sample
 from streamrnn.stream.config.schema import is_pipe
 from streamrnn.stream.config.training import whole_schedule
-
-__all__ = [
-    "FREE",
-    "SIDE_OUTPUTS",
-    "TODO",
-    "Config",
-    "Filled",
-    "PartitionLevel",
-    "SideOutput",
-    "absolute_paths",
-    "check_recorded",
-    "check_schema_types",
-    "did_you_mean",
-    "is_pipe",
-    "json_schema",
-    "may_change",
-    "parse_duration",
-    "partition_levels",
-    "recorded_place",
-    "same_place",
-    "sample",
-    "side_filters",
-    "side_folder",
-    "title",
-    "to_record",
-    "value_of",
-    "whole_schedule",
-    "without_secrets",
-]

@@ -44,13 +44,16 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
 
 
 def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None:
-    """Register a check with one message, at the first of the keys that it needs."""
+    """Register a check with one message, at the first of the keys that it needs.
+
+    `{0.sink.path}` in the message stands for the value of a key.
+    """
     first, *others = keys.split()
 
     @_needs(first, *others)
     def check(tables: Sections) -> Problems:
         if when(tables):
-            yield first, message
+            yield first, message.format(tables)
 
 
 @_needs("source.key", "source.features", "model.inputs")
@@ -199,14 +202,13 @@ def _key_names_are_free(tables: Sections) -> Problems:
         )
 
 
-@_needs("window.kind", "window.stride")
-def _stride_is_for_independent(tables: Sections) -> Problems:
-    kind = tables.window.kind
-    if kind != "independent" and "stride" in tables.window.model_fields_set:
-        yield (
-            "window.stride",
-            f'only kind = "independent" has a stride, and kind is "{kind}"; remove stride',
-        )
+_refuse(
+    "window.stride window.kind",
+    lambda tables: (
+        tables.window.kind != "independent" and "stride" in tables.window.model_fields_set
+    ),
+    'only kind = "independent" has a stride, and kind is "{0.window.kind}"; remove stride',
+)
 
 
 @_needs("model.inputs", "source.features", "source.time_features")
@@ -232,23 +234,16 @@ def _model_is(tables: Sections, *suffixes: str) -> bool:
     return without_options(tables.model.path).lower().endswith(suffixes)
 
 
-@_needs("model.path", "model.state")
-def _state_is_for_onnx(tables: Sections) -> Problems:
-    if tables.model.state and not _model_is(tables, ".onnx"):
-        yield (
-            "model.state",
-            f"applies to ONNX graphs only; {tables.model.path} is not an .onnx file. Remove state",
-        )
-
-
-@_needs("model.path", "model.layers")
-def _layers_are_not_for_onnx(tables: Sections) -> Problems:
-    if tables.model.layers and _model_is(tables, ".onnx", ".keras"):
-        yield (
-            "model.layers",
-            f"{tables.model.path} defines its own layers; remove [[model.layers]] "
-            "(--set model.layers=[])",
-        )
+_refuse(
+    "model.state model.path",
+    lambda tables: tables.model.state and not _model_is(tables, ".onnx"),
+    "applies to ONNX graphs only; {0.model.path} is not an .onnx file. Remove state",
+)
+_refuse(
+    "model.layers model.path",
+    lambda tables: tables.model.layers and _model_is(tables, ".onnx", ".keras"),
+    "{0.model.path} defines its own layers; remove [[model.layers]] (--set model.layers=[])",
+)
 
 
 @_needs("output.emit", "output.last_of", "window.kind")

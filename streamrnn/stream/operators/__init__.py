@@ -21,20 +21,3 @@ from streamrnn.stream.operators.workers import Workers
 _KINDS: tuple[type[WindowKind], ...] = (CarryOperator, IndependentOperator, WholeOperator)
 KINDS = {kind.name: kind for kind in _KINDS}
 """Kinds of window by their names in the pipeline file."""
-
-__all__ = [
-    "KINDS",
-    "CarryOperator",
-    "Emitter",
-    "IndependentOperator",
-    "InputPlan",
-    "ModelOutput",
-    "WindowKind",
-    "WindowSize",
-    "Workers",
-    "all_finite",
-    "check_finite",
-    "choose_inputs",
-    "feature_kinds",
-    "plan_inputs",
-]

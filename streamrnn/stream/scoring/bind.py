@@ -17,8 +17,9 @@ from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.inputs import IdLimit, id_limits
 from streamrnn.nn.models.mixture import quantiles_of
+from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
-from streamrnn.stream.config.schema import FeatureSection, WindowSection
+from streamrnn.stream.config.schema import FeatureSection
 from streamrnn.stream.operators import (
     KINDS,
     Emitter,
@@ -400,7 +401,7 @@ def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> Kind
         return KindChoice("set by [window] kind" if said else "the default")
     if not said and not begun():
         raise unsaid_kind(model)
-    use = _use_of(window, steps)
+    use = use_of(window, steps)
     note = f"the model's inputs have {steps} steps, and kind is {window.kind}: {use}"
     if said:
         return KindChoice("set by [window] kind", note)
@@ -417,29 +418,12 @@ def unsaid_kind(model: Model) -> ModelMismatchError:
     """Return the error for a model of fixed steps if the config does not set the kind."""
     steps = model.declared_steps
     assert steps is not None
-    carry = (
-        ": the state goes on from row to row, for a model trained that way; after training on "
-        "windows its scores differ from what predict gives"
-    )
+    not_carried = None
     try:
         StepRunner(model)
     except ModelMismatchError as error:
-        carry = f" is not possible: {error}"
+        not_carried = str(error)
     return ModelMismatchError(
         "[window] kind: required for this model, as its inputs have a fixed number of steps, "
-        f"{steps}. Set one of these:\n"
-        f'  kind = "independent", steps = {steps}, stride = 1: what predict gives. Each row is '
-        f"scored from zero by the {steps} rows that end with it; the first {steps - 1} rows of a "
-        f'stream have no score\n  kind = "carry"{carry}'
+        f"{steps}. Set one of these:\n{both_answers(steps, not_carried)}"
     )
-
-
-def _use_of(window: WindowSection, steps: int) -> str:
-    """Describe what the kind of window means for a model of `steps` steps."""
-    if window.kind == "carry":
-        return "the state goes on from row to row, beyond the windows that predict reads"
-    if window.kind == "whole":
-        return "each stream is one sequence, of any length"
-    if window.steps != steps:
-        return f"windows have {window.steps} steps"
-    return f"each window of {steps} rows starts from zero, as in predict"

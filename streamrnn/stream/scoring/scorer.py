@@ -22,13 +22,13 @@ from streamrnn.stream.windows import (
     RowPolicy,
     StreamBatch,
     Update,
-    first_late,
-    first_repeated,
     previous_of,
     rejected_rows,
     sort_by_stream,
+    why_late,
     why_refused,
     why_rejected,
+    why_repeated,
 )
 
 
@@ -362,12 +362,12 @@ class Scorer:
         if len(by_stream.rejected) and self.bound.writes:
             scored.rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
         if len(by_stream.late):
-            late = first_late(rows, slots, by_stream.late, by_stream.late_after)
-            scored.first["first_late"] = FirstRow.of(rows, *late)
+            first = by_stream.late.argmin()
+            row, last = int(by_stream.late[first]), int(by_stream.late_after[first])
+            scored.first["first_late"] = FirstRow.of(rows, row, why_late(rows, slots, row, last))
         if len(repeated):
-            scored.first["first_repeated"] = FirstRow.of(
-                rows, *first_repeated(rows, slots, repeated)
-            )
+            row = int(repeated.min())
+            scored.first["first_repeated"] = FirstRow.of(rows, row, why_repeated(rows, slots, row))
         return scored
 
     def _emit(

@@ -13,20 +13,3 @@ from streamrnn.stream.sinks.part import (
 )
 from streamrnn.stream.sinks.partitions import PartitionColumn, PartitionedWriter, Partitioning
 from streamrnn.stream.sinks.stream import StreamSink
-
-__all__ = [
-    "PART_FORMATS",
-    "Part",
-    "PartFormat",
-    "PartWriter",
-    "PartitionColumn",
-    "PartitionedWriter",
-    "Partitioning",
-    "StagedPart",
-    "StreamSink",
-    "layout_of",
-    "name_of",
-    "number_of",
-    "partition_values",
-    "width_for",
-]

@@ -11,13 +11,13 @@ from streamrnn.stream.windows.labels import (
 )
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
-    first_late,
-    first_repeated,
     previous_of,
     reject_names,
     rejected_rows,
+    why_late,
     why_refused,
     why_rejected,
+    why_repeated,
 )
 from streamrnn.stream.windows.sorted_rows import Update
 from streamrnn.stream.windows.windower import (
@@ -29,30 +29,3 @@ from streamrnn.stream.windows.windower import (
     place,
     sequences_of,
 )
-
-__all__ = [
-    "Inputs",
-    "LabelJoin",
-    "Labels",
-    "Lanes",
-    "Placement",
-    "RowPolicy",
-    "SeasonJoin",
-    "SeasonalLabels",
-    "Sequences",
-    "StreamBatch",
-    "TargetRows",
-    "Update",
-    "first_late",
-    "first_repeated",
-    "pack_lanes",
-    "place",
-    "previous_of",
-    "reject_names",
-    "rejected_rows",
-    "sequences_of",
-    "sort_by_stream",
-    "why_refused",
-    "why_rejected",
-    "with_seasons",
-]

@@ -204,7 +204,7 @@ def raise_first(
         late = _late_error(rows, slots, row, last, count)
         raise late.cured_by_sorting() if _ahead_in_its_file(rows, slots, row, past) else late
     raise DataError(
-        f"{rows.place(row)}: {_why_repeated(rows, slots, row)}. Repeated rows in this record "
+        f"{rows.place(row)}: {why_repeated(rows, slots, row)}. Repeated rows in this record "
         f"batch: {count}. Remove what was written twice, or set [source] repeated to "
         '"score", "skip" or "reject" (an output that has rows keeps the setting that it has).'
     ).at(rows.number(row))
@@ -219,7 +219,7 @@ def why_late(rows: Rows, slots: Ints, row: int, last: int) -> str:
     )
 
 
-def _why_repeated(rows: Rows, slots: Ints, row: int) -> str:
+def why_repeated(rows: Rows, slots: Ints, row: int) -> str:
     """Return why a row is repeated: its time, and the first row that has it."""
     assert rows.time is not None
     time = shown(rows.batch.column(rows.time_name), row)
@@ -422,16 +422,3 @@ def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Ar
     for row in np.flatnonzero(rows.faults.codes).tolist():
         reason[row] = f"rejected: {rows.faults.reason(row)}"
     return reason
-
-
-def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str]:
-    """Return the first of the `late` rows, and why; `after` as in `StreamBatch.late_after`."""
-    first = late.argmin()
-    row, last = int(late[first]), int(after[first])
-    return row, why_late(rows, slots, row, last)
-
-
-def first_repeated(rows: Rows, slots: Ints, repeated: Ints) -> tuple[int, str]:
-    """Return the first of the `repeated` rows, and why it is repeated."""
-    row = int(repeated.min())
-    return row, _why_repeated(rows, slots, row)
