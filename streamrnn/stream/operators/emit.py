@@ -192,11 +192,7 @@ class Emitter:
         return values, valid
 
     def _build(
-        self,
-        batch: pa.RecordBatch,
-        chosen: Ints,
-        values: Floats,
-        valid: Bools | None,
+        self, batch: pa.RecordBatch, chosen: Ints, values: Floats, valid: Bools | None
     ) -> pa.RecordBatch:
         rows = batch.select(self._names)
         if len(chosen) != batch.num_rows or self.emit == "final":

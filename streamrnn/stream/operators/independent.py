@@ -78,10 +78,7 @@ class IndependentOperator(WindowKind):
         values = self._run(begin, joined)
         row = by_stream.start[segment] + steps - base[segment] - 1
         return ModelOutput(
-            row_K=by_stream.row_M[row],
-            step_K=steps,
-            values_KU=values,
-            commit_states=keep,
+            row_K=by_stream.row_M[row], step_K=steps, values_KU=values, commit_states=keep
         )
 
     def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:

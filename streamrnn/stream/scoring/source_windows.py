@@ -11,13 +11,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.stream.scoring.labels import BoundTarget, LabelReader
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.sources import Rows, SourceBatch
-from streamrnn.stream.windows import (
-    Inputs,
-    Labels,
-    StreamBatch,
-    place,
-    sequences_of,
-)
+from streamrnn.stream.windows import Inputs, Labels, StreamBatch, place, sequences_of
 
 
 @dataclass(frozen=True)
