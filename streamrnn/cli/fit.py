@@ -9,7 +9,7 @@ from streamrnn.base.display import count
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.progress import fit_progress
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, verdict
-from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, REPEATED, VALUE_NOTES
+from streamrnn.cli.run import INTERRUPTED, row_notes
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
             lines.append(
                 f"state    {s.state}; a run with it as [state] init starts on the next row"
             )
-    return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s), *s.notes])])
+    notes = row_notes(s.counts, s.unknown_by_feature, "a feature was null", "")
+    return "\n".join([*lines, *(f"note     {note}" for note in [*notes, *s.notes])])
 
 
 def _errors(s: "FitSummary") -> list[str]:
@@ -168,23 +169,3 @@ def _seeds(s: "FitSummary") -> str:
         else f"the one of seed {s.seed}, the best"
     )
     return f"{text}; the model is {kept}"
-
-
-def _row_notes(summary: "FitSummary") -> list[str]:
-    """Return a note for each kind of row and value that was handled specially."""
-    texts = {
-        "skipped": ("row", "skipped: a feature was null"),
-        "dropped_late": DROPPED,
-        "repeated": REPEATED,
-        "rejected": ("row", "rejected"),
-        **VALUE_NOTES,
-    }
-    notes = [
-        f"{count(summary.counts[name], noun)} {what}"
-        for name, (noun, what) in texts.items()
-        if summary.counts.get(name)
-    ]
-    return notes + [
-        f"{count(number, 'value')} unknown in {name}: {NOT_IN_VOCABULARY}"
-        for name, number in summary.unknown_by_feature.items()
-    ]

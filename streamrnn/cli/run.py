@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
     from streamrnn.stream.config.values import NewModel
 
 INTERRUPTED = 130
-DROPPED = ("row", "dropped: earlier than the stream's last time")
-REPEATED = ("row", "with a time that the stream already had, see [source] repeated")
-VALUE_NOTES = {
-    "filled": ("null", "filled as set by `nulls`"),
-    "nan": ("NaN", "treated as null, as set by `nan`"),
-    "out_of_range": ("value", "outside `valid`, treated as null"),
-    "clipped": ("value", "limited by `clip`"),
-}
-"""Count of values -> what was counted, and how it was handled."""
-NOT_IN_VOCABULARY = "not in its vocabulary, with id 0"
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
 
 
@@ -256,19 +247,43 @@ def _workload(load: "Workload", rows: int) -> str:
     return shared
 
 
+def row_notes(
+    counts: Mapping[str, int], unknown: Mapping[str, int], skipped: str, rejected: str
+) -> list[str]:
+    """Return a note for each kind of row and value that was handled specially.
+
+    `unknown` counts unknown values by feature; `skipped` and `rejected` end the notes on such rows.
+    """
+    texts = {
+        "skipped": ("row", f"skipped: {skipped}"),
+        "dropped_late": ("row", "dropped: earlier than the stream's last time"),
+        "repeated": ("row", "with a time that the stream already had, see [source] repeated"),
+        "rejected": ("row", f"rejected{rejected}"),
+        "filled": ("null", "filled as set by `nulls`"),
+        "nan": ("NaN", "treated as null, as set by `nan`"),
+        "out_of_range": ("value", "outside `valid`, treated as null"),
+        "clipped": ("value", "limited by `clip`"),
+    }
+    return [
+        f"{count(counts[name], noun)} {what}"
+        for name, (noun, what) in texts.items()
+        if counts.get(name)
+    ] + [
+        f"{count(number, 'value')} unknown in {name}: not in its vocabulary, with id 0"
+        for name, number in unknown.items()
+    ]
+
+
 def _notes(summary: "Summary") -> list[str]:
     """Return a note for each kind of row, stream and file that was handled specially."""
     s = summary
+    notes = row_notes(
+        vars(s),
+        s.unknown_by_feature,
+        "a feature was null (output is null there)",
+        "; each has its reason in the rejects table",
+    )
     reported = [
-        (s.skipped, "row", "skipped: a feature was null (output is null there)"),
-        (s.dropped_late, *DROPPED),
-        (s.repeated, *REPEATED),
-        (s.rejected, "row", "rejected; each has its reason in the rejects table"),
-        *((getattr(s, name), *texts) for name, texts in VALUE_NOTES.items()),
-        *(
-            (number, "value", f"unknown in {name}: {NOT_IN_VOCABULARY}")
-            for name, number in s.unknown_by_feature.items()
-        ),
         (s.cast, "value", "cast: their file has another type for the column than the first file"),
         (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
         (
@@ -289,7 +304,7 @@ def _notes(summary: "Summary") -> list[str]:
             "with a new modification time, compared by footer only: its rows came from other files",
         ),
     ]
-    notes = [f"{count(number, noun)} {what}" for number, noun, what in reported if number]
+    notes += [f"{count(number, noun)} {what}" for number, noun, what in reported if number]
     if s.rewrites_unsettled:
         notes.append("it is unknown whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]

@@ -26,7 +26,6 @@ SIDE_OUTPUTS = {
 }
 """The outputs beside the rows, by name."""
 
-
 PATHS = (
     "model.path",
     "source.path",
@@ -68,9 +67,9 @@ def folder_inside(output: str, name: str) -> str:
 
 def _longer(path: str, end: str) -> str:
     """Append a suffix to a path, or to the path of a URI."""
-    parts = urlsplit(path)
     if "://" not in path:
         return f"{path.rstrip('/')}{end}"
+    parts = urlsplit(path)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}{end}"))
 
 

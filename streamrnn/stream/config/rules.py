@@ -11,7 +11,7 @@ from streamrnn.stream.config.schema import PIPE, PUBLISH_KEYS, Sections, SourceS
 from streamrnn.stream.config.values import INDEXED_FORMATS
 
 Problems = Iterator[tuple[str | Path, str]]
-"""The problems of a check: a dotted key, or a path, and the message."""
+"""The problems that a check yields: each has a dotted key, or a path, and a message."""
 Check = Callable[[Sections], Problems]
 
 _CHECKS: list[tuple[tuple[str, ...], Check]] = []
@@ -44,9 +44,9 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
 
 
 def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None:
-    """Register a check with one message, at the first of the keys that it needs.
+    """Register a check that needs `keys`, and yields a message at the first of them.
 
-    `{0.sink.path}` in the message stands for the value of a key.
+    In the message, `{0.sink.path}` stands for the value of a key.
     """
     first, *others = keys.split()
 

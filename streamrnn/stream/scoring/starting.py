@@ -86,7 +86,9 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
     initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
     load = partial(from_arrow, initial, bound.layout, bound.initial(), owner, notes=notes)
-    same_model = _same_but_quantiles(initial, bound)
+    theirs = meta(initial, "moments") or meta(initial, "fingerprint")
+    # [output] quantiles are not in states: before these, the models may be equal.
+    same_model = theirs == (bound.layout.moments or bound.layout.fingerprint)
     held = rows_held(initial) if bound.layout.pending else 0
     if held and same_model and is_of_another(initial, bound):
         raise StateError(
@@ -126,12 +128,6 @@ def taken_over(
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
     """Return whether a state table belongs to another model."""
     return meta(table, "fingerprint") != bound.loaded.fingerprint
-
-
-def _same_but_quantiles(table: pa.Table, bound: BoundPipeline) -> bool:
-    """Return whether the models are equal but for [output] quantiles, which are not in states."""
-    theirs = meta(table, "moments") or meta(table, "fingerprint")
-    return theirs == (bound.layout.moments or bound.layout.fingerprint)
 
 
 def _no_replay(why: str) -> str:

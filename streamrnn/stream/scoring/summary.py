@@ -134,9 +134,9 @@ class Summary(RowCounts):
     for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
     the run added to the output. `published` has one entry for each table of [publish] that was
     changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
-    last commit that all of them have, None if the run saw none. `seconds_compiling` is the part of
-    `seconds` in which kernels were compiled, which later runs load (compilation on workers is not
-    counted). `replayed` rows were read again by a new model, which could not score
+    last commit that all tables have (None if the run saw no such commit). `seconds_compiling` is
+    the part of `seconds` in which kernels were compiled, which later runs load (compilation on
+    workers is not counted). `replayed` rows were read again by a new model, which could not score
     `replay_passed_over` of them; `replay_fresh_streams` streams had none of these rows, and start
     from the model's initial state. `seconds_by_phase` is busy time: phases overlap, and "start"
     precedes `seconds`. `state_notes` list what was ignored in `[state] init`, `recovered` what was

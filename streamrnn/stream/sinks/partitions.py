@@ -162,9 +162,8 @@ class Partitioning:
             for field in self.fields
         }
         added = [field for field in self.fields if field.name not in self.schema.names]
-        names = [*self.schema.names, *(field.name for field in added)]
         fields = {field.name: field for field in (*self.schema, *added)}
-        present = [name for name in names if name in constants or name in batch.schema.names]
+        present = [name for name in fields if name in constants or name in batch.schema.names]
         columns = [constants[name] if name in constants else batch.column(name) for name in present]
         return pa.RecordBatch.from_arrays(columns, schema=pa.schema(map(fields.get, present)))
 

@@ -91,7 +91,11 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
     first row (in file order) that is invalid, late or repeated, if the policy for it is "error".
     """
     counts = dict(rows.counts)
-    order = _stream_order(rows, slots)
+    if not rows.faults.reasons:
+        order = _stable_order(slots)
+    else:
+        valid = np.flatnonzero(rows.faults.codes == 0)
+        order = valid[_stable_order(slots[valid])]
     stream = slots.take(order)
     begin = stream_begins(stream)
     judged = judge_times(rows, order, stream, begin, past)
@@ -159,14 +163,6 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
         previous=previous,
         counts=counts,
     )
-
-
-def _stream_order(rows: Rows, slots: Ints) -> Ints:
-    """Return the valid rows, by stream."""
-    if not rows.faults.reasons:
-        return _stable_order(slots)
-    valid = np.flatnonzero(rows.faults.codes == 0)
-    return valid[_stable_order(slots[valid])]
 
 
 def _one_each(rows: int) -> tuple[Ints, Ints]:
