@@ -154,8 +154,7 @@ class Files(ABC):
     def show(self, name: str) -> str:
         """Return the full path of `name`, for messages."""
 
-    @abstractmethod
-    def make(self, folder: str) -> None:
+    def make(self, folder: str) -> None:  # noqa: B027 - an object store has no folders
         """Create a folder and its parents if they do not exist."""
 
     @abstractmethod
@@ -166,12 +165,12 @@ class Files(ABC):
     def entries(self, folder: str) -> list[str]:
         """Return the sorted names of all entries of `folder`; [] if it does not exist."""
 
-    @abstractmethod
     def tree(self) -> list[str]:
         """Return the sorted names of all files at any depth; [] if the root does not exist.
 
         Links to folders are followed, as readers do; each real folder is listed once.
         """
+        return sorted(self.tree_sizes())
 
     @abstractmethod
     def tree_sizes(self) -> dict[str, int]:
@@ -204,21 +203,19 @@ class Files(ABC):
     def delete(self, name: str) -> None:
         """Remove a file if it exists."""
 
-    @abstractmethod
-    def sync(self, folder: str) -> None:
+    def sync(self, folder: str) -> None:  # noqa: B027 - a finished object is durable
         """Make the names in a folder durable."""
 
-    @abstractmethod
-    def clear(self, folder: str) -> None:
+    def clear(self, folder: str) -> None:  # noqa: B027 - an object store has no folders
         """Remove a folder if it is empty."""
 
-    @abstractmethod
     def options(self) -> dict[str, str]:
         """Return the options with which other libraries connect, named as in `object_store` (Rust).
 
         They hold credentials: never show them. They are empty for a local disk, and for a
         store that is configured by the environment alone.
         """
+        return {}
 
     def read(self, name: str) -> bytes:
         """Read all bytes of a file. Raises FileNotFoundError if it does not exist."""

@@ -211,9 +211,6 @@ class LocalFiles(Files):
         with contextlib.suppress(OSError):
             os.rmdir(self.show(folder))
 
-    def options(self) -> dict[str, str]:
-        return {}
-
 
 def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
     """Open and lock a file, created if missing; closing it releases the lock.

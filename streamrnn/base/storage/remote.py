@@ -123,9 +123,6 @@ class RemoteFiles(Files):
         with sink_errors(action, self.show(name)), self._breaker.call():
             yield
 
-    def make(self, folder: str) -> None:
-        """Do nothing: object stores have no folders."""
-
     def _list(self, folder: str, recursive: bool = False) -> list[arrow_fs.FileInfo]:
         with self._call("list", folder):
             selector = arrow_fs.FileSelector(self._path(folder), True, recursive)
@@ -137,9 +134,6 @@ class RemoteFiles(Files):
 
     def entries(self, folder: str) -> list[str]:
         return sorted(item.base_name for item in self._list(folder))
-
-    def tree(self) -> list[str]:
-        return sorted(self.tree_sizes())
 
     def tree_sizes(self) -> dict[str, int]:
         start = len(self.root) + 1
@@ -176,12 +170,6 @@ class RemoteFiles(Files):
     def delete(self, name: str) -> None:
         with self._call("delete", name), contextlib.suppress(FileNotFoundError):
             self.fs.delete_file(self._path(name))
-
-    def sync(self, folder: str) -> None:
-        """Do nothing: a finished object is durable."""
-
-    def clear(self, folder: str) -> None:
-        """Do nothing: object stores have no folders."""
 
     def options(self) -> dict[str, str]:
         if not isinstance(self.fs, arrow_fs.S3FileSystem):
