@@ -12,7 +12,7 @@ import pytest
 from jobs.engines.in_process import TasksHere
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
-from streamrnn.cli.fit import _row_notes
+from streamrnn.cli.fit import in_words as words_of_fit
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.jobs.engines import opening
@@ -138,7 +138,7 @@ def test_unknown_values_are_counted_by_feature() -> None:
     note = f"{unknown} values unknown in carrier: not in its vocabulary, with id 0"
     assert note in in_words(summary)
     fit = FitSummary(counts={"unknown": unknown, "unknown in carrier": unknown})
-    assert _row_notes(fit) == [note]
+    assert words_of_fit(fit).endswith(f"\nnote     {note}")
     assert f'values_unknown_total{{pipeline="out"}} {unknown}\n' in Path("m.prom").read_text()
     assert not _run("in", "known", _with([*CARRIERS, "XX"])).unknown_by_feature
 
@@ -307,7 +307,10 @@ def test_text_without_a_vocabulary_is_told_of_it() -> None:
     ("carrier", "message"),
     [
         ({"name": "carrier", "oov": 1}, r"features\[0\]\.oov: needs vocabulary"),
-        (_with(valid=[0, 1]), r"features\[0\]\.valid: applies to features read as float32, not to ids"),
+        (
+            _with(valid=[0, 1]),
+            r"features\[0\]\.valid: applies to features read as float32, not to ids",
+        ),
         (_with(nan="null"), r"features\[0\]\.nan: applies to features read as float32"),
         (_with(["a", 1]), r"\.vocabulary: expected a file, a list of strings or of integ"),
         (_with([]), r"\.vocabulary: expected a file, .* received an empty list"),
