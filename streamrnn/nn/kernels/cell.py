@@ -175,14 +175,6 @@ def run_forward(
     return tape
 
 
-class CellBackward(NamedTuple):
-    """Gradients of a window's inputs, of the states before it, and of the weights."""
-
-    dx_BTF: Floats
-    states: list[Floats]
-    weights: list[Floats]
-
-
 def run_back(
     step_backward: Kernel,
     owner: str,
@@ -193,7 +185,7 @@ def run_back(
     ends: Sequence[Floats | None],
     *,
     zero_masked: bool,
-) -> CellBackward:
+) -> tuple[Floats, list[Floats], list[Floats]]:
     """Return the gradients of the inputs, of the states before the window, and of the weights.
 
     They follow from the gradients of the outputs (`dy_BTU`), of the last outputs (`dheld_BU`) and
@@ -224,7 +216,7 @@ def run_back(
         for total, of_lanes in zip(totals, own, strict=True):
             for of_lane in of_lanes:
                 total += of_lane
-    return CellBackward(dx, [*dstates], totals)
+    return dx, [*dstates], totals
 
 
 def in_float64(function: Kernel) -> Callable[..., None]:

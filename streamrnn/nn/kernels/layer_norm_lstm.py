@@ -28,12 +28,6 @@ from streamrnn.nn.kernels.recurrent import NO_MASK, NO_OUTPUT
 from streamrnn.nn.simd.arguments import Factors, NormTape
 
 
-def _normalized(x_NF: Floats, gamma: Floats, beta: Floats, epsilon: float) -> Floats:
-    y_NF = np.empty_like(x_NF)
-    layer_norm(x_NF, gamma, beta, epsilon, y_NF)
-    return y_NF
-
-
 def _step(
     kernel_FG: Floats,
     recurrent_UG: Floats,
@@ -47,10 +41,10 @@ def _step(
     x_part, h_part = (stepwise.dense_product(weights) for weights in (kernel_FG, recurrent_UG))
 
     def step(x, h, c):
-        of_both = _normalized(x_part(x), *of_x, epsilon) + _normalized(h_part(h), *of_h, epsilon)
+        of_both = layer_norm(x_part(x), *of_x, epsilon) + layer_norm(h_part(h), *of_h, epsilon)
         i, forget, new, o = np.split(of_both + bias_G, 4, axis=1)
         new_c = applied(f, forget) * c + applied(f, i) * applied(g, new)
-        c = _normalized(new_c, *of_c, epsilon)
+        c = layer_norm(new_c, *of_c, epsilon)
         return applied(f, o) * applied(g, c), c
 
     return step
@@ -141,14 +135,6 @@ def run_forward(
     return StepStates(x_TBF.reshape(lanes * steps, features), *kept)
 
 
-class NormGradients(NamedTuple):
-    """Gradients of kernel, recurrent kernel, bias and norms; of the inputs; and of the states."""
-
-    weights: list[Floats]
-    dx_BTF: Floats | None
-    states: list[Floats]
-
-
 def run_back(
     weights: NormWeights,
     activations: tuple[Spec, Spec],
@@ -160,8 +146,12 @@ def run_back(
     *,
     zero_masked: bool,
     inputs: bool,
-) -> NormGradients:
-    """Return all gradients of a window. Its present rows are summed step by step."""
+) -> tuple[list[Floats], Floats | None, list[Floats]]:
+    """Return gradients of the weights, of the inputs (None if not wanted), and of the states.
+
+    Weights are in the order kernel, recurrent kernel, bias, norms. Present rows are summed step by
+    step.
+    """
     lanes, units = kept.h_TBU.shape[1:]
     h_RU = kept.h_TBU[:-1]
     if factors.h_BU.size:
@@ -189,7 +179,7 @@ def run_back(
     of_recurrent, _ = dense_gradients(h_RU[rows], dh_RG)
     of_weights = [of_kernel, of_recurrent, of_x[1], *of_x, *of_h, *of_c]
     if not inputs:
-        return NormGradients(of_weights, None, [dh, dc])
+        return of_weights, None, [dh, dc]
     all_rows = np.zeros_like(x_RG)
     all_rows[rows] = dx_RG
     dx = np.empty((lanes, len(kept.h_TBU) - 1, len(weights.kernel)), np.float32)
@@ -198,7 +188,7 @@ def run_back(
     Projection(order).run(to_inputs, flattened(weights.kernel), dx)
     if factors.x_BF.size:
         dx *= factors.x_BF[:, None]
-    return NormGradients(of_weights, dx, [dh, dc])
+    return of_weights, dx, [dh, dc]
 
 
 def _tape(
@@ -211,7 +201,7 @@ def _tape(
     """Compute the gates of all rows again."""
     units = kept.h_TBU.shape[2]
     of_x, of_h, of_c = zip(weights.norms[::2], weights.norms[1::2], strict=True)
-    z = _normalized(x_RG, *of_x, weights.epsilon) + _normalized(h_RG, *of_h, weights.epsilon)
+    z = layer_norm(x_RG, *of_x, weights.epsilon) + layer_norm(h_RG, *of_h, weights.epsilon)
     if weights.bias is not None:
         z = z + weights.bias
     f, g = activations

@@ -13,37 +13,27 @@ from streamrnn.nn.kernels.swept import Ahead, Back, Peephole, SweptKind
 
 
 def _step(
-    kernel: Floats, recurrent: Floats, bias: Floats, own: Sequence[Floats], f: Spec, g: Spec
-) -> CellStep:
-    gates = dense_product(np.concatenate([kernel, recurrent]), bias)
-
-    def step(x, h, c):
-        i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
-        c = applied(f, forget) * c + applied(f, i) * applied(g, new)
-        return applied(f, o) * applied(g, c), c
-
-    return step
-
-
-def _peephole_step(
     kernel: Floats,
     recurrent: Floats,
     bias: Floats,
     own: Sequence[Floats],
     f: Spec,
     g: Spec,
-    h: Spec,
+    of_c: Spec | None = None,
     *,
     coupled: bool = False,
 ) -> CellStep:
+    """Make the step. `own`: three peepholes, or none. `of_c`: the activation of c; None: `g`."""
     gates = dense_product(np.concatenate([kernel, recurrent]), bias)
 
-    def step(x, state, c):
-        i, forget, new, o = np.split(gates(np.concatenate([x, state], axis=1)), 4, axis=1)
-        i = applied(f, i + own[0] * c)
-        forget = 1 - i if coupled else applied(f, forget + own[1] * c)
-        c = forget * c + i * applied(g, new)
-        return applied(f, o + own[2] * c) * applied(h, c), c
+    def step(x, h, c):
+        i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
+        if own:
+            i, forget = i + own[0] * c, forget + own[1] * c
+        i = applied(f, i)
+        c = (1 - i if coupled else applied(f, forget)) * c + i * applied(g, new)
+        o = o + own[2] * c if own else o
+        return applied(f, o) * applied(of_c or g, c), c
 
     return step
 
@@ -61,14 +51,13 @@ PLAIN = SweptKind(
 )
 PEEPHOLE = PLAIN._replace(
     name="peephole_lstm",
-    step=_peephole_step,
     peepholes=(
         Peephole(kept=0, after=False),
         Peephole(kept=1, after=False),
         Peephole(kept=3, after=True),
     ),
 )
-_COUPLED = PEEPHOLE._replace(name="coupled_lstm", step=partial(_peephole_step, coupled=True))
+_COUPLED = PEEPHOLE._replace(name="coupled_lstm", step=partial(_step, coupled=True))
 
 pack = PLAIN.pack
 """The first activation is for the gates, the second for c. The states are [h_BU, c_BU]."""

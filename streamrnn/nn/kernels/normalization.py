@@ -15,9 +15,11 @@ class Norm(NamedTuple):
     beta: Floats
 
 
-def layer_norm(x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float, y_NF: Floats) -> None:
-    """Write rows of `x_NF`, normalized to mean 0 and variance 1, scaled and shifted, to `y_NF`."""
+def layer_norm(x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float) -> Floats:
+    """Return the rows of `x_NF`, normalized to mean 0 and variance 1, then scaled and shifted."""
+    y_NF = np.empty_like(x_NF)
     simd.normalization.layer_norm_entry()(x_NF, gamma_F, beta_F, epsilon, y_NF)
+    return y_NF
 
 
 def layer_norm_back(
@@ -38,9 +40,11 @@ class Root(NamedTuple):
     limit: float
 
 
-def root_norm(x_NF: Floats, gamma_F: Floats, root: Root, y_NF: Floats) -> None:
-    """Write rows of `x_NF`, divided by their root and scaled, to `y_NF`."""
+def root_norm(x_NF: Floats, gamma_F: Floats, root: Root) -> Floats:
+    """Return the rows of `x_NF`, divided by their root and scaled."""
+    y_NF = np.empty_like(x_NF)
     simd.normalization.root_norm_entry()(x_NF, gamma_F, *root, y_NF)
+    return y_NF
 
 
 def root_norm_back(

@@ -10,7 +10,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
-from streamrnn.nn.layers.axes import as_rows, axes_from_end, from_rows, has_time
+from streamrnn.nn.layers.axes import AlongAxes, as_rows, from_rows
 from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
@@ -120,23 +120,13 @@ class PReLU(Stepwise):
 
 
 @builtin_layer
-class Softmax(Stepwise):
+class Softmax(AlongAxes):
     """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
 
     A call on arrays also takes a mask of values, with as many axes as the inputs; for inputs (B, F)
     it may have fewer. Where the mask is False, the output is 0 and the sum leaves the value out, as
     in Keras.
     """
-
-    axis: int | Sequence[int] = -1
-
-    def build(self, input_shape: Shape) -> None:
-        self.axes = axes_from_end(self, self.axis, len(input_shape))
-        self.ragged = not has_time(self.axes, input_shape)
-        self.built = True
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return None if self.ragged else "its sum is over the steps of a sequence; use axis=-1"
 
     def __call__(self, inputs: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
         """Compute the outputs; see Layer, and Softmax for the mask."""

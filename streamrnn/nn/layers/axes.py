@@ -1,12 +1,14 @@
 """The axes that a layer works along, counted from the end, so that they apply to streams, too."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.built_in import Stepwise
+from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.structure import Shape
 
 Axes = tuple[int, ...]
@@ -77,3 +79,26 @@ def from_rows(rows: Floats, axes: Axes, shape: Any) -> Floats:
         return rows.reshape(shape)
     moved = np.moveaxis(rows.reshape(shape), range(-len(axes), 0), axes)
     return np.ascontiguousarray(moved)
+
+
+@declared
+class AlongAxes(Stepwise):
+    """The base of layers that combine the values on `axis`, one axis or several."""
+
+    why: ClassVar[str] = "its sum is over the steps of a sequence; use axis=-1"
+    """Why the layer cannot run on streams if the steps are on one of the axes."""
+
+    axis: int | Sequence[int] = -1
+
+    def build(self, input_shape: Shape) -> None:
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        self.on_time = has_time(self.axes, input_shape)
+        self.ragged = not self.on_time
+        self.make_weights(input_shape)
+        self.built = True
+
+    def make_weights(self, input_shape: Shape) -> None:
+        """Make the weights, if the layer has any; `axes` are known."""
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return self.why if self.on_time else None

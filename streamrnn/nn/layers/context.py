@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamrnn.base.arrays import Floats, Ints
@@ -83,10 +83,6 @@ class CallContext:
             f"{self.path}{name}/",
             self.before,
         )
-
-    def with_initial_state(self, initial_state: Any) -> "CallContext":
-        """Return the same context with another initial state."""
-        return replace(self, initial_state=initial_state)
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:
         """Return the caller's state of the layer at `path`, as (B, *shape); None if it has none.

@@ -5,7 +5,6 @@ normalize on the time axis cannot run on streams.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import ClassVar
 
@@ -17,11 +16,11 @@ from streamrnn.nn.kernels import normalization
 from streamrnn.nn.kernels.normalization import Root
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.axes import (
+    AlongAxes,
     as_rows,
     axes_from_end,
     checked_axis,
     from_rows,
-    has_time,
     sizes_on,
 )
 from streamrnn.nn.layers.built_in import Stepwise, Unmasked
@@ -36,12 +35,9 @@ _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
 
 @declared
-class _OnAxes(Stepwise):
+class _OnAxes(AlongAxes):
     """The shared arguments and weights: gamma and beta, one value per position on the axes."""
 
-    why: ClassVar[str]
-
-    axis: int | Sequence[int] = -1
     _: KW_ONLY
     epsilon: float = 1e-3
     center: bool = True
@@ -52,16 +48,13 @@ class _OnAxes(Stepwise):
     def complete(self) -> None:
         self.axis = checked_axis(self, self.axis, _INTEGERS)
 
-    def build(self, input_shape: Shape) -> None:
-        self.axes = axes_from_end(self, self.axis, len(input_shape))
+    def make_weights(self, input_shape: Shape) -> None:
         self.shape = sizes_on(self, self.axes, input_shape)
         self.features = math.prod(self.shape)
-        self.on_time = has_time(self.axes, input_shape)
         if self.scale:
             self.add_weight("gamma", self.shape, self.gamma_initializer)
         if self.center:
             self.add_weight("beta", self.shape, self.beta_initializer)
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         if self.axes == (-1,):
@@ -74,9 +67,6 @@ class _OnAxes(Stepwise):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         axes_from_end(self, self.axis, len(input_shape))
         return input_shape
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return self.why if self.on_time else None
 
 
 @builtin_layer
@@ -97,18 +87,13 @@ class LayerNormalization(_OnAxes):
         if self.rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 
-    def build(self, input_shape: Shape) -> None:
-        super().build(input_shape)
-        self.ragged = not self.on_time
-
     def apply(self, inputs: Array, context: CallContext) -> Array:
         features = self.features
         w = self._weights
         gamma = w["gamma"].reshape(-1) if self.scale else np.ones(features, np.float32)
         beta = w["beta"].reshape(-1) if self.center else np.zeros(features, np.float32)
         x, shape = as_rows(inputs, self.axes)
-        y = np.empty_like(x)
-        normalization.layer_norm(x, gamma, beta, self.epsilon, y)
+        y = normalization.layer_norm(x, gamma, beta, self.epsilon)
         return from_rows(y, self.axes, shape)
 
 
@@ -144,10 +129,11 @@ class BatchNormalization(_OnAxes):
                 "here keeps; train with renorm=False"
             )
 
-    def build(self, input_shape: Shape) -> None:
-        super().build(input_shape)
+    def make_weights(self, input_shape: Shape) -> None:
+        super().make_weights(input_shape)
         if len(self.axes) > 1:
             raise ArgumentError(f"{self}: axis must be a single axis, received axis={self.axis}")
+        self.ragged = True  # also on the time axis, where each step has its own statistics
         shape = self.shape
         self.add_weight("moving_mean", shape, self.moving_mean_initializer, trainable=False)
         self.add_weight("moving_variance", shape, self.moving_variance_initializer, trainable=False)
@@ -208,27 +194,15 @@ class BatchNormalization(_OnAxes):
 
 
 @declared
-class RootNormalization(Stepwise):
+class RootNormalization(AlongAxes):
     """Divides by a root of the sum of squares over axes: see `root` and `factors`."""
-
-    axis: int | Sequence[int] = -1
 
     def complete(self) -> None:
         self.axis = checked_axis(self, self.axis)
 
-    def build(self, input_shape: Shape) -> None:
-        self.axes = axes_from_end(self, self.axis, len(input_shape))
-        self.ragged = not has_time(self.axes, input_shape)
-        self.built = True
-
     def check_input(self, shape: Shape) -> None:
         if len(shape) <= -self.axes[0]:
             raise ShapeError(f"{self}: axis={self.axis} is not in an input of shape {shape}")
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        if self.ragged:
-            return None
-        return "its sum is over the steps of a sequence; use axis=-1"
 
     def root(self, size: int) -> Root:
         """Return the divisor of rows of this size."""
@@ -240,8 +214,7 @@ class RootNormalization(Stepwise):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         x, shape = as_rows(inputs, self.axes)
-        y, size = np.empty_like(x), x.shape[1]
-        normalization.root_norm(x, self.factors(size), self.root(size), y)
+        y = normalization.root_norm(x, self.factors(x.shape[1]), self.root(x.shape[1]))
         return from_rows(y, self.axes, shape)
 
 
@@ -268,8 +241,7 @@ class RMSNormalization(Unmasked, RootNormalization):
 
     epsilon: float = 1e-6
 
-    def build(self, input_shape: Shape) -> None:
-        super().build(input_shape)
+    def make_weights(self, input_shape: Shape) -> None:
         self.shape = sizes_on(self, self.axes, input_shape)
         self.add_weight("scale", self.shape, initializers.get("ones"))
 
@@ -355,8 +327,8 @@ class GroupNormalization(Stepwise):
         groups = self.features if self.groups == -1 else self.groups
         size = math.prod(moved.shape[len(lead) :]) // groups
         rows = np.ascontiguousarray(moved).reshape(-1, size)
-        ones, y = np.ones(rows.shape[1], np.float32), np.empty_like(rows)
-        normalization.layer_norm(rows, ones, np.zeros_like(ones), self.epsilon, y)
+        ones = np.ones(size, np.float32)
+        y = normalization.layer_norm(rows, ones, np.zeros_like(ones), self.epsilon)
         normalized = y.reshape(moved.shape)
         beside = (slice(None), *(None,) * (moved.ndim - len(lead) - 1))
         if self.scale:

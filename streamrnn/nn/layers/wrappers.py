@@ -1,7 +1,7 @@
 """Layers around a layer: Bidirectional and TimeDistributed."""
 
 from collections.abc import Mapping
-from dataclasses import InitVar
+from dataclasses import InitVar, replace
 from typing import Any, Self
 
 import numpy as np
@@ -99,8 +99,8 @@ class Bidirectional(BuiltIn):
         return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
 
     def build(self, input_shape: Shape) -> None:
-        self.forward_layer.ensure_built(input_shape)
-        self.backward_layer.ensure_built(input_shape)
+        for child in self._pair():
+            child.ensure_built(input_shape)
         self.built = True
 
     def check_input(self, shape: Shapes) -> None:
@@ -129,12 +129,9 @@ class Bidirectional(BuiltIn):
     # ---- computing
 
     def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
-        one, other = None, None
-        if context.initial_state is not None:
-            one, other = self.halves(context.initial_state)
-        y, states = _split(self.forward_layer.apply(inputs, context.with_initial_state(one)))
-        y_back, states_back = _split(
-            self.backward_layer.apply(inputs, context.with_initial_state(other))
+        (y, states), (y_back, states_back) = (
+            _split(child.apply(inputs, replace(context, initial_state=half)))
+            for child, half in zip(self._pair(), self.halves(context.initial_state), strict=True)
         )
         if self.return_sequences:
             y_back = reverse(y_back, context.lengths)
@@ -154,8 +151,10 @@ class Bidirectional(BuiltIn):
         total = y + y_back
         return [total if self.merge_mode == "sum" else total / np.float32(2)]
 
-    def halves(self, states: object) -> tuple[list[Any], list[Any]]:
-        """Return the states of the forward and of the backward layer."""
+    def halves(self, states: object) -> tuple[list[Any] | None, list[Any] | None]:
+        """Return the states of the forward and of the backward layer; None for each from None."""
+        if states is None:
+            return None, None
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
         forward = len(self.forward_layer.runner.state_shapes())
         expected = forward + len(self.backward_layer.runner.state_shapes())
@@ -175,13 +174,13 @@ class Bidirectional(BuiltIn):
     @property
     def states(self) -> list[Any] | None:
         """Copies of the carried states, forward then backward; None if none are carried yet."""
-        forward, backward = self.forward_layer.states, self.backward_layer.states
+        forward, backward = (child.states for child in self._pair())
         return None if forward is None or backward is None else [*forward, *backward]
 
     def get_state(self) -> list[Any] | None:
         """Return copies of [the forward layer's state, the backward layer's state], or None."""
-        forward, backward = self.forward_layer.get_state(), self.backward_layer.get_state()
-        return None if forward is None or backward is None else [forward, backward]
+        states = [child.get_state() for child in self._pair()]
+        return None if None in states else states
 
     def set_state(self, state: Any) -> None:
         """Carry the states that get_state returned; None: no state."""
@@ -189,15 +188,14 @@ class Bidirectional(BuiltIn):
             raise StateError(
                 f"{self}: expected [forward state, backward state], received a list of {len(state)}"
             )
-        forward, backward = (None, None) if state is None else state
-        self.forward_layer.set_state(forward)
-        self.backward_layer.set_state(backward)
+        states = (None, None) if state is None else state
+        for child, own in zip(self._pair(), states, strict=True):
+            child.set_state(own)
 
     def reset_state(self, states: object = None) -> None:
         """Reset both layers: see RNN.reset_state."""
-        forward, backward = (None, None) if states is None else self.halves(states)
-        self.forward_layer.reset_state(forward)
-        self.backward_layer.reset_state(backward)
+        for child, half in zip(self._pair(), self.halves(states), strict=True):
+            child.reset_state(half)
 
     reset_states = reset_state
 

@@ -5,6 +5,7 @@ Each kind of cell has its own pass over a window, forward and back.
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -118,10 +119,9 @@ def bidirectional(
     layer: Bidirectional, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     """Record both directions of a Bidirectional layer."""
-    initial = context.initial_state
-    halves: Any = (None, None) if initial is None else layer.halves(initial)
+    halves = layer.halves(context.initial_state)
     forward, backward = (
-        recurrent(child, inputs, context.with_initial_state(half), recording)
+        recurrent(child, inputs, replace(context, initial_state=half), recording)
         for child, half in zip((layer.forward_layer, layer.backward_layer), halves, strict=True)
     )
     sequences, own_states = layer.return_sequences, len(forward.outputs) - 1
@@ -297,7 +297,7 @@ def _run_layer_norm(
 
     def pullback(slopes: CellSlopes) -> CellGradients:
         dy, dlast, ends, inputs, _ = slopes
-        gradients = layer_norm_lstm.run_back(
+        of_weights, dx, of_states = layer_norm_lstm.run_back(
             weights,
             (of_gates, of_c),
             kept,
@@ -309,9 +309,9 @@ def _run_layer_norm(
             inputs=inputs,
         )
         names = ["kernel", "recurrent_kernel", "bias", *norms]
-        for name, gradient in zip(names, gradients.weights, strict=True):
+        for name, gradient in zip(names, of_weights, strict=True):
             recording.add(cell, name, gradient)
-        return gradients.dx_BTF, gradients.states
+        return dx, of_states
 
     return CellPass(y, states[0], pullback)
 
@@ -332,12 +332,12 @@ def _run_custom(
 
     def pullback(slopes: CellSlopes) -> CellGradients:
         dy, dlast, ends, inputs, _ = slopes
-        gradients = cell_kernel.run_back(
+        dx, of_states, of_weights = cell_kernel.run_back(
             step_backward, owner, tape, weights, dy, dlast, ends, zero_masked=zero
         )
-        for name, gradient in zip(named, gradients.weights, strict=True):
+        for name, gradient in zip(named, of_weights, strict=True):
             recording.add(holder, name, gradient)
-        return gradients.dx_BTF if inputs else None, gradients.states
+        return dx if inputs else None, of_states
 
     return CellPass(y, held, pullback)
 

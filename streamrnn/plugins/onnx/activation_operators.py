@@ -133,9 +133,9 @@ def _layer_normalization(
         gamma, beta = (np.ascontiguousarray(np.broadcast_to(w, shape)) for w in (scale, shift))
         rows = (-1, gamma.size)
         x = np.ascontiguousarray(x)
-        normalization.layer_norm(
-            x.reshape(rows), gamma.reshape(-1), beta.reshape(-1), float(epsilon), y.reshape(rows)
-        )
+        y = normalization.layer_norm(
+            x.reshape(rows), gamma.reshape(-1), beta.reshape(-1), float(epsilon)
+        ).reshape(x.shape)
     return [y, *_moments(x, len(shape), epsilon)] if any(node.outputs[1:]) else [y]
 
 

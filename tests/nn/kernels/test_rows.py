@@ -141,8 +141,7 @@ def test_threads_take_the_rows_of_an_embedding(size: int, monkeypatch: pytest.Mo
 
 def test_layer_norm_agrees_with_the_oracle() -> None:
     x, gamma, beta = random(5, 11), random(11), random(11)
-    y = np.empty_like(x)
-    normalization.layer_norm(x, gamma, beta, 1e-3, y)
+    y = normalization.layer_norm(x, gamma, beta, 1e-3)
     wanted = np.array(naive.layer_normalization(x, gamma, beta))
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
 
