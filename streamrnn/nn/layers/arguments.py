@@ -102,29 +102,29 @@ def positive_integer(owner: object, argument: str, value: object) -> int:
     return number
 
 
-def given_arguments(
-    layer: object,
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
-    without: Collection[str] = (),
+def passed_arguments(
+    cls: type, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return a constructor's arguments by name, for JSON, without the ones that every layer has.
+    """Return the arguments of a constructor's call by name."""
+    bound = inspect.signature(cls).bind(*args, **kwargs)
+    named: dict[str, object] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return named
+
+
+def given_arguments(
+    layer: object, passed: Mapping[str, object], without: Collection[str]
+) -> dict[str, object]:
+    """Return a constructor's arguments for JSON, without the ones that every layer has.
 
     Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
     UnsupportedError, naming the argument, for a value that no file can hold.
     """
-    bound = inspect.signature(type(layer)).bind(*args, **kwargs)
-    named: dict[str, object] = {}
-    for name, parameter in bound.signature.parameters.items():
-        if name not in bound.arguments:
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named |= bound.arguments[name]
-        else:
-            named[name] = bound.arguments[name]
     return {
         name: _as_json(layer, name, value)
-        for name, value in named.items()
+        for name, value in passed.items()
         if name not in _EVERY_LAYER and name not in without and not name.endswith(FOR_TRAINING)
     }
 

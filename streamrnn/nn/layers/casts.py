@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import DataError, DTypeError
+from streamrnn.base.arrays import Array, Floats, Ints
+from streamrnn.errors import DataError, DTypeError, ShapeError
+from streamrnn.nn.layers.structure import Shape
 
 
 def cast_floats(owner: str, x: object) -> Floats:
@@ -48,3 +49,44 @@ def cast_ids(owner: str, x: object) -> Array:
                 f"{owner}: token id {array[first]} at {first} is outside the range of int64"
             )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def first_outside(ids: Array, size: int, lengths: Ints | None) -> tuple[int, ...] | None:
+    """Return the place of the first id outside 0…size - 1, None if there is none.
+
+    lengths: steps of each row, or None; ids past the end of a row do not count.
+    """
+    outside = (ids < 0) | (ids >= size)
+    if lengths is not None:
+        within = np.arange(ids.shape[1]) < lengths[:, None]
+        outside &= within.reshape(within.shape + (1,) * (ids.ndim - 2))
+    places = np.argwhere(outside)
+    return tuple(places[0].tolist()) if len(places) else None
+
+
+def cast_strings(owner: str, x: object) -> Array:
+    """Return x as an array. Raises DTypeError unless it has strings."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "USOT":
+        raise DTypeError(f"{owner}: expected strings, received {array.dtype}")
+    return array
+
+
+CASTS = {"float32": cast_floats, "int64": cast_ids, "string": cast_strings}
+"""How callers' values are cast for a layer, or for an input of a model, by its dtype."""
+
+
+def cast_input(owner: str, shape: Shape, dtype: str, x: object) -> Array:
+    """Return an input of a model, cast and checked against its shape without the batch.
+
+    Raises ShapeError, or an error of the cast.
+    """
+    array: Array = CASTS[dtype](owner, x)
+    received = array.shape[1:]
+    fits = len(received) == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, received, strict=True)
+    )
+    if not fits:
+        axes = ", ".join(["batch", *map(str, shape)])
+        raise ShapeError(f"{owner}: expected shape ({axes}), received {array.shape}")
+    return array

@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.casts import first_outside
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import builtin_layer
@@ -133,19 +133,11 @@ class CategoryEncoding(BuiltIn):
         )
 
     def _checked(self, ids: Array, context: CallContext) -> Array:
-        outside = (ids < 0) | (ids >= self.num_tokens)
-        if not outside.any():
-            return ids
-        if context.lengths is not None:  # values past the end of a row do not count
-            past = np.arange(ids.shape[1]) >= context.lengths[:, None]
-            ids = np.where(past.reshape(past.shape + (1,) * (ids.ndim - 2)), 0, ids)
-            outside = (ids < 0) | (ids >= self.num_tokens)
-        if outside.any():
+        place = first_outside(ids, self.num_tokens, context.lengths)
+        if place is not None:
             raise DataError(
-                f"{self}: {int(ids[outside][0])} is outside 0…{self.num_tokens - 1}; raise "
-                "num_tokens, or let the lookup before it map unknown values to a number"
+                f"{self}: {int(ids[place])} is outside 0…{self.num_tokens - 1}; raise num_tokens, "
+                "or let the lookup before it map unknown values to a number"
             )
-        return ids
-
-    def _cast(self, x: object) -> Array:
-        return cast_ids(str(self), x)
+        # Past the end of a row there may be any number.
+        return ids if context.lengths is None else np.clip(ids, 0, self.num_tokens - 1)

@@ -13,7 +13,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training
-from streamrnn.nn.layers.layer import Layer, quietly
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.rowwise import row_by_row
 from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 
@@ -275,7 +275,8 @@ class Cell(Layer):
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
         """Return a function that runs the steps of a window on the arrays' values at each call."""
-        return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
+        run = partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU)
+        return np.errstate(all="ignore")(run)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         raise ShapeError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import conv1d, dense
 from streamrnn.nn.kernels.activation import Spec
@@ -20,7 +20,7 @@ from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Filters, Size
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.initializers import Initial
@@ -37,15 +37,15 @@ from streamrnn.nn.layers.time_windows import (
 from streamrnn.nn.layers.weights import WeightAttribute
 
 
-class _Convolution(BuiltIn):
+class _Convolution(Unmasked):
     """What the layers share: windows over time. A stream's state is the inputs before a window."""
 
     sequence_input = True
-    supports_masking = False
     features: int
     instead: ClassVar = "it with "
 
-    if TYPE_CHECKING:  # arguments of each subclass
+    if TYPE_CHECKING:  # arguments of each subclass (not all have `filters`)
+        filters: int
         kernel_size: int
         strides: int
         dilation_rate: int
@@ -60,8 +60,8 @@ class _Convolution(BuiltIn):
         self.expect_features(shape, self.features, rank=3)
         self.window.count_for(self, shape[1])
 
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if self.padding != "causal":
@@ -140,9 +140,6 @@ class Conv1D(_Convolution, Packable):
 
     def pays(self) -> bool:
         return integers_pay(self.kernel_size * self.features, self.filters)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         x = inputs if self.causal else self.extended(inputs)
@@ -312,9 +309,6 @@ class SeparableConv1D(_Depthwise):
         if self.use_bias:
             self.add_weight("bias", (self.filters,), self.bias_initializer)
         self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         z = self.filtered(inputs, self._weights["depthwise_kernel"], context)

@@ -7,7 +7,7 @@ from streamrnn.errors import DataError
 from streamrnn.nn.kernels import embedding
 from streamrnn.nn.layers.arguments import Size
 from streamrnn.nn.layers.built_in import Stepwise
-from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.casts import first_outside
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted
 from streamrnn.nn.layers.initializers import Initial
@@ -57,21 +57,12 @@ class Embedding(Stepwise):
             inputs = self._cast(inputs)
         ids = inputs.reshape(-1)
         if ids.size and (ids.min() < 0 or ids.max() >= self.input_dim):
-            self._refuse(inputs, context)
+            place = first_outside(inputs, self.input_dim, context.lengths)
+            if place is not None:
+                raise DataError(
+                    f"{self}: token id {int(inputs[place])} at {place} is outside "
+                    f"0…{self.input_dim - 1}"
+                )
         y = np.empty((ids.size, self.output_dim), np.float32)
         embedding.run(self._weights["embeddings"].value, ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
-
-    def _refuse(self, ids: Array, context: CallContext) -> None:
-        outside = (ids < 0) | (ids >= self.input_dim)
-        if context.lengths is not None:  # ids past the end of a row do not count
-            outside &= np.arange(ids.shape[1]) < context.lengths[:, None]
-        if not outside.any():
-            return
-        first = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise DataError(
-            f"{self}: token id {int(ids[first])} at {first} is outside 0…{self.input_dim - 1}"
-        )
-
-    def _cast(self, x: object) -> Array:
-        return cast_ids(str(self), x)

@@ -281,7 +281,10 @@ class VarianceScaling(Initializer):
 
     def _fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
         if self.input_axes is None or self.output_axes is None:
-            return _fans(shape)
+            if len(shape) < 2:
+                return float(math.prod(shape)), float(math.prod(shape))
+            receptive = math.prod(shape[:-2])
+            return float(shape[-2] * receptive), float(shape[-1] * receptive)
         axes = (self.input_axes, self.output_axes)
         if any(not -len(shape) <= axis < len(shape) for axis in [*axes[0], *axes[1]]):
             raise ShapeError(
@@ -312,15 +315,6 @@ def _one_of(argument: str, value: str, allowed: Sequence[str]) -> None:
             f"VarianceScaling: Invalid `{argument}` argument: {value}. Please use one of "
             f"{', '.join(allowed)}" + (f"; did you mean {near!r}?" if near else "")
         )
-
-
-def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
-    if not shape:
-        return 1.0, 1.0
-    if len(shape) == 1:
-        return float(shape[0]), float(shape[0])
-    receptive = math.prod(shape[:-2])
-    return float(shape[-2] * receptive), float(shape[-1] * receptive)
 
 
 class _Preset(VarianceScaling):

@@ -20,8 +20,9 @@ from streamrnn.nn.layers.arguments import (
     check_dtype,
     check_unknown,
     given_arguments,
+    passed_arguments,
 )
-from streamrnn.nn.layers.casts import cast_floats
+from streamrnn.nn.layers.casts import CASTS, cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
 from streamrnn.nn.layers.declared import arguments_of
 from streamrnn.nn.layers.masks import MaskedArray, carried, carry, joined_mask, joined_masks
@@ -211,12 +212,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     def regularization(self) -> dict[str, object]:
         """Return the regularizers and constraints that were passed, by argument."""
-        args, kwargs = self._made_with
-        arguments = inspect.signature(type(self)).bind(*args, **kwargs).arguments
-        named = {**arguments, **arguments.get("kwargs", {})}
+        passed = passed_arguments(type(self), *self._made_with)
         return {
             name: value
-            for name, value in named.items()
+            for name, value in passed.items()
             if name.endswith(FOR_TRAINING) and value is not None
         }
 
@@ -275,8 +274,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         if not plain and symbols_in([inputs, initial_state, mask]):
             if lengths is not None:
                 raise ArgumentError(
-                    f"{self}: lengths= belongs to data, not to the graph; pass it to the model's "
-                    "call"
+                    f"{self}: lengths= needs a call on arrays, not on symbols; pass it to the "
+                    "model's call"
                 )
             return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
         training = resolve_training(training)
@@ -329,7 +328,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return joined_mask(str(self), shape, mask, lengths)
 
     def _cast(self, x: object) -> Array:
-        return cast_floats(str(self), x)
+        return CASTS.get(self.input_dtype, cast_floats)(str(self), x)
 
     # ---- as part of a graph
 
@@ -393,7 +392,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         if registry.is_own(cls) and not registry.is_own(type(self)):
             base = next(cls for cls in type(self).__mro__ if registry.is_own(cls))
             taken = {*declared, *inspect.signature(base).parameters}
-            config = given_arguments(self, *self._made_with, taken) | config
+            passed = passed_arguments(type(self), *self._made_with)
+            config = given_arguments(self, passed, taken) | config
         for argument, value in self.regularization().items():
             if isinstance(value, regularizers.Regularizer):
                 config.setdefault(argument, regularizers.serialize(value))
@@ -434,6 +434,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         outputs: Array = self.apply(inputs, context)
         if any(np.may_share_memory(outputs, x) for x in leaves(inputs)):
             return outputs, lambda: None  # they are views of the inputs
+        quietly = np.errstate(all="ignore")
         return outputs, quietly(lambda: np.copyto(outputs, self.apply(inputs, context)))
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
@@ -441,16 +442,6 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
-
-
-def quietly(call: Callable[[], object]) -> Callable[[], object]:
-    """Wrap a call so that NumPy's warnings are silenced."""
-
-    def quiet() -> None:
-        with np.errstate(all="ignore"):
-            call()
-
-    return quiet
 
 
 def _common(layer: Layer, small: Shape, large: Shape) -> Shape:

@@ -14,15 +14,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import (
-    ArgumentError,
-    DataError,
-    DTypeError,
-    MissingFileError,
-    UnsupportedError,
-)
+from streamrnn.errors import ArgumentError, DataError, MissingFileError, UnsupportedError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.category_encoding import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument, declared
@@ -343,11 +336,7 @@ class StringLookup(_Lookup):
         return token.decode() if isinstance(token, bytes) else str(token)
 
     def _cast(self, x: object) -> Array:
-        if self.invert:
-            return cast_ids(str(self), x)
-        array = np.asarray(x)
-        if array.dtype.kind not in "USOT":
-            raise DTypeError(f"{self}: expected strings, received {array.dtype}")
+        array = super()._cast(x)
         return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
@@ -376,9 +365,6 @@ class IntegerLookup(_Lookup):
 
     def _token(self, token: Any) -> int:
         return int(token)
-
-    def _cast(self, x: object) -> Array:
-        return cast_ids(str(self), x)
 
 
 # ---- vocabularies: read from a file, or learned from data as Keras learns them

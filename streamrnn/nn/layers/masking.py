@@ -4,7 +4,6 @@ The output of an operation is a bool mask, passed to other layers as `mask=`.
 """
 
 import typing
-from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -91,9 +90,7 @@ class Any(_MaskOperation):
 class LogicalOr(_MaskOperation, Merge):
     """True where any of its inputs is."""
 
-    def merge(self, inputs: list[Array], masks: list[Array | None]) -> Array:
-        joined: Array = reduce(np.logical_or, inputs)
-        return joined
+    ufunc = np.logical_or
 
 
 @builtin_layer

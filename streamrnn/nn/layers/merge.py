@@ -6,6 +6,7 @@ and no step if an input has no mask; Concatenate does the same on the last axis.
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from streamrnn.nn.layers.structure import Shape, Shapes
 
 class Merge(Stepwise):
     """Merges inputs of one shape, or of shapes that NumPy can broadcast, element by element."""
+
+    ufunc: ClassVar[np.ufunc]
 
     def build(self, input_shape: Shapes) -> None:
         self._listed(input_shape)
@@ -91,16 +94,16 @@ class Merge(Stepwise):
         return self.merge(inputs, masks)
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
-        """Return the merged array."""
-        raise NotImplementedError
+        """Return the merged array; by default `ufunc` merges the inputs, one after the other."""
+        merged: Floats = reduce(self.ufunc, inputs)
+        return merged
 
 
 @builtin_layer
 class Add(Merge):
     """The sum of its inputs."""
 
-    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
-        return reduce(np.add, inputs)
+    ufunc = np.add
 
 
 @builtin_layer
@@ -185,8 +188,6 @@ class Multiply(Merge):
 class _Extreme(Merge):
     """Maximum and Minimum: masked steps are ignored, as in Keras."""
 
-    choose: np.ufunc
-
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         y, joint = inputs[0], masks[0]
         for x, mask in zip(inputs[1:], masks[1:], strict=True):
@@ -194,7 +195,7 @@ class _Extreme(Merge):
             if joint is not None:
                 y = np.where(joint[..., None], y, other)
             joint = None if mask is None or joint is None else joint | mask
-            y = self.choose(y, other)
+            y = self.ufunc(y, other)
         return y
 
 
@@ -202,14 +203,14 @@ class _Extreme(Merge):
 class Maximum(_Extreme):
     """The largest of its inputs, element by element."""
 
-    choose = np.maximum
+    ufunc = np.maximum
 
 
 @builtin_layer
 class Minimum(_Extreme):
     """The smallest of its inputs, element by element."""
 
-    choose = np.minimum
+    ufunc = np.minimum
 
 
 @builtin_layer

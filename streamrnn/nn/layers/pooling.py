@@ -1,6 +1,7 @@
 """Pools over time: of windows, and of whole sequences. None of them can run on streams."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,7 @@ class MaxPooling1D(_Pool):
     pool_size: OneSize = OneSize(2)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        first, *others = self.windows(inputs, -np.inf)
-        largest = first
-        for values in others:
-            largest = np.maximum(largest, values)
+        largest: Floats = reduce(np.maximum, self.windows(inputs, -np.inf))
         return largest + np.float32(0)  # the sign of a zero would depend on the vector
 
 
@@ -64,10 +62,7 @@ class AveragePooling1D(_Pool):
     """(B, T, F) -> (B, windows, F): the mean of each window, its padding left out."""
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        first, *others = self.windows(inputs, 0)
-        total: Floats = first.copy()
-        for values in others:
-            total = total + values
+        total: Floats = reduce(np.add, self.windows(inputs, 0))
         return total / self.sizes(inputs.shape[1])[:, None]
 
     def sizes(self, steps: int) -> Floats:

@@ -1,6 +1,6 @@
 """Structures of arrays, symbols and shapes: nested lists, tuples and dictionaries."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 Shape = tuple[int | None, ...]
@@ -27,6 +27,12 @@ def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: map_structure(f, item) for key, item in tree.items()}
     return f(tree)
+
+
+def filled(structure: object, values: Iterable[object]) -> Any:
+    """Return a structure with these values, from left to right, in place of its leaves."""
+    remaining = iter(values)
+    return map_structure(lambda _: next(remaining), structure)
 
 
 def leaves(tree: object) -> Iterator[Any]:

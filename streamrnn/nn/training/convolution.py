@@ -52,7 +52,7 @@ def convolution(
         return [dx if layer.causal else np.ascontiguousarray(dx[:, :steps])]
 
     outputs = y if layer.causal else np.ascontiguousarray(y[:, chosen])
-    return Recorded([outputs], [layer.compute_mask(inputs, context.mask)], pullback)
+    return Recorded([outputs], [None], pullback)
 
 
 def depthwise(
@@ -90,7 +90,7 @@ def depthwise(
                 of_tap += dz[..., multiple] * tap[:, multiple]
         return [np.ascontiguousarray(dx[:, before : before + inputs.shape[1]])]
 
-    return Recorded([_without(absent, y)], [layer.compute_mask(inputs, context.mask)], pullback)
+    return Recorded([_without(absent, y)], [None], pullback)
 
 
 def _absent(layer: Conv1D | DepthwiseConv1D, inputs: Floats, context: CallContext) -> Bools | None:

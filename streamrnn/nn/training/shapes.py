@@ -71,7 +71,7 @@ def _of_extreme(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floa
     chosen = np.zeros(y.shape, np.int64)
     for i, (x, mask) in enumerate(zip(xs[1:], masks[1:], strict=True), start=1):
         present = _where(mask, np.ones(y.shape, np.bool_), np.False_)
-        wins = (layer.choose(best, x) != best) & present
+        wins = (layer.ufunc(best, x) != best) & present
         if joint is not None:
             wins |= ~joint[..., None] & present
         chosen[wins] = i
