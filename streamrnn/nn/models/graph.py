@@ -1,6 +1,6 @@
 """A graph of layer calls, sorted once and then run on arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Shape, leaves, map_structure
-from streamrnn.nn.layers.symbol import Node, Symbol
+from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 
 NestedShapes = Shape | list["NestedShapes"] | dict[str, "NestedShapes"]
 """The shapes of a structure of arrays."""
@@ -150,6 +150,21 @@ class Graph:
         slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
 
+    def run_in_batches(
+        self, arrays: Sequence[Array], masks: Sequence[Array | None], size: int, training: bool
+    ) -> list[Array]:
+        """Return the outputs of a call from Python, computed for `size` rows at a time."""
+        context, parts = CallContext(training=training), []
+        try:
+            for start in range(0, max(len(arrays[0]), 1), size):
+                cut = slice(start, start + size)
+                batch_masks = [None if mask is None else mask[cut] for mask in masks]
+                parts.append(self.run([array[cut] for array in arrays], batch_masks, context)[0])
+        except BaseException:
+            context.undo()
+            raise
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
@@ -186,6 +201,17 @@ class Graph:
     def consumers(self, symbol: Symbol) -> list[Node]:
         """Return the nodes that read this symbol as an input."""
         return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
+
+
+def positions_of(symbol: Symbol, node: Node) -> list[int]:
+    """Return the indices of this symbol among the inputs of a node, which may read it twice."""
+    return [i for i, read in enumerate(symbols_in(node.inputs)) if read is symbol]
+
+
+def one_fixed(steps: Iterable[int | None]) -> int | None:
+    """Return the only number of steps that inputs declare, if it is above 1, else None."""
+    fixed = {number for number in steps if number is not None}
+    return fixed.pop() if len(fixed) == 1 and max(fixed) > 1 else None
 
 
 def flat_shapes(shapes: NestedShapes) -> list[Shape]:

@@ -11,8 +11,8 @@ from streamrnn.nn.layers.embedding import Embedding
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
 from streamrnn.nn.layers.symbol import Symbol
-from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import Model, positions_of
+from streamrnn.nn.models.graph import Graph, positions_of
+from streamrnn.nn.models.model import Model
 
 
 class IdLimit(NamedTuple):

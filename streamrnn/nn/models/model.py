@@ -2,45 +2,33 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.base.display import html_table
 from streamrnn.base.provider import provided
 from streamrnn.errors import (
     ArgumentError,
     ConfigError,
-    DTypeError,
-    ModelMismatchError,
     ShapeError,
     StateError,
 )
 from streamrnn.nn.layers.arguments import without_training
-from streamrnn.nn.layers.casts import cast_floats, cast_ids
+from streamrnn.nn.layers.casts import cast_input
 from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import carried, carry, joined_masks
 from streamrnn.nn.layers.precision import packed_weights, precision_of
 from streamrnn.nn.layers.registry import builtin_layer
-from streamrnn.nn.layers.structure import Shape, T, map_structure
-from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
+from streamrnn.nn.layers.structure import Shape, T, filled, map_structure
+from streamrnn.nn.layers.symbol import Symbol, symbols_in
 from streamrnn.nn.models import config as model_config
-from streamrnn.nn.models.graph import Graph, NestedShapes, none_if_all_none
-from streamrnn.nn.models.summary import (
-    Print,
-    in_one_line,
-    print_summary,
-    size_in_words,
-    summary_rows,
-)
+from streamrnn.nn.models.graph import Graph, none_if_all_none, one_fixed, positions_of
+from streamrnn.nn.models.summary import Print, html_summary, in_one_line, print_summary
 from streamrnn.nn.models.trainable import Trainable
-
-LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[int]]})
-"""The class of a layer, and the shapes of its weights by name."""
 
 
 @builtin_layer
@@ -71,8 +59,8 @@ class Model(Trainable, Layer):
         symbols = symbols_in(inputs), symbols_in(outputs)
         if not all(symbols):
             raise ConfigError(f"{self}: inputs and outputs must be symbols, as Input returns them")
-        self._input_structure: object = map_structure(lambda symbol: symbol, inputs)
-        self._output_structure: object = map_structure(lambda symbol: symbol, outputs)
+        self._input_structure: Any = map_structure(lambda symbol: symbol, inputs)
+        self._output_structure: Any = map_structure(lambda symbol: symbol, outputs)
         self._graph: Graph | None = Graph(*symbols)
         names = [layer.name for layer in self._graph.layers]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -171,11 +159,9 @@ class Model(Trainable, Layer):
     def build(self, input_shape: Shape) -> None:
         """Do nothing: the constructor builds the model."""
 
-    def compute_output_shape(self, input_shape: object) -> NestedShapes:
+    def compute_output_shape(self, input_shape: object) -> Any:
         shapes = self._listed(input_shape)
-        flat = self.graph.infer(shapes if isinstance(shapes, list) else [shapes])
-        structured: NestedShapes = self._structured(flat)
-        return structured
+        return self._structured(self.graph.infer(shapes if isinstance(shapes, list) else [shapes]))
 
     def _structured(self, flat: Iterable[object]) -> Any:
         return filled(self._output_structure, flat)
@@ -244,7 +230,10 @@ class Model(Trainable, Layer):
             raise ShapeError(
                 f"{self}: expected {len(names)} inputs ({', '.join(names)}), received {len(inputs)}"
             )
-        arrays = [_checked(self, spec, array) for spec, array in zip(specs, inputs, strict=True)]
+        arrays = [
+            cast_input(f"{self}, input {name!r}", shape, dtype, array)
+            for (name, shape, dtype), array in zip(specs, inputs, strict=True)
+        ]
         if len({len(array) for array in arrays}) > 1:
             rows = [len(array) for array in arrays]
             raise ShapeError(
@@ -343,24 +332,17 @@ class Model(Trainable, Layer):
                 f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "
                 "of a stateful model continues the same row of the previous batch"
             )
-        context, parts = CallContext(training=training), []
-        try:
-            for start in range(0, max(rows, 1), size):
-                cut = slice(start, start + size)
-                batch_masks = [None if mask is None else mask[cut] for mask in masks]
-                parts.append(
-                    self.graph.run([array[cut] for array in arrays], batch_masks, context)[0]
-                )
-        except BaseException:
-            context.undo()
-            raise
-        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+        return self.graph.run_in_batches(arrays, masks, size, training)
 
     # ---- state
 
     def stateful_layers(self) -> dict[str, Any]:
         """Return the layers that carry state between calls, by name."""
-        return {layer.name: layer for layer in self.layers if _is_stateful(layer)}
+        return {
+            layer.name: layer
+            for layer in self.layers
+            if any(getattr(inner, "stateful", False) for inner in flat_layers(layer))
+        }
 
     def get_state(self) -> dict[str, object]:
         """Return copies of the states by layer name; None for a layer that carries none yet."""
@@ -418,9 +400,7 @@ class Model(Trainable, Layer):
         return in_one_line(self, self._graph)
 
     def _repr_html_(self) -> str:
-        header = ["layer", "type", "output shape", "parameters"]
-        title = f"{type(self).__name__} {self.name}: {size_in_words(self)}"
-        return html_table(title, summary_rows(self, self._graph), header)
+        return html_summary(self, self._graph)
 
     def get_config(self) -> dict[str, object]:
         return model_config.functional_config(self)
@@ -458,7 +438,7 @@ class Model(Trainable, Layer):
         Most models can compute with any weights.
         """
 
-    def layer_shapes(self) -> dict[str, LayerShapes]:
+    def layer_shapes(self) -> dict[str, dict[str, Any]]:
         """Return the class of each layer and the shapes of its weights, by layer name, for JSON."""
         return {
             layer.name: {
@@ -491,27 +471,13 @@ class Model(Trainable, Layer):
         return digest.hexdigest()
 
 
-def filled(structure: object, values: Iterable[object]) -> Any:
-    """Return a structure with these values, from left to right, in place of its leaves."""
-    remaining = iter(values)
-    return map_structure(lambda _: next(remaining), structure)
-
-
-def _is_stateful(layer: Layer) -> bool:
+def flat_layers(layer: Layer) -> Iterator[Layer]:
+    """Yield the layers of a model and of the models inside it; another layer yields itself."""
     if isinstance(layer, Model):
-        return any(_is_stateful(inner) for inner in layer.layers)
-    return bool(getattr(layer, "stateful", False))
-
-
-def one_fixed(steps: Iterable[int | None]) -> int | None:
-    """Return the only number of steps that inputs declare, if it is above 1, else None."""
-    fixed = {number for number in steps if number is not None}
-    return fixed.pop() if len(fixed) == 1 and max(fixed) > 1 else None
-
-
-def positions_of(symbol: Symbol, node: Node) -> list[int]:
-    """Return the indices of this symbol among the inputs of a node, which may read it twice."""
-    return [i for i, read in enumerate(symbols_in(node.inputs)) if read is symbol]
+        for inner in layer.layers:
+            yield from flat_layers(inner)
+    else:
+        yield layer
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
@@ -528,36 +494,3 @@ def _input_dtype(graph: Graph, symbol: Symbol) -> str:
             return dtype
     declared = {"int32": "int64", "int64": "int64", "string": "string"}
     return declared.get(symbol.dtype, "float32")
-
-
-def require_inference(model: Model, path: str = "") -> None:
-    """Raise ModelMismatchError for a call in the graph that always has training=True."""
-    for step in model.graph.steps:
-        layer = step.node.layer
-        if step.training:
-            raise ModelMismatchError(
-                f"layer {path + layer.name!r} ({type(layer).__name__}) is called with "
-                "training=True inside the model: outputs of a pipeline would be random, or depend "
-                "on other rows. Build the model without training=True, with the same weights"
-            )
-        if isinstance(layer, Model):
-            require_inference(layer, f"{path}{layer.name}/")
-
-
-def _checked(model: Model, spec: tuple[str, Shape, str], x: object) -> Array:
-    name, shape, dtype = spec
-    owner = f"{model}, input {name!r}"
-    if dtype == "string":
-        array = np.asarray(x)
-        if array.dtype.kind not in "USOT":
-            raise DTypeError(f"{owner}: expected strings, received {array.dtype}")
-    else:
-        array = cast_ids(owner, x) if dtype == "int64" else cast_floats(owner, x)
-    received = array.shape[1:]
-    fits = len(received) == len(shape) and all(
-        n is None or n == m for n, m in zip(shape, received, strict=True)
-    )
-    if not fits:
-        axes = ", ".join(["batch", *map(str, shape)])
-        raise ShapeError(f"{owner}: expected shape ({axes}), received {array.shape}")
-    return array

@@ -12,7 +12,7 @@ from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Shape, leaves
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.graph import Graph, Step, flat_shapes
-from streamrnn.nn.models.model import Model, require_inference
+from streamrnn.nn.models.model import Model, flat_layers
 
 
 class StepRunner:
@@ -32,7 +32,7 @@ class StepRunner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        require_inference(model)
+        _require_inference(model)
         _require_stepwise(model.graph, "")
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
         self._shapes = {
@@ -127,6 +127,20 @@ class StepPlan:
         return outputs
 
 
+def _require_inference(model: Model, path: str = "") -> None:
+    """Raise ModelMismatchError for a call in the graph that always has training=True."""
+    for step in model.graph.steps:
+        layer = step.node.layer
+        if step.training:
+            raise ModelMismatchError(
+                f"layer {path + layer.name!r} ({type(layer).__name__}) is called with "
+                "training=True inside the model: outputs of a pipeline would be random, or depend "
+                "on other rows. Build the model without training=True, with the same weights"
+            )
+        if isinstance(layer, Model):
+            _require_inference(layer, f"{path}{layer.name}/")
+
+
 def _without_masks(layer: Layer) -> bool:
     """Return whether a layer of the package returns one array, and no mask."""
     return (
@@ -176,15 +190,9 @@ def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set
             paths |= _masked_paths(layer.graph, inputs_masked, f"{path}{step.path}/")
         elif any(inputs_masked):
             paths.add(f"{path}{step.path}/y")
-        if any(inputs_masked) or _makes_mask(layer):
+        if any(inputs_masked) or any(inner.makes_mask for inner in flat_layers(layer)):
             masked |= {id(symbol) for symbol in step.node.outputs}
     return paths
-
-
-def _makes_mask(layer: Layer) -> bool:
-    if isinstance(layer, Model):
-        return any(_makes_mask(inner) for inner in layer.layers)
-    return layer.makes_mask
 
 
 class SequenceRunner:
@@ -202,14 +210,14 @@ class SequenceRunner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        require_inference(model)
+        _require_inference(model)
         symbols = model.graph.outputs
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
         self.state_spec: dict[str, int] = {}
         self.state_classes: dict[str, str] = {}
         self.fixed = fixed_steps(model)
-        self.ragged = _is_ragged(model)
+        self.ragged = all(layer.ragged for layer in flat_layers(model))
 
     def initial_state(self, n: int) -> dict[str, Floats]:
         """Return an empty dictionary: no state is carried."""
@@ -237,20 +245,12 @@ class SequenceRunner:
                     output[rows] = y
         return outputs if outputs else self._run(inputs, None)
 
-    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run the model; `StepRunner` has the same method."""
-        return self.run(inputs, lengths_B)
+    run_once = run
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
-
-
-def _is_ragged(layer: Layer) -> bool:
-    if isinstance(layer, Model):
-        return all(_is_ragged(inner) for inner in layer.graph.layers)
-    return layer.ragged
 
 
 def fixed_steps(model: Model) -> tuple[int, str] | None:

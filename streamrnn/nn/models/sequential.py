@@ -27,10 +27,7 @@ class Sequential(Model):
         Layer.__init__(self, **kwargs)
         self._stack: list[Layer] = []
         self._graph: Graph | None = None
-        self._begin: Symbol | None = None
-        self._end: Symbol | None = None
-        self._input_structure: object = None
-        self._output_structure: object = None
+        self._input_structure = self._output_structure = None
         for layer in layers or ():
             self.add(layer)
 
@@ -49,10 +46,10 @@ class Sequential(Model):
         if not isinstance(layer, Layer):
             raise DTypeError(f"{self}: expected a layer, received {type(layer).__name__}")
         if isinstance(layer, InputLayer):
-            if self._stack or self._begin is not None:
+            if self._stack or self._graph is not None:
                 raise ConfigError(
                     f"{self}: an Input must be the first layer"
-                    + ("; this model already has one" if self._begin is not None else "")
+                    + ("; this model already has one" if self._graph is not None else "")
                 )
             self._start(layer.symbol)
             return
@@ -61,11 +58,11 @@ class Sequential(Model):
                 f"{self}: layer names must be unique, but {layer.name!r} is already used; pass "
                 "name="
             )
-        if self._begin is None and not self._stack and (shape := _first_shape(layer)) is not None:
+        if self._graph is None and not self._stack and (shape := _first_shape(layer)) is not None:
             self._start(InputLayer(batch_shape=shape, name=f"{layer.name}_input").symbol)
         self.adopt(layer)
         self._stack.append(layer)
-        if self._begin is not None:
+        if self._graph is not None:
             self._extend(layer)
 
     def pop(self) -> None:
@@ -73,15 +70,15 @@ class Sequential(Model):
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
         self._stack.pop()
-        if self._begin is not None:
+        if self._graph is not None:
             stack, self._stack = self._stack, []
-            self._start(self._begin)
+            self._start(self._input_structure)
             for layer in stack:
                 self.add(layer)
 
     def build(self, input_shape: Shape) -> None:
         """Build all layers for inputs of this shape (batch first, None where unknown)."""
-        if self._begin is None:
+        if self._graph is None:
             name = f"{self._stack[0].name}_input" if self._stack else None
             calls = [len(layer.nodes) for layer in self._stack]
             self._start(InputLayer(batch_shape=(None, *input_shape[1:]), name=name).symbol)
@@ -91,17 +88,17 @@ class Sequential(Model):
             except Exception:  # restore the state before the call
                 for layer, count in zip(self._stack, calls, strict=True):
                     del layer.nodes[count:]
-                self._begin = self._end = self._input_structure = self._output_structure = None
-                self._graph, self.built = None, False
+                self._graph = self._input_structure = self._output_structure = None
+                self.built = False
                 raise
         self.built = True
 
     def _start(self, symbol: Symbol) -> None:
-        self._begin = self._input_structure = symbol
+        self._input_structure = symbol
         self._set_end(symbol)
 
     def _extend(self, layer: Layer) -> None:
-        output = layer(self._end)
+        output = layer(self._output_structure)
         if len(symbols_in(output)) != 1:
             raise ConfigError(
                 f"{self}: {layer} returns several outputs, but layers of a Sequential have one "
@@ -110,23 +107,22 @@ class Sequential(Model):
         self._set_end(output)
 
     def _set_end(self, symbol: Symbol) -> None:
-        assert self._begin is not None
-        self._end = self._output_structure = symbol
-        self._graph = Graph([self._begin], [symbol])
+        self._output_structure = symbol
+        self._graph = Graph([self._input_structure], [symbol])
         self.built = True
 
     def __call__(self, inputs: object, initial_state: object = None, **kwargs: Any) -> Any:
-        if self._begin is None and not symbols_in(inputs):
+        if self._graph is None and not symbols_in(inputs):
             self.build_on(inputs)
         return super().__call__(inputs, initial_state, **kwargs)
 
     def predict(self, x: object, *args: Any, **kwargs: Any) -> Any:
-        if self._begin is None:
+        if self._graph is None:
             self.build_on(x)
         return super().predict(x, *args, **kwargs)
 
     def build_on(self, inputs: Any) -> None:
-        if self._begin is not None:
+        if self._graph is not None:
             return None
         if not self._stack:
             raise ConfigError(f"{self} has no layers")
@@ -140,8 +136,8 @@ class Sequential(Model):
 
     def get_config(self) -> dict[str, object]:
         stack = [serialization.serialize(layer) for layer in self._stack]
-        if self._begin is not None:
-            stack.insert(0, serialization.serialize(self._begin.layer))
+        if self._graph is not None:
+            stack.insert(0, serialization.serialize(self._input_structure.layer))
         return {"name": self.name, "trainable": self.trainable, "layers": stack}
 
     @classmethod
@@ -151,7 +147,7 @@ class Sequential(Model):
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:
             model.add(serialization.deserialize(layer))
-        if model._begin is None and (shape := config.get("build_input_shape")):
+        if model._graph is None and (shape := config.get("build_input_shape")):
             model.build(tuple(shape))
         return model
 

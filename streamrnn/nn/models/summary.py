@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from streamrnn.base.display import count, listed
+from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import ConfigError
 from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
@@ -63,25 +63,27 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
 def in_one_line(model: "Model", graph: Graph | None) -> str:
     """Return name, layers, parameters and, if the graph is known, input and output shape."""
     layers = listed(f"{n} ({type(layer).__name__})" for n, layer in model.children().items())
-    facts = [layers or "no layers", size_in_words(model)]
+    facts = [layers or "no layers", _size_in_words(model)]
     if graph is not None:
         facts.insert(1, f"{model.input_shape} to {model.output_shape}")
     return f"<{type(model).__name__} {model.name!r}: {'; '.join(facts)}>"
 
 
-def size_in_words(model: "Model") -> str:
+def _size_in_words(model: "Model") -> str:
     """Return the number of parameters of a model in words, or "not built"."""
     return count(model.count_params(), "parameter") if model.built else "not built"
 
 
-def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, str, str]]:
-    """Return name, type, output shape ("?" without a graph) and parameters of each layer."""
+def html_summary(model: "Model", graph: Graph | None) -> str:
+    """Return a table with a row per layer, whose output shape is "?" without a graph."""
     nodes = {id(node) for node in graph.nodes} if graph is not None else set()
     layers = graph.layers if graph is not None else model.children().values()
-    return [
+    rows = [
         (layer.name, type(layer).__name__, _shape_text(layer, nodes), f"{layer.count_params():,}")
         for layer in layers
     ]
+    title = f"{type(model).__name__} {model.name}: {_size_in_words(model)}"
+    return html_table(title, rows, ["layer", "type", "output shape", "parameters"])
 
 
 def _is_straight(model: "Model") -> bool:

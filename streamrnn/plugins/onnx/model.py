@@ -18,8 +18,7 @@ from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import one_fixed
+from streamrnn.nn.models.graph import Graph, one_fixed
 from streamrnn.plugins.onnx import graph as graphs
 from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
