@@ -22,11 +22,6 @@ from streamrnn.nn.kernels.cache import Compiled, fill, seconds_compiling
 from streamrnn.nn.kernels.threads import MIN_PRODUCTS, get_threads, one_thread, set_threads
 
 __all__ = [
-    "MIN_PRODUCTS",
-    "Compiled",
-    "fill",
-    "get_threads",
-    "one_thread",
-    "seconds_compiling",
+    "MIN_PRODUCTS", "Compiled", "fill", "get_threads", "one_thread", "seconds_compiling",
     "set_threads",
-]
+]  # fmt: skip

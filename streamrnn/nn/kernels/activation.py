@@ -18,18 +18,9 @@ from streamrnn.nn.simd.names import (
 )
 
 __all__ = [
-    "ACTIVATIONS",
-    "ROW_WISE",
-    "ActivationFunction",
-    "Spec",
-    "applied",
-    "clipped",
-    "derivative_source",
-    "label",
-    "parameters_of",
-    "run",
-    "split_spec",
-]
+    "ACTIVATIONS", "ROW_WISE", "ActivationFunction", "Spec", "applied", "clipped",
+    "derivative_source", "label", "parameters_of", "run", "split_spec",
+]  # fmt: skip
 
 
 def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:

@@ -5,7 +5,6 @@ layout: they change with each update, so they are packed for each window.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -97,15 +96,6 @@ class Tape:
             one = StridedRows(np.ones(1, np.float32), 0, 0)
             products.append(Outer(one, kept(0), np.zeros((1, row), np.float32)))
         return products
-
-
-class Gradients(NamedTuple):
-    """Gradients of a layer's weights in Keras's layout; `bias` is None if the layer has none."""
-
-    kernel: Floats
-    recurrent: Floats
-    bias: Floats | None
-    peepholes: Sequence[Floats]
 
 
 class Network:
@@ -237,10 +227,11 @@ class Network:
         *,
         zero_masked: bool = False,
         weights: bool = True,
-    ) -> Gradients | None:
+    ) -> list[Floats] | None:
         """Replace the gates on the tape by their gradients.
 
-        Return the gradients of the weights, valid until the next call; None if not wanted.
+        Return the gradients of the weights, in Keras's layout and order, valid until the next call;
+        None if not wanted.
         """
         assert self._source is not None
         lanes, steps = tape.shape
@@ -299,13 +290,13 @@ class Network:
             *(carried[:, k] for k in range(1, len(self.kind.states))),
         ]
 
-    def _weight_gradients(self, tape: Tape) -> Gradients:
+    def _weight_gradients(self, tape: Tape) -> list[Floats]:
         kind = self.kind
         of_x, *others = [product.out for product in tape.products]
         kernel = self._in_order([(of_x, kind.x_gates)], self.features)
         of_h = [sweep.gates for sweep in kind.back]
         recurrent = self._in_order(list(zip(others, of_h, strict=False)), self.units)
-        bias = None
+        biases = []
         if self.bias:
             of_kept, padded = others[-1], self.padded
             of_bias = [(of_kept[:, : len(kind.x_gates) * padded], kind.x_gates)]
@@ -314,9 +305,10 @@ class Network:
                 ((first, of, _),) = kind.back
                 part = of_kept[:, first * padded : (first + len(of)) * padded]
                 bias = np.stack([bias, self._in_order([(part, of)], 1)[0]])
+            biases = [bias]
         rows = tape.shape[0] * tape.shape[1]
         peepholes = [elementwise_products(c, d, rows, self.units) for c, d in tape.peepholes]
-        return Gradients(kernel, recurrent, bias, peepholes)
+        return [kernel, recurrent, *biases, *peepholes]
 
     def _in_order(self, parts: Sequence[tuple[Floats, str]], rows: int) -> Floats:
         """Convert gradients of gates, padded and in the tape's order, to Keras's layout."""

@@ -4,12 +4,12 @@ import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from operator import index
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.nn.layers.declared import Argument
 
@@ -70,8 +70,8 @@ def _alternatives(owner: object, argument: str) -> str:
     names = [
         name for name in named if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
     ]
-    near = get_close_matches(argument, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = closest(argument, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     return f"{hint} (known here: {', '.join(names)})"
 
 

@@ -236,12 +236,8 @@ class _Depthwise(_Convolution, DepthwiseArguments):
 
     def with_past(self, x: Floats, context: CallContext) -> Floats:
         """Return x with its padding; a causal padding is the past inputs, which are advanced."""
-        if self.causal:
-            return self.after_the_past(x, context)
-        return padded(x, self.window.pads(x.shape[1]), 0)
-
-    def after_the_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return the past inputs followed by `x`; advance the past inputs, in place."""
+        if not self.causal:
+            return padded(x, self.window.pads(x.shape[1]), 0)
         past = self.past_inputs(x, context)
         steps = np.concatenate([past, x], axis=1)
         lengths = np.full(len(x), x.shape[1]) if context.lengths is None else context.lengths

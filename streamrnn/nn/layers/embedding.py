@@ -33,9 +33,6 @@ class Embedding(Stepwise):
 
     def complete(self) -> None:
         self.makes_mask = self.supports_masking = self.mask_zero
-        # As in Keras 2, the input shape is known, so a Sequential that starts with an Embedding is
-        # built at once.
-        self.first_input_shape: Shape = self.batch_input_shape or (None, self.input_length)
 
     def build(self, input_shape: Shape | None = None) -> None:
         self.add_weight(

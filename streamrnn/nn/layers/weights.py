@@ -253,7 +253,7 @@ class WeightSet:
         self._weights: dict[str, Variable] = {}
         self._not_trainable: set[str] = set()
         self.of_weights: dict[str, object] = {}
-        """What `add_weight` was passed for training: as "kernel_regularizer" for "kernel"."""
+        """What `add_weight` received for training, under names such as "kernel_regularizer"."""
 
     def children(self) -> Mapping[str, "WeightSet"]:
         """Return the inner layers, by the prefix of their weights' names."""

@@ -52,14 +52,6 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "Call",
-    "Eager",
-    "Model",
-    "SequenceRunner",
-    "Sequential",
-    "StepPlan",
-    "StepRunner",
-    "calls_of",
-    "example_inputs",
-    "model_mermaid",
-]
+    "Call", "Eager", "Model", "SequenceRunner", "Sequential", "StepPlan", "StepRunner", "calls_of",
+    "example_inputs", "model_mermaid",
+]  # fmt: skip

@@ -16,7 +16,7 @@ from streamrnn.nn.models.model import Model, flat_layers
 
 
 class StepRunner:
-    """Compute a row's output as if its stream ended there, however the rows are cut into windows.
+    """Compute each row's output as if its stream ended with the row, however windows are cut.
 
     A recurrent layer with return_sequences=False returns sequences here, too. Raises
     ModelMismatchError, naming the layer, if a layer needs more of the time axis than the past

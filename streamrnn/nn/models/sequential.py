@@ -153,10 +153,11 @@ class Sequential(Model):
 
 
 def _first_shape(layer: Layer) -> Shape | None:
+    """Return the input shape of a first layer, if it is known; of an Embedding as in Keras 2."""
     if layer.batch_input_shape is not None:
         return layer.batch_input_shape
     if isinstance(layer, Embedding):
-        return layer.first_input_shape
+        return (None, layer.input_length)
     if isinstance(layer, Model) and layer._graph is not None and len(layer.inputs) == 1:
         return layer.inputs[0].shape
     return None

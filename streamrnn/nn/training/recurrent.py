@@ -234,7 +234,6 @@ def _run_swept(
     tape = network.tape(lanes, steps, dropped=factors.h_BU.size > 0)
     y = recording.array((lanes, steps, cell.units)) if sequences else None
     weights = recording.weights_of(cell)
-    own = [name for name in weights if name.endswith("peephole_weights")]
     network.forward(
         tape,
         (weights["kernel"], weights["recurrent_kernel"], weights.get("bias")),
@@ -244,7 +243,7 @@ def _run_swept(
         states,
         y,
         zero_masked=zero,
-        peepholes=[weights[name] for name in own],
+        peepholes=[w for name, w in weights.items() if name.endswith("peephole_weights")],
     )
 
     def pullback(slopes: CellSlopes) -> CellGradients:
@@ -255,11 +254,7 @@ def _run_swept(
             tape, dy, reaching, factors, mask, zero_masked=zero, weights=trains
         )
         if gradients is not None:
-            recording.add(cell, "kernel", gradients.kernel)
-            recording.add(cell, "recurrent_kernel", gradients.recurrent)
-            if gradients.bias is not None:
-                recording.add(cell, "bias", gradients.bias)
-            for name, gradient in zip(own, gradients.peepholes, strict=True):
+            for name, gradient in zip(weights, gradients, strict=True):
                 recording.add(cell, name, gradient)
         of_states = network.state_gradients(tape, factors) if first else [None] * len(states)
         if not inputs:
