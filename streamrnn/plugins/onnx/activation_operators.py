@@ -7,9 +7,14 @@ import numpy as np
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, normalization
-from streamrnn.plugins.onnx.activation_names import NAMES, Row
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import check_of, operator, refuse_other_outputs, tree_sum
+from streamrnn.plugins.onnx.operator_table import (
+    NAMES,
+    Row,
+    operator,
+    refuse_other_outputs,
+    tree_sum,
+)
 
 
 def _register(name: str, row: Row) -> None:
@@ -65,7 +70,12 @@ def _swish(x: Array, alpha: float = 1.0) -> Array:
     return np.multiply(x, _applied("sigmoid", np.float32(alpha) * x))
 
 
-@operator("Gelu", "approximate")
+def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
+        raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
+
+
+@operator("Gelu", "approximate", check=_check_gelu)
 def _gelu(x: Array, approximate: str = "none") -> Array:
     """Return x Phi(x), or its approximation by tanh."""
     if approximate == "none":
@@ -73,12 +83,6 @@ def _gelu(x: Array, approximate: str = "none") -> Array:
     # (1 + tanh(u)) / 2 is sigmoid(2 u).
     cubic = np.float32(0.044715) * x * x * x
     return np.multiply(x, _applied("sigmoid", np.float32(1.5957691216) * (x + cubic)))
-
-
-@check_of("Gelu")
-def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
-        raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
 
 
 def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Array], Array]]:
@@ -150,7 +154,22 @@ def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
     return [mean, np.float32(1) / np.sqrt(variance + np.float32(epsilon))]
 
 
-@operator("BatchNormalization", "epsilon", "momentum", "spatial", "training_mode")
+def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    refuse_other_outputs(node, constants)
+    if node.attributes.get("training_mode", 0):
+        raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
+    if not node.attributes.get("spatial", 1):
+        raise UnsupportedError(f"{node}: spatial=0 is not supported")
+
+
+@operator(
+    "BatchNormalization",
+    "epsilon",
+    "momentum",
+    "spatial",
+    "training_mode",
+    check=_check_batch_normalization,
+)
 def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Array:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b for each channel (axis 1)."""
     columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in weights]
@@ -158,12 +177,3 @@ def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Ar
     factor = scale / np.sqrt(variance + np.float32(epsilon))
     np.broadcast_to(factor, x.shape)  # the weights must not broadcast x
     return np.asarray((x - mean) * factor + shift)
-
-
-@check_of("BatchNormalization")
-def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    refuse_other_outputs(node, constants)
-    if node.attributes.get("training_mode", 0):
-        raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
-    if not node.attributes.get("spatial", 1):
-        raise UnsupportedError(f"{node}: spatial=0 is not supported")

@@ -15,7 +15,7 @@ from streamrnn.plugins.onnx import (  # noqa: F401 - they fill the table of oper
     window_operators,
 )
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
-from streamrnn.plugins.onnx.operator_table import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
+from streamrnn.plugins.onnx.operator_table import MAX_VALUES, OPERATORS
 from streamrnn.plugins.onnx.recurrent import (
     NO_INTEGERS,
     RECURRENT,
@@ -37,7 +37,8 @@ def fold(graph: GraphDef) -> GraphDef:
     kept = []
     for node in graph.nodes:
         ready = all(name in constants for name in node.inputs if name)
-        if node.op in OPERATORS and ready and not set(node.attributes) - ALLOWED[node.op]:
+        operator = OPERATORS.get(node.op)
+        if operator and ready and operator.attributes.issuperset(node.attributes):
             outputs = _apply(node, constants, graph.opset)
             inputs = sum(constants[name].size for name in node.inputs if name)
             if sum(array.size for array in outputs) <= max(_MAX_FOLDED, inputs):
@@ -62,16 +63,17 @@ def require_supported(graph: GraphDef) -> None:
         if node.op in RECURRENT:
             check(node)
             continue
-        if node.op not in OPERATORS:
+        operator = OPERATORS.get(node.op)
+        if operator is None:
             supported = ", ".join(sorted([*OPERATORS, *RECURRENT]))
             raise UnsupportedError(
                 f"{node}: the operator is not supported; supported are {supported}. To load one "
                 "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
             )
-        if unknown := sorted(set(node.attributes) - ALLOWED[node.op]):
+        if unknown := sorted(set(node.attributes) - operator.attributes):
             raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
-        if node.op in CHECKS:
-            CHECKS[node.op](node, graph.constants)
+        if operator.check:
+            operator.check(node, graph.constants)
 
 
 def _key(node: NodeDef) -> str:
@@ -156,7 +158,7 @@ def _apply(node: NodeDef, values: Mapping[str, Array], opset: int) -> list[Array
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         with np.errstate(all="ignore"):
-            outputs = OPERATORS[node.op](node, inputs, opset)
+            outputs = OPERATORS[node.op].run(node, inputs, opset)
     except StreamRNNError:
         raise
     except _NUMPY_RAISES as error:

@@ -29,8 +29,13 @@ from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.plugins.onnx.export_activations import activated, clipped_relu, node_activations
-from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
+from streamrnn.plugins.onnx.export_call import (
+    GraphBuilder,
+    LayerCall,
+    activated,
+    clipped_relu,
+    node_activations,
+)
 from streamrnn.plugins.onnx.files import encode
 from streamrnn.plugins.onnx.graph import GraphDef, Value
 from streamrnn.plugins.onnx.model import OnnxModel

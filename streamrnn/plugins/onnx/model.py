@@ -22,10 +22,9 @@ from streamrnn.nn.models.graph import Graph, one_fixed
 from streamrnn.plugins.onnx import graph as graphs
 from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
-from streamrnn.plugins.onnx.layout import GraphLayout, Place, find_layout
+from streamrnn.plugins.onnx.layout import GraphLayout, Place, Wiring, find_layout, wire
 from streamrnn.plugins.onnx.probe import OnnxStates
 from streamrnn.plugins.onnx.recurrent import packable_weights
-from streamrnn.plugins.onnx.wiring import Wiring, wire
 
 GraphConfig = graphs.GraphDef | Mapping[str, Any]
 """A graph, or the config that it was saved as."""
@@ -72,7 +71,6 @@ class OnnxGraph(Packable):
     @cached_property
     def layout(self) -> GraphLayout:
         """The roles of the axes. Raises ModelMismatchError if they cannot be determined."""
-        self.wiring.require_states()
         return find_layout(self.evaluator, self.wiring)
 
     @cached_property
@@ -120,23 +118,15 @@ class OnnxGraph(Packable):
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         states = {name: shape for name, (_, shape) in self.layout.states.items()}
-        for label in self.carried_nodes():
+        for label in self.wiring.own:
             node = self.evaluator.recurrent[label]
             states |= {f"{label}/{kind}": (node.units,) for kind in node.states}
         return states
 
     def stream_classes(self) -> dict[str, str]:
         """Return the cell class of each state of a node; a fed-back output's meaning is unknown."""
-        nodes = ((label, self.evaluator.recurrent[label]) for label in self.carried_nodes())
+        nodes = ((label, self.evaluator.recurrent[label]) for label in self.wiring.own)
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
-
-    def carried_nodes(self) -> list[str]:
-        """Return the labels of recurrent nodes whose state is carried outside the graph.
-
-        Bidirectional nodes are not among them, as they never run on streams.
-        """
-        recurrent = self.evaluator.recurrent
-        return [label for label in self.wiring.own if len(recurrent[label].directions) == 1]
 
     def stream_initial(self, n: int) -> OnnxStates:
         initial = {
@@ -202,7 +192,7 @@ class OnnxGraph(Packable):
             feeds[name] = np.ascontiguousarray(np.moveaxis(states[name], 0, place.axes.index("B")))
         carried = {
             label: [states[f"{label}/{k}"] for k in self.evaluator.recurrent[label].states]
-            for label in self.carried_nodes()
+            for label in wires.own
         }
         values = self.evaluator.run(feeds, lengths=lengths, carried=carried)
         for name, (place, _) in plan.states.items():
@@ -252,11 +242,8 @@ class OnnxModel(Model):
     @property
     def graph(self) -> Graph:
         """The graph between the inputs that are data and the outputs that are not states."""
-        if self._graph is None:
-            self._graph = self._connect()
-        return self._graph
-
-    def _connect(self) -> Graph:
+        if self._graph is not None:
+            return self._graph
         inner = self.layer
         plan = inner.layout
         symbols = []
@@ -274,7 +261,8 @@ class OnnxModel(Model):
         ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, outputs, strict=True)]
         self._input_structure = symbols if len(symbols) > 1 else symbols[0]
         self._output_structure = ends if len(ends) > 1 else ends[0]
-        return Graph(symbols, ends)
+        self._graph = Graph(symbols, ends)
+        return self._graph
 
     @property
     def declared_steps(self) -> int | None:

@@ -17,7 +17,6 @@ from streamrnn.errors import DataError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     Pairwise,
-    check_of,
     ints_of,
     operator,
     require_room,
@@ -28,6 +27,7 @@ from streamrnn.plugins.onnx.operator_table import (
 _MAX_POWER = 64
 _TYPES = {"int8": np.int8, "uint8": np.uint8}
 _CODES = {2: "uint8", 3: "int8"}
+_SCALED = ("axis", "block_size", "output_dtype")
 
 
 def _pair(node: NodeDef, function: Pairwise, a: Array, b: Array) -> Array:
@@ -109,7 +109,19 @@ def _clip(x: Array, min: ArrayLike | None = None, max: ArrayLike | None = None) 
     return x
 
 
-@operator("Pow")
+def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    exponent = constants.get(node.inputs[1])
+    if exponent is None:
+        raise UnsupportedError(f"{node}: its exponent is computed; only a constant is supported")
+    twice = exponent * 2.0
+    if (twice != np.rint(twice)).any() or (np.abs(exponent) > _MAX_POWER).any():
+        raise UnsupportedError(
+            f"{node}: exponents can be multiples of 0.5 up to {_MAX_POWER}, received "
+            f"{exponent.reshape(-1).tolist()!r:.60}"
+        )
+
+
+@operator("Pow", check=_check_power)
 def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
     """Return powers of x: by products for integer exponents, with a square root for halves."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
@@ -128,19 +140,6 @@ def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
     if x.dtype.kind != "f":
         raise DataError(f"{node}: expected exponents of integers to be 0 or more")
     return np.where(exponent < 0, np.float32(1) / power, power)
-
-
-@check_of("Pow")
-def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    exponent = constants.get(node.inputs[1])
-    if exponent is None:
-        raise UnsupportedError(f"{node}: its exponent is computed; only a constant is supported")
-    twice = exponent * 2.0
-    if (twice != np.rint(twice)).any() or (np.abs(exponent) > _MAX_POWER).any():
-        raise UnsupportedError(
-            f"{node}: exponents can be multiples of 0.5 up to {_MAX_POWER}, received "
-            f"{exponent.reshape(-1).tolist()!r:.60}"
-        )
 
 
 def _reduction(name: str, function: Callable[[Array], Array]) -> None:
@@ -210,29 +209,6 @@ def _along(axis: int, x: Array, value: Array) -> Array:
     return value.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
 
 
-@operator("DequantizeLinear", "axis", "block_size", "output_dtype")
-def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1) -> Array:
-    whole = x.astype(np.int64)
-    if zero is not None:
-        whole = whole - _along(axis, x, zero).astype(np.int64)
-    return np.asarray(whole.astype(np.float32) * _along(axis, x, scale))
-
-
-@operator("QuantizeLinear", "axis", "block_size", "output_dtype", "precision", "saturate")
-def _quantize(
-    x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
-) -> Array:
-    """Return x / scale, rounded to even, plus the zero point, limited to the integers' range."""
-    dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
-    limits = np.iinfo(dtype)
-    whole = np.rint(x / _along(axis, x, scale))
-    if zero is not None:
-        whole = whole + _along(axis, x, zero).astype(np.float32)
-    return np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
-
-
-@check_of("QuantizeLinear")
-@check_of("DequantizeLinear")
 def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     attributes = node.attributes
     if attributes.get("block_size", 0):
@@ -245,3 +221,24 @@ def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     zero = node.input(2)
     if quantizes and zero and str(getattr(constants.get(zero), "dtype", "")) not in _TYPES:
         raise UnsupportedError(f"{node}: zero points must be constant, int8 or uint8")
+
+
+@operator("DequantizeLinear", *_SCALED, check=_check_quantization)
+def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1) -> Array:
+    whole = x.astype(np.int64)
+    if zero is not None:
+        whole = whole - _along(axis, x, zero).astype(np.int64)
+    return np.asarray(whole.astype(np.float32) * _along(axis, x, scale))
+
+
+@operator("QuantizeLinear", *_SCALED, "precision", "saturate", check=_check_quantization)
+def _quantize(
+    x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
+) -> Array:
+    """Return x / scale, rounded to even, plus the zero point, limited to the integers' range."""
+    dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
+    limits = np.iinfo(dtype)
+    whole = np.rint(x / _along(axis, x, scale))
+    if zero is not None:
+        whole = whole + _along(axis, x, zero).astype(np.float32)
+    return np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)

@@ -1,13 +1,13 @@
-"""The table of operators other than recurrent ones, and what their functions share.
+"""The table of operators other than recurrent ones, what they share, and names of activations.
 
-Attributes are either honoured or refused. A check sees the node and the graph's constants before
-there is data.
+Attributes are either honoured or refused.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,22 +19,29 @@ from streamrnn.plugins.onnx.graph import NodeDef
 NodeInputs = list[Any]
 """Arrays; None for an omitted input."""
 Pairwise = Callable[[Array, Array], Array]
-Operator = Callable[[NodeDef, NodeInputs, int], Array | list[Array]]
+OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
+
+
+class Operator(NamedTuple):
+    """A function of node, inputs and opset, with the attributes that it supports.
+
+    `check`: raises UnsupportedError, before there is data, to refuse a node with its constants.
+    """
+
+    run: Callable[[NodeDef, NodeInputs, int], Array | list[Array]]
+    attributes: frozenset[str]
+    check: OperatorCheck | None
+
 
 OPERATORS: dict[str, Operator] = {}
-ALLOWED: dict[str, frozenset[str]] = {}
-"""The attributes that an operator's function supports."""
-
-OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
-CHECKS: dict[str, OperatorCheck] = {}
-"""Operator -> a check of node and constants, which raises UnsupportedError to refuse them."""
-
 MAX_VALUES = 1 << 25
 """Number of values that an array may always have, whatever the size of its inputs: 128 MB."""
 _MAX_GROWTH = 64
 
 
-def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def operator(
+    name: str, *attributes: str, check: OperatorCheck | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function that computes an operator from its inputs, None for omitted ones.
 
     The function takes, by name, `node`, `opset` and the `attributes` that change its result. A
@@ -51,18 +58,8 @@ def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Call
             )
             return outputs
 
-        OPERATORS[name], ALLOWED[name] = run, frozenset(attributes)
+        OPERATORS[name] = Operator(run, frozenset(attributes), check)
         return function
-
-    return register
-
-
-def check_of(name: str) -> Callable[[OperatorCheck], OperatorCheck]:
-    """Register the check of an operator."""
-
-    def register(check: OperatorCheck) -> OperatorCheck:
-        CHECKS[name] = check
-        return check
 
     return register
 
@@ -100,3 +97,40 @@ def tree(x: Array, function: Pairwise, of_none: float) -> Array:
 def tree_sum(x: Array) -> Array:
     """Return the sum over the first axis, in an order that depends on its size only."""
     return tree(x, lambda a, b: a + b, 0)
+
+
+_NONE: Mapping[str, float] = MappingProxyType({})
+
+
+class Row(NamedTuple):
+    """An operator, and its attributes, one for each of our parameters: name -> default value.
+
+    in_nodes: recurrent nodes have it, too. by_kernel: our kernel computes exactly this operator.
+    """
+
+    operator: str
+    attributes: Mapping[str, float] = _NONE
+    in_nodes: bool = False
+    by_kernel: bool = True
+
+
+NAMES = {
+    "tanh": Row("Tanh", in_nodes=True),
+    "sigmoid": Row("Sigmoid", in_nodes=True),
+    "relu": Row("Relu", in_nodes=True),
+    "softplus": Row("Softplus", in_nodes=True),
+    "softsign": Row("Softsign", in_nodes=True),
+    "exponential": Row("Exp"),
+    "erf": Row("Erf"),
+    "mish": Row("Mish"),
+    "celu": Row("Celu", {"alpha": 1.0}, by_kernel=False),
+    "hard_silu": Row("HardSwish", by_kernel=False),
+    "leaky_relu": Row("LeakyRelu", {"alpha": 0.01}, in_nodes=True),
+    "elu": Row("Elu", {"alpha": 1.0}, in_nodes=True),
+    "selu": Row("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+    "hard_sigmoid_02": Row("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, in_nodes=True),
+    "affine": Row("Affine", {"alpha": 1.0, "beta": 0.0}, in_nodes=True, by_kernel=False),
+    "scaled_tanh": Row("ScaledTanh", {"alpha": 1.0, "beta": 1.0}, in_nodes=True, by_kernel=False),
+    "thresholded_relu": Row("ThresholdedRelu", {"alpha": 1.0}, in_nodes=True, by_kernel=False),
+}
+"""Our name -> ONNX's. Activations without a row are composed of other operators, or refused."""

@@ -12,9 +12,8 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
 from streamrnn.plugins.onnx.graph import Value
-from streamrnn.plugins.onnx.layout import Place
+from streamrnn.plugins.onnx.layout import Place, first_states
 from streamrnn.plugins.onnx.recurrent import RECURRENT
-from streamrnn.plugins.onnx.wiring import first_states
 
 if TYPE_CHECKING:
     from streamrnn.plugins.onnx.model import OnnxGraph
@@ -128,7 +127,7 @@ def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
     constant = [
         (evaluator.label(node), kind, name)
         for node, kind, name in first_states(evaluator.graph)
-        if evaluator.label(node) in layer.carried_nodes()
+        if evaluator.label(node) in wires.own
     ]
     if not constant:
         return {}

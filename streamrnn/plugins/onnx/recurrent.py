@@ -24,8 +24,8 @@ from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.rnn import reverse
-from streamrnn.plugins.onnx.activation_names import NAMES
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
+from streamrnn.plugins.onnx.operator_table import NAMES
 
 
 class Operator(NamedTuple):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import DataError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import check_of, ints_of, operator, require_room
+from streamrnn.plugins.onnx.operator_table import ints_of, operator, require_room
 
 _TYPES: dict[object, type[np.generic]] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 """Types by their codes in TensorProto."""
@@ -21,13 +21,6 @@ operator("Size")(lambda x: np.array(x.size, np.int64))
 operator("Transpose", "perm")(lambda x, perm=None: np.ascontiguousarray(np.transpose(x, perm)))
 
 
-@operator("Dropout", "ratio", "seed", "is_test")
-def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Array]:
-    """Return x and, as its mask, True everywhere: nothing is dropped outside training."""
-    return [x, np.ones(x.shape, np.bool_)]
-
-
-@check_of("Dropout")
 def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
     mode = node.input(2)
     if mode and (mode not in constants or constants[mode].any()):
@@ -36,18 +29,23 @@ def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
         )
 
 
-@operator("Cast", "to", "saturate", "round_mode")
-def _cast(x: Array, to: int) -> Array:
-    return x.astype(_TYPES[to])
+@operator("Dropout", "ratio", "seed", "is_test", check=_check_dropout)
+def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Array]:
+    """Return x and, as its mask, True everywhere: nothing is dropped outside training."""
+    return [x, np.ones(x.shape, np.bool_)]
 
 
-@check_of("Cast")
 def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if node.attributes.get("to") not in _TYPES:
         raise UnsupportedError(
             f"{node}: to={node.attributes.get('to')} is not supported; supported are float32, "
             "int32, int64, bool"
         )
+
+
+@operator("Cast", "to", "saturate", "round_mode", check=_check_cast)
+def _cast(x: Array, to: int) -> Array:
+    return x.astype(_TYPES[to])
 
 
 @operator("Shape", "start", "end")
@@ -171,7 +169,15 @@ def _tile(x: Array, repeats: Ints, node: NodeDef) -> Array:
     return np.tile(x, counts)
 
 
-@operator("Pad", "mode", "pads", "value")
+def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    mode = node.attributes.get("mode", "constant")
+    if mode not in ("constant", "edge", "reflect"):
+        raise UnsupportedError(
+            f"{node}: mode={mode!r} is not supported; supported are constant, edge and reflect"
+        )
+
+
+@operator("Pad", "mode", "pads", "value", check=_check_pad)
 def _pad(
     x: Array,
     pads: ArrayLike,
@@ -194,12 +200,3 @@ def _pad(
     if mode != "constant":
         return np.pad(x, width, mode)
     return np.pad(x, width, constant_values=0.0 if value is None else np.reshape(value, ()))
-
-
-@check_of("Pad")
-def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    mode = node.attributes.get("mode", "constant")
-    if mode not in ("constant", "edge", "reflect"):
-        raise UnsupportedError(
-            f"{node}: mode={mode!r} is not supported; supported are constant, edge and reflect"
-        )

@@ -14,7 +14,6 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import dense
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
-    check_of,
     ints_of,
     operator,
     refuse_other_outputs,
@@ -140,7 +139,17 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
     return pads
 
 
-@operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group")
+def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    kind = node.attributes.get("auto_pad", "NOTSET")
+    if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
+        raise UnsupportedError(f"{node}: auto_pad={kind!r} is not supported")
+    if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
+        raise UnsupportedError(f"{node}: negative pads are not supported")
+    if node.op == "MaxPool" and any(node.outputs[1:]):
+        raise UnsupportedError(f"{node}: indices as a second output are not supported")
+
+
+@operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group", check=_check)
 def _convolution(
     x: Array,
     w: Array,
@@ -172,14 +181,14 @@ def _convolution(
     return np.ascontiguousarray(np.moveaxis(y, -1, 1)).reshape(len(x), outputs, *positions)
 
 
-@operator("MaxPool", *_WINDOW, "storage_order")
+@operator("MaxPool", *_WINDOW, "storage_order", check=_check)
 def _max_pool(x: Array, kernel_shape: ArrayLike, node: NodeDef) -> Array:
     sizes = tuple(ints_of(kernel_shape))
     view = _windows(node, x, sizes, _pads(node, x, sizes), -np.inf)
     return np.asarray(view.max(axis=tuple(range(2 + len(sizes), view.ndim))))
 
 
-@operator("AveragePool", *_WINDOW, "count_include_pad")
+@operator("AveragePool", *_WINDOW, "count_include_pad", check=_check)
 def _average_pool(
     x: Array, kernel_shape: ArrayLike, count_include_pad: int = 0, *, node: NodeDef
 ) -> Array:
@@ -205,30 +214,13 @@ def _summed(view: Array, rank: int) -> Array:
     return tree_sum(np.moveaxis(flat, -1, 0))
 
 
-@operator("GlobalAveragePool")
+@operator("GlobalAveragePool", check=refuse_other_outputs)
 def _global_average_pool(x: Array) -> Array:
     values = np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)
     mean: Array = tree_sum(values) / np.float32(len(values))
     return mean.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
-@operator("GlobalMaxPool")
+@operator("GlobalMaxPool", check=refuse_other_outputs)
 def _global_max_pool(x: Array) -> Array:
     return np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True))
-
-
-@check_of("AveragePool")
-@check_of("Conv")
-@check_of("MaxPool")
-def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    kind = node.attributes.get("auto_pad", "NOTSET")
-    if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise UnsupportedError(f"{node}: auto_pad={kind!r} is not supported")
-    if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
-        raise UnsupportedError(f"{node}: negative pads are not supported")
-    if node.op == "MaxPool" and any(node.outputs[1:]):
-        raise UnsupportedError(f"{node}: indices as a second output are not supported")
-
-
-for _name in ("GlobalAveragePool", "GlobalMaxPool"):
-    check_of(_name)(refuse_other_outputs)

@@ -15,7 +15,7 @@ import streamrnn  # noqa: E402
 from streamrnn import activations, layers  # noqa: E402
 from streamrnn.models import Model, Sequential  # noqa: E402
 from streamrnn.nn.models.mixture import mixture_of  # noqa: E402
-from streamrnn.plugins.onnx import export_activations  # noqa: E402
+from streamrnn.plugins.onnx import export_call  # noqa: E402
 from streamrnn.plugins.onnx.export import save_onnx, state_names  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -147,7 +147,7 @@ def test_a_layer_on_each_step(name: str, tmp_path: Path) -> None:
     assert_same(chain(*ON_STEPS[name]()), tmp_path / "m.onnx")
 
 
-ACTIVATIONS = sorted(set(activations.__all__) & export_activations.WRITTEN)
+ACTIVATIONS = sorted(set(activations.__all__) & export_call.WRITTEN)
 
 
 def test_every_activation(tmp_path: Path) -> None:

@@ -23,10 +23,9 @@ from suites import run_onnx  # noqa: E402
 
 import streamrnn  # noqa: E402
 from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
-from streamrnn.plugins.onnx import export_activations  # noqa: E402
-from streamrnn.plugins.onnx.activation_names import NAMES  # noqa: E402
+from streamrnn.plugins.onnx import export_call  # noqa: E402
 from streamrnn.plugins.onnx.files import MAX_OPSET, QUANTIZED  # noqa: E402
-from streamrnn.plugins.onnx.operator_table import OPERATORS  # noqa: E402
+from streamrnn.plugins.onnx.operator_table import NAMES, OPERATORS  # noqa: E402
 from streamrnn.plugins.onnx.recurrent import RECURRENT  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
@@ -69,7 +68,7 @@ def test_every_claimed_operator_runs(
 
 def written_operators() -> set[str]:
     """The operators in the modules of the exporter."""
-    room = Path(export_activations.__file__).parent
+    room = Path(export_call.__file__).parent
     text = "".join(path.read_text() for path in room.glob("export*.py"))
     calls = re.findall(r'(?:\.add|_pairwise|_extreme|\.node)\(\s*"(\w+)"', text)
     activations = {row.operator for row in NAMES.values() if row.operator in OPERATORS}
@@ -85,7 +84,7 @@ def test_what_the_exporter_writes_is_read_again() -> None:
 
 def test_every_activation_is_written_or_its_row_says_why_not() -> None:
     named = set(holding(ACTIVATIONS, "named"))
-    assert named & export_activations.WRITTEN == named & set(holding(ACTIVATIONS, "onnx"))
+    assert named & export_call.WRITTEN == named & set(holding(ACTIVATIONS, "onnx"))
 
 
 def test_the_newest_opset_of_the_package_is_read() -> None:
