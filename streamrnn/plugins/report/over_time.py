@@ -32,7 +32,7 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
     """Return the median of each output and the band of 80 % of its rows, by time."""
     title = f"Outputs over time, {subject.timeline.per}"
     names = subject.columns.drawn
-    starts, sample = subject.timeline.starts(), subject.scanned.sample
+    starts, sample = subject.timeline.starts(), subject.sample
     panels = [
         Panel(name, rows_of_columns({**starts, **band, "rows": sample.counts}))
         for name, band in zip(names, sample.bands(), strict=True)
@@ -94,10 +94,10 @@ def _notes(subject: Subject) -> list[str]:
         notes.append("A solid line marks the first row of another model.")
     if outputs > drawn:
         notes.append(f"{drawn} of {outputs} outputs are drawn: the first ones.")
-    if subject.scanned.infinite:
-        values = count(subject.scanned.infinite, "infinite value")
+    if subject.infinite:
+        values = count(subject.infinite, "infinite value")
         notes.append(f"Left out: {values} of the drawn outputs.")
-    if subject.scanned.sample.sampled:
+    if subject.sample.sampled:
         notes.append("In buckets of over 4,000 rows, quantiles are of about 2,000 to 4,000 rows.")
     return notes
 
@@ -120,7 +120,7 @@ def streams_one_by_one(
         line, means, names = values.timeline, values.means(), ["output", "happened"]
     name = subject.columns.outputs[index]
     labels = [name, target] if values is not None else [name]
-    keys = subject.scanned.streams.keys(slots)
+    keys = subject.streams.keys(slots)
     panels = []
     for key, mean in zip(keys, means, strict=True):
         rows = rows_of_columns(line.starts() | dict(zip(names, mean.T, strict=True)))
@@ -179,16 +179,15 @@ def _rejected_by_time(subject: Subject) -> Ints | None:
 
 def rows_over_time(subject: Subject) -> Picture:
     """Return rows by time: with a score, without one, and rejected."""
-    scanned = subject.scanned
     rejected = _rejected_by_time(subject)
-    unscored = scanned.sample.counts - scanned.scored
-    columns = {**subject.timeline.starts(), "scored": scanned.scored, "unscored": unscored}
+    unscored = subject.sample.counts - subject.scored
+    columns = {**subject.timeline.starts(), "scored": subject.scored, "unscored": unscored}
     series = [Drawn("scored", "with a score"), Drawn("unscored", "without a score")]
     rejects = subject.manifest.named("rejects")
     if rejects.parts and rejected is not None:
         columns["rejected"] = rejected
         series.append(Drawn("rejected", "rejected"))
-    total, scored = int(scanned.sample.counts.sum()), int(scanned.scored.sum())
+    total, scored = int(subject.sample.counts.sum()), int(subject.scored.sum())
     sentence = f"{count(total, 'row')}, {total - scored:,} of them without a score"
     if rejects.parts:
         sentence += f"; in addition, {count(rejects.rows, 'row')} rejected"

@@ -33,27 +33,11 @@ from streamrnn.plugins.report.over_time import (
     rows_over_time,
     streams_one_by_one,
 )
-from streamrnn.plugins.report.picture import (
-    LONGEST_HEAD,
-    Missing,
-    Picture,
-    ReportPage,
-    is_report,
-)
-from streamrnn.plugins.report.scan import (
-    OutputColumns,
-    StreamMeans,
-    Subject,
-    extent_of,
-    scan,
-)
+from streamrnn.plugins.report.picture import LONGEST_HEAD, Missing, Picture, ReportPage, is_report
+from streamrnn.plugins.report.scan import OutputColumns, StreamMeans, Subject, extent_of
 from streamrnn.plugins.report.streams import silence, steps, streams_over_time
-from streamrnn.plugins.report.timeline import Timeline, text_of
-from streamrnn.stream.checkpoints import (
-    load_state,
-    read_manifest,
-    refuse_inside_output,
-)
+from streamrnn.plugins.report.timeline import text_of
+from streamrnn.stream.checkpoints import load_state, read_manifest, refuse_inside_output
 from streamrnn.stream.config import Config, is_pipe, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline
@@ -77,7 +61,7 @@ def report_pipeline(
     if folder is None:
         raise ConfigError("report needs a folder in [sink] path: stdout cannot be read again")
     if file is not None:
-        _refuse_page(os.fspath(file), pipeline.config)
+        _refuse_page(os.fspath(file), pipeline.config.canonical())
     try:
         loaded: LoadedPipeline | str = pipeline.loaded
     except StreamRNNError as error:
@@ -133,43 +117,26 @@ def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"name": name} | {key: v for key, v in options.items() if v not in (None, [])}
 
 
-def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
-    """Refuse a path at which a page would do harm.
+def _refuse_page(path: str, config: Mapping[str, Any]) -> None:
+    """Refuse a path at which a page would do harm; `config` has the values of a pipeline by key.
 
-    `config` is a pipeline's, or a manifest's values by key. Raises ConfigError if a file other than
-    a report is there, if `path` is the model, or lies in the source or an output; SinkError if it
-    cannot be read.
+    Raises ConfigError if a file other than a report is there, if `path` is the model, or lies in
+    the source or an output; SinkError if it cannot be read.
     """
     if not path:
         raise ConfigError("report: expected the path of a file to write, received an empty path")
     refuse_inside_output(path, "report")
     place = canonical_name(path)
     for table in ("model", "source"):
-        if isinstance(config, Config):
-            other = getattr(config, table).path
-        else:
-            other = value_of(f"{table}.path", config)
+        other = value_of(f"{table}.path", config)
         if not other or is_pipe(other):
             continue
         name = canonical_name(other).rstrip("/")
-        inside = table == "source" and place.startswith(f"{name}/") and _is_folder(other)
-        if place == name or inside:
+        if place == name or (table == "source" and place.startswith(f"{name}/")):
             raise ConfigError(
                 f"report: {location(path)} is, or lies inside, [{table}] path {location(other)}. "
                 "Choose a path beside it."
             )
-    _refuse_other_file(path)
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        store, place = open_store(path)
-        return store.is_folder(place)
-    except (OSError, pa.ArrowException):
-        return False
-
-
-def _refuse_other_file(path: str) -> None:
     try:
         store, place = open_store(path)
         if store.local and store.is_folder(place):
@@ -225,14 +192,11 @@ def _make_report(
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:
-        timed = columns.time is not None
-        timeline = Timeline.of(extent.first, extent.last, clock=columns.clock, timed=timed)
-        scanned = scan(output, manifest, columns, timeline)
-        subject = Subject(output, manifest, columns, extent, scanned, tuple(request.keys))
+        subject = Subject(output, manifest, columns, extent, tuple(request.keys))
         streams = (
-            len(scanned.streams) if columns.keys else None if state is None else state.num_rows
+            len(subject.streams) if columns.keys else None if state is None else state.num_rows
         )
-        if timed:
+        if columns.time is not None:
             ends = (extent.first, extent.last)
             first, last = (text_of(end) if columns.clock else end for end in ends)
         items = _pictures(subject, state, loaded, request)
@@ -324,7 +288,7 @@ def _compared(
 ) -> tuple[ForecastErrors, list[pa.Array]]:
     """Compare output and source; also return the keys of the streams of the errors, by slot."""
     labels, plan = comparison(loaded, subject.path, request.since, request.until, watch=values.add)
-    chosen = [key.take(pa.array(slots)) for key in subject.scanned.streams.key_arrays()]
+    chosen = [key.take(pa.array(slots)) for key in subject.streams.key_arrays()]
     means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
     # Of quantiles, the middle one is drawn for single streams.
     middle = len(loaded.names) // 2 if loaded.config.quantiles else 0

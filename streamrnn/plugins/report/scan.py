@@ -254,38 +254,6 @@ class OutputStreams:
         return pa.table(self._index.arrays(), names).replace_schema_metadata(keys)
 
 
-@dataclass
-class Scanned:
-    """The result of a pass over the rows.
-
-    `scored`: number of rows (buckets,) whose first output has a value; `infinite`: number of
-    infinite values in all drawn outputs.
-    """
-
-    timeline: Timeline
-    sample: BucketSample
-    streams: OutputStreams
-    scored: Ints
-    infinite: int
-
-
-def scan(path: str, manifest: Manifest, columns: OutputColumns, timeline: Timeline) -> Scanned:
-    """Read keys, times and the outputs that are drawn. Raises CheckpointError."""
-    drawn = columns.drawn
-    sample = BucketSample(timeline.buckets, len(drawn))
-    streams = OutputStreams(columns.keys, timeline)
-    scored, infinite = np.zeros(timeline.buckets, np.int64), 0
-    for batch, place in _placed(path, manifest, columns):
-        value = floats_of(batch, drawn)
-        bucket = timeline.bucket(place)
-        streams.add(streams.find(batch), place)
-        sample.add(bucket, value)
-        if drawn:
-            scored += np.bincount(bucket[~np.isnan(value[:, 0])], minlength=timeline.buckets)
-        infinite += int(np.isinf(value).sum())
-    return Scanned(timeline, sample, streams, scored, infinite)
-
-
 class StreamMeans:
     """Means of values by chosen stream and bucket."""
 
@@ -315,19 +283,6 @@ class StreamMeans:
         return means.reshape(len(self.slots), self.timeline.buckets, -1)
 
 
-def _placed(
-    path: str, manifest: Manifest, columns: OutputColumns
-) -> Iterator[tuple[pa.RecordBatch, Ints]]:
-    """Read keys, times and drawn outputs from `since` to `until`, with the places of the rows."""
-    time = [] if columns.time is None else [columns.time.name]
-    names = [*(field.name for field in columns.keys), *time, *columns.drawn]
-    rows = 0
-    for _, batch in part_batches(path, manifest, names):
-        batch = columns.limited(batch)
-        yield batch, columns.places(batch, rows)
-        rows += batch.num_rows
-
-
 def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
     """Return keys as text, from an array for each key column.
 
@@ -352,41 +307,65 @@ def _text(value: pa.Scalar) -> str:
         return str(value.cast(pa.string()).as_py())
 
 
-@dataclass(frozen=True)
 class Subject:
-    """An output that has rows. `keys`: the streams to draw, as for `drop_streams`."""
+    """An output that has rows, and the result of a pass over its keys, times and drawn outputs.
 
-    path: str
-    manifest: Manifest
-    columns: OutputColumns
-    extent: Extent
-    scanned: Scanned
-    keys: Sequence[str] = ()
+    `keys`: the streams to draw, as for `drop_streams`. `timeline`: the axis of pictures over time.
+    `scored`: number of rows (buckets,) whose first output has a value; `infinite`: number of
+    infinite values in all drawn outputs. Raises CheckpointError.
+    """
 
-    @property
-    def timeline(self) -> Timeline:
-        """The axis of pictures over time."""
-        return self.scanned.timeline
+    def __init__(
+        self,
+        path: str,
+        manifest: Manifest,
+        columns: OutputColumns,
+        extent: Extent,
+        keys: Sequence[str],
+    ) -> None:
+        self.path, self.manifest, self.columns = path, manifest, columns
+        self.extent, self.keys = extent, keys
+        clock, timed, drawn = columns.clock, columns.time is not None, columns.drawn
+        self.timeline = line = Timeline.of(extent.first, extent.last, clock=clock, timed=timed)
+        self.sample = BucketSample(line.buckets, len(drawn))
+        self.streams = OutputStreams(columns.keys, line)
+        self.scored, self.infinite = np.zeros(line.buckets, np.int64), 0
+        for slot, place, value in self._rows():
+            bucket = line.bucket(place)
+            self.streams.add(slot, place)
+            self.sample.add(bucket, value)
+            if drawn:
+                self.scored += np.bincount(bucket[~np.isnan(value[:, 0])], minlength=line.buckets)
+            self.infinite += int(np.isinf(value).sum())
+
+    def _rows(self) -> Iterator[tuple[Ints, Ints, Floats]]:
+        """Read the rows from `since` to `until`: their slots, their places, and drawn outputs."""
+        columns, before = self.columns, 0
+        time = [] if columns.time is None else [columns.time.name]
+        names = [*(field.name for field in columns.keys), *time, *columns.drawn]
+        for _, batch in part_batches(self.path, self.manifest, names):
+            batch = columns.limited(batch)
+            place = columns.places(batch, before)
+            yield self.streams.find(batch), place, floats_of(batch, columns.drawn)
+            before += batch.num_rows
 
     def add_streams(self, means: StreamMeans) -> None:
         """Add the outputs of the streams of `means`, in a second pass. Raises CheckpointError."""
-        for batch, place in _placed(self.path, self.manifest, self.columns):
-            slots = self.scanned.streams.find(batch)
-            means.add(slots, place, floats_of(batch, self.columns.drawn))
+        for rows in self._rows():
+            means.add(*rows)
 
     def chosen(self) -> Ints:
         """Return the slots of the streams to draw.
 
         Raises ConfigError for an unknown key, and for more streams than can be drawn.
         """
-        streams = self.scanned.streams
         if self.keys and self.columns.keys:
-            mask = rows_of(streams.key_table(), self.keys, self.path)
+            mask = rows_of(self.streams.key_table(), self.keys, self.path)
             slots = np.flatnonzero(mask).astype(np.int64)
             if len(slots) > MOST_STREAMS:
                 raise ConfigError(
                     f"--key: expected at most {MOST_STREAMS} streams, received {len(slots)}"
                 )
             return slots
-        order: Ints = np.argsort(-streams.rows, kind="stable").astype(np.int64)
+        order: Ints = np.argsort(-self.streams.rows, kind="stable").astype(np.int64)
         return order[:MOST_STREAMS]

@@ -62,7 +62,7 @@ def streams_over_time(subject: Subject) -> Picture | Missing:
     title = f"Streams {subject.timeline.per}"
     if not subject.columns.keys:
         return Missing("streams", title, NO_KEY)
-    streams = subject.scanned.streams
+    streams = subject.streams
     active, new = streams.active(), streams.new()
     columns = {**subject.timeline.starts(), "active": active, "new": new}
     some = active[active > 0]
@@ -91,7 +91,7 @@ def silence(subject: Subject) -> Picture | Missing:
             "it is measured in timestamps or dates: add [source] time to [output] columns, and "
             "score again with --full-refresh.",
         )
-    last = subject.scanned.streams.last
+    last = subject.streams.last
     days = int(last.max() - subject.extent.first) >= 14 * _DAY
     unit, seconds = ("days", _DAY) if days else ("hours", _HOUR)
     since = (last.max() - last) // seconds
@@ -124,7 +124,7 @@ def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
         value = state.column("steps").to_numpy()
         note = "From the state of the last commit: steps since a stream began."
     elif subject.columns.keys:
-        value = subject.scanned.streams.rows
+        value = subject.streams.rows
         note = "Rows in the output, which has no state."
     else:
         return Missing("steps", title, NO_KEY)
