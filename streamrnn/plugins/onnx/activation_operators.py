@@ -72,7 +72,7 @@ def _swish(x: Array, alpha: float = 1.0) -> Array:
 
 def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
-        raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
+        raise UnsupportedError(f"approximate={kind!r} is not supported")
 
 
 @operator("Gelu", "approximate", check=_check_gelu)
@@ -130,7 +130,7 @@ def _layer_normalization(
     """
     shape = x.shape[axis % x.ndim :]
     if x.dtype != np.float32:
-        raise ShapeError(f"{node}: expected float32, received {x.dtype}")
+        raise ShapeError(f"expected float32, received {x.dtype}")
     y = np.empty(x.shape, np.float32)
     if x.size:
         shift = np.zeros_like(scale) if shift is None else shift
@@ -157,9 +157,9 @@ def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
 def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     refuse_other_outputs(node, constants)
     if node.attributes.get("training_mode", 0):
-        raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")
+        raise UnsupportedError("training_mode is set; export the model in eval mode")
     if not node.attributes.get("spatial", 1):
-        raise UnsupportedError(f"{node}: spatial=0 is not supported")
+        raise UnsupportedError("spatial=0 is not supported")
 
 
 @operator(

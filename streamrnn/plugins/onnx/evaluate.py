@@ -73,7 +73,10 @@ def require_supported(graph: GraphDef) -> None:
         if unknown := sorted(set(node.attributes) - operator.attributes):
             raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
         if operator.check:
-            operator.check(node, graph.constants)
+            try:
+                operator.check(node, graph.constants)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{node}: {error}") from None
 
 
 def _key(node: NodeDef) -> str:
@@ -159,7 +162,8 @@ def _apply(node: NodeDef, values: Mapping[str, Array], opset: int) -> list[Array
     try:
         with np.errstate(all="ignore"):
             outputs = OPERATORS[node.op].run(node, inputs, opset)
-    except StreamRNNError:
+    except StreamRNNError as error:
+        error.args = (f"{node}: {error}",)
         raise
     except _NUMPY_RAISES as error:
         shapes = ", ".join("-" if x is None else str(np.shape(x)) for x in inputs)

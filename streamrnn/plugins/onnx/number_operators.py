@@ -30,18 +30,18 @@ _CODES = {2: "uint8", 3: "int8"}
 _SCALED = ("axis", "block_size", "output_dtype")
 
 
-def _pair(node: NodeDef, function: Pairwise, a: Array, b: Array) -> Array:
-    require_room(node, np.broadcast_shapes(a.shape, b.shape), a, b)
+def _pair(function: Pairwise, a: Array, b: Array) -> Array:
+    require_room(np.broadcast_shapes(a.shape, b.shape), a, b)
     return np.asarray(function(a, b))
 
 
 def _pairwise(name: str, function: Pairwise) -> None:
-    operator(name)(lambda a, b, node: _pair(node, function, a, b))
+    operator(name)(lambda a, b: _pair(function, a, b))
 
 
 def _of_many(name: str, function: Pairwise) -> None:
     """Register an operator of one or more inputs, combined from first to last."""
-    operator(name)(lambda *inputs, node: reduce(lambda a, b: _pair(node, function, a, b), inputs))
+    operator(name)(lambda *inputs: reduce(lambda a, b: _pair(function, a, b), inputs))
 
 
 def _divide(a: Array, b: Array) -> Array:
@@ -70,17 +70,17 @@ _of_many("Sum", lambda a, b: a + b)
 
 
 @operator("Mean")
-def _mean_of_inputs(*inputs: Array, node: NodeDef) -> Array:
-    total = reduce(lambda a, b: _pair(node, np.add, a, b), inputs)
+def _mean_of_inputs(*inputs: Array) -> Array:
+    total = reduce(lambda a, b: _pair(np.add, a, b), inputs)
     return np.divide(total, np.float32(len(inputs)))
 
 
 @operator("Mod", "fmod")
-def _mod(a: Array, b: Array, fmod: int = 0, *, node: NodeDef) -> Array:
+def _mod(a: Array, b: Array, fmod: int = 0) -> Array:
     """Return the remainder, with the sign of b or, with fmod=1, of a."""
     if a.dtype.kind == "i" and (b == 0).any():
-        raise DataError(f"{node}: division of integers by zero")
-    return _pair(node, np.fmod if fmod else np.mod, a, b)
+        raise DataError("division of integers by zero")
+    return _pair(np.fmod if fmod else np.mod, a, b)
 
 
 operator("Neg")(lambda x: np.negative(x))
@@ -95,8 +95,8 @@ operator("Reciprocal")(lambda x: np.float32(1) / x)
 
 
 @operator("Where")
-def _where(condition: Bools, a: Array, b: Array, node: NodeDef) -> Array:
-    require_room(node, np.broadcast_shapes(condition.shape, a.shape, b.shape), condition, a, b)
+def _where(condition: Bools, a: Array, b: Array) -> Array:
+    require_room(np.broadcast_shapes(condition.shape, a.shape, b.shape), condition, a, b)
     return np.where(condition, a, b)
 
 
@@ -112,20 +112,20 @@ def _clip(x: Array, min: ArrayLike | None = None, max: ArrayLike | None = None) 
 def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
     exponent = constants.get(node.inputs[1])
     if exponent is None:
-        raise UnsupportedError(f"{node}: its exponent is computed; only a constant is supported")
+        raise UnsupportedError("its exponent is computed; only a constant is supported")
     twice = exponent * 2.0
     if (twice != np.rint(twice)).any() or (np.abs(exponent) > _MAX_POWER).any():
         raise UnsupportedError(
-            f"{node}: exponents can be multiples of 0.5 up to {_MAX_POWER}, received "
+            f"exponents can be multiples of 0.5 up to {_MAX_POWER}, received "
             f"{exponent.reshape(-1).tolist()!r:.60}"
         )
 
 
 @operator("Pow", check=_check_power)
-def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
+def _power(x: Array, exponent: Array) -> Array:
     """Return powers of x: by products for integer exponents, with a square root for halves."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
-    require_room(node, shape, x, exponent)
+    require_room(shape, x, exponent)
     doubled = np.abs(exponent * 2).astype(np.int64)
     odd, left = doubled % 2 == 1, doubled // 2
     power: Array = np.ones(shape, x.dtype)
@@ -138,7 +138,7 @@ def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
     if (exponent >= 0).all():
         return power
     if x.dtype.kind != "f":
-        raise DataError(f"{node}: expected exponents of integers to be 0 or more")
+        raise DataError("expected exponents of integers to be 0 or more")
     return np.where(exponent < 0, np.float32(1) / power, power)
 
 
@@ -152,11 +152,10 @@ def _reduction(name: str, function: Callable[[Array], Array]) -> None:
         *,
         keepdims: int = 1,
         noop_with_empty_axes: int = 0,
-        node: NodeDef,
     ) -> Array:
         along = ints_of(axes) or ([] if noop_with_empty_axes else list(range(x.ndim)))
         if any(not -x.ndim <= axis < x.ndim for axis in along):
-            raise DataError(f"{node}: axes {along} do not fit an array with {x.ndim} axes")
+            raise DataError(f"axes {along} do not fit an array with {x.ndim} axes")
         over = sorted(axis % x.ndim for axis in along)
         kept = [i for i in range(x.ndim) if i not in over]
         sizes = [x.shape[i] for i in kept]
@@ -212,15 +211,15 @@ def _along(axis: int, x: Array, value: Array) -> Array:
 def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     attributes = node.attributes
     if attributes.get("block_size", 0):
-        raise UnsupportedError(f"{node}: scales of blocks (block_size) are not supported")
+        raise UnsupportedError("scales of blocks (block_size) are not supported")
     quantizes = node.op == "QuantizeLinear"
     if attributes.get("output_dtype", 0) not in ((0, *_CODES) if quantizes else (0, 1)):
-        raise UnsupportedError(f"{node}: unsupported output_dtype={attributes['output_dtype']}")
+        raise UnsupportedError(f"output_dtype={attributes['output_dtype']} is not supported")
     if attributes.get("precision", 0) not in (0, 1):
-        raise UnsupportedError(f"{node}: precision={attributes['precision']}, expected float32")
+        raise UnsupportedError(f"precision={attributes['precision']}, expected float32")
     zero = node.input(2)
     if quantizes and zero and str(getattr(constants.get(zero), "dtype", "")) not in _TYPES:
-        raise UnsupportedError(f"{node}: zero points must be constant, int8 or uint8")
+        raise UnsupportedError("zero points must be constant, int8 or uint8")
 
 
 @operator("DequantizeLinear", *_SCALED, check=_check_quantization)

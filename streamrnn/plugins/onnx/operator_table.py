@@ -1,6 +1,7 @@
 """The table of operators other than recurrent ones, what they share, and names of activations.
 
-Attributes are either honoured or refused.
+Attributes are either honoured or refused. Errors are raised without the name of the node, which
+`evaluate` adds.
 """
 
 import inspect
@@ -67,17 +68,15 @@ def operator(
 def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Raise UnsupportedError if an output after the first is used."""
     if wanted := [name for name in node.outputs[1:] if name]:
-        raise UnsupportedError(f"{node}: only its first output is supported, not {wanted[0]!r}")
+        raise UnsupportedError(f"only its first output is supported, not {wanted[0]!r}")
 
 
-def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
+def require_room(shape: Iterable[int], *inputs: Array) -> None:
     """Raise ShapeError if an array to be made is far larger than `inputs`."""
     sizes = tuple(int(n) for n in shape)
     limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
     if math.prod(sizes) > limit or any(n < 0 for n in sizes):
-        raise ShapeError(
-            f"{node} would make an array of shape {sizes}; the limit is {limit:,} values"
-        )
+        raise ShapeError(f"it would make an array of shape {sizes}; the limit is {limit:,} values")
 
 
 def ints_of(value: ArrayLike | None) -> list[int]:

@@ -24,9 +24,7 @@ operator("Transpose", "perm")(lambda x, perm=None: np.ascontiguousarray(np.trans
 def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
     mode = node.input(2)
     if mode and (mode not in constants or constants[mode].any()):
-        raise UnsupportedError(
-            f"{node}: training_mode is set, or computed; export the model in eval mode"
-        )
+        raise UnsupportedError("training_mode is set, or computed; export the model in eval mode")
 
 
 @operator("Dropout", "ratio", "seed", "is_test", check=_check_dropout)
@@ -38,7 +36,7 @@ def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Ar
 def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if node.attributes.get("to") not in _TYPES:
         raise UnsupportedError(
-            f"{node}: to={node.attributes.get('to')} is not supported; supported are float32, "
+            f"to={node.attributes.get('to')} is not supported; supported are float32, "
             "int32, int64, bool"
         )
 
@@ -54,18 +52,16 @@ def _shape_of(x: Array, start: int = 0, end: int | None = None) -> Array:
 
 
 @operator("ConstantOfShape", "value")
-def _constant_of_shape(
-    shape: Ints, *, value: tuple[str, float] = ("float32", 0.0), node: NodeDef
-) -> Array:
-    require_room(node, ints_of(shape))
+def _constant_of_shape(shape: Ints, *, value: tuple[str, float] = ("float32", 0.0)) -> Array:
+    require_room(ints_of(shape))
     dtype, number = value
     return np.full(ints_of(shape), number, dtype)
 
 
 @operator("Expand")
-def _expand(x: Array, sizes: Ints, node: NodeDef) -> Array:
+def _expand(x: Array, sizes: Ints) -> Array:
     shape = np.broadcast_shapes(x.shape, tuple(ints_of(sizes)))
-    require_room(node, shape)
+    require_room(shape)
     return np.ascontiguousarray(np.broadcast_to(x, shape))
 
 
@@ -75,9 +71,9 @@ def _squeeze(x: Array, axes: ArrayLike | None = None) -> Array:
 
 
 @operator("Unsqueeze", "axes")
-def _unsqueeze(x: Array, axes: ArrayLike | None = None, *, node: NodeDef) -> Array:
+def _unsqueeze(x: Array, axes: ArrayLike | None = None) -> Array:
     if axes is None:
-        raise UnsupportedError(f"{node}: axes are missing")
+        raise UnsupportedError("expected axes, as an input or an attribute")
     return np.expand_dims(x, tuple(ints_of(axes)))
 
 
@@ -110,14 +106,12 @@ def _split_of(
 
 
 @operator("Gather", "axis")
-def _gather(x: Array, index: Ints, axis: int = 0, *, node: NodeDef) -> Array:
+def _gather(x: Array, index: Ints, axis: int = 0) -> Array:
     """Take the entries of x at these indices of an axis."""
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
-        raise DataError(
-            f"{node}: index {invalid} (from the end if negative) is outside 0…{size - 1}"
-        )
+        raise DataError(f"index {invalid} (from the end if negative) is outside 0…{size - 1}")
     return np.asarray(np.take(x, index, axis=axis))
 
 
@@ -152,20 +146,20 @@ def _bounds(value: int, size: int, step: int) -> int:
 
 
 @operator("Range")
-def _range_of(*inputs: Array, node: NodeDef) -> Array:
+def _range_of(*inputs: Array) -> Array:
     """Return start, start + step, … up to the limit, which is not included."""
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
-        raise DataError(f"{node}: its step is 0")
+        raise DataError("expected a step other than 0")
     count = max(int(np.ceil((limit - start) / step)), 0)
-    require_room(node, [count])
+    require_room([count])
     return np.asarray(start + np.arange(count).astype(start.dtype) * step)
 
 
 @operator("Tile")
-def _tile(x: Array, repeats: Ints, node: NodeDef) -> Array:
+def _tile(x: Array, repeats: Ints) -> Array:
     counts = ints_of(repeats)
-    require_room(node, (n * k for n, k in zip(x.shape, counts, strict=True)), x)
+    require_room((n * k for n, k in zip(x.shape, counts, strict=True)), x)
     return np.tile(x, counts)
 
 
@@ -173,7 +167,7 @@ def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
     mode = node.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect"):
         raise UnsupportedError(
-            f"{node}: mode={mode!r} is not supported; supported are constant, edge and reflect"
+            f"mode={mode!r} is not supported; supported are constant, edge and reflect"
         )
 
 
@@ -185,7 +179,6 @@ def _pad(
     axes: ArrayLike | None = None,
     *,
     mode: Any = "constant",
-    node: NodeDef,
 ) -> Array:
     """Add entries at the ends of axes, or remove them where a number is negative."""
     padded = ints_of(axes) or range(x.ndim)
@@ -196,7 +189,7 @@ def _pad(
         cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
         width[axis] = (max(before, 0), max(after, 0))
     x = x[tuple(cut)]
-    require_room(node, (n + a + b for n, (a, b) in zip(x.shape, width, strict=True)), x)
+    require_room((n + a + b for n, (a, b) in zip(x.shape, width, strict=True)), x)
     if mode != "constant":
         return np.pad(x, width, mode)
     return np.pad(x, width, constant_values=0.0 if value is None else np.reshape(value, ()))

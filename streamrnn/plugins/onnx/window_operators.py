@@ -25,27 +25,27 @@ _WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "stride
 
 
 @operator("MatMul")
-def _matmul(x: Array, w: Array, node: NodeDef) -> Array:
+def _matmul(x: Array, w: Array) -> Array:
     """Return x W. W: one matrix, or matrices; their leading axes and x's are broadcast."""
     if w.ndim == 1:
-        return _matrices(node, np.atleast_2d(x), w[:, None]).reshape(x.shape[:-1])
+        return _matrices(np.atleast_2d(x), w[:, None]).reshape(x.shape[:-1])
     if x.ndim == 1:
-        return _matrices(node, x[None], w).reshape(*w.shape[:-2], w.shape[-1])
-    return _matrices(node, x, w)
+        return _matrices(x[None], w).reshape(*w.shape[:-2], w.shape[-1])
+    return _matrices(x, w)
 
 
-def _matrices(node: NodeDef, x: Array, w: Array) -> Array:
+def _matrices(x: Array, w: Array) -> Array:
     if w.ndim == 2:
-        return _product(node, x, w, None)
+        return _product(x, w, None)
     lead = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
-    require_room(node, (*lead, x.shape[-2], w.shape[-1]), x, w)
-    require_room(node, (*lead, *w.shape[-2:]), x, w)
+    require_room((*lead, x.shape[-2], w.shape[-1]), x, w)
+    require_room((*lead, *w.shape[-2:]), x, w)
     pairs = zip(
         np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]),
         np.broadcast_to(w, (*lead, *w.shape[-2:])).reshape(-1, *w.shape[-2:]),
         strict=True,
     )
-    products = [_product(node, a, b, None) for a, b in pairs]
+    products = [_product(a, b, None) for a, b in pairs]
     return np.array(products, np.float32).reshape(*lead, x.shape[-2], w.shape[-1])
 
 
@@ -59,23 +59,22 @@ def _gemm(
     beta: float = 1.0,
     transA: int = 0,
     transB: int = 0,
-    node: NodeDef,
 ) -> Array:
     x = x.T if transA else x
     w = np.float32(alpha) * (w.T if transB else w)
     if bias is None:
-        return _product(node, x, w, None)
+        return _product(x, w, None)
     shift = np.float32(beta) * bias
     if bias.size not in (1, w.shape[1]):
-        return _product(node, x, w, None) + shift
-    return _product(node, x, w, np.broadcast_to(shift.reshape(-1), w.shape[1]))
+        return _product(x, w, None) + shift
+    return _product(x, w, np.broadcast_to(shift.reshape(-1), w.shape[1]))
 
 
-def _product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
+def _product(x: Array, w: Array, bias: Array | None) -> Array:
     """Return x W + b over the last axis of x, each row independently."""
     if x.shape[-1] != w.shape[0] or x.dtype != np.float32 or w.dtype != np.float32:
-        raise ShapeError(f"{node}: {x.dtype} {x.shape} cannot be multiplied by {w.dtype} {w.shape}")
-    require_room(node, (*x.shape[:-1], w.shape[1]), x)
+        raise ShapeError(f"{x.dtype} {x.shape} cannot be multiplied by {w.dtype} {w.shape}")
+    require_room((*x.shape[:-1], w.shape[1]), x)
     y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
     packed = dense.pack(
         np.ascontiguousarray(w), None if bias is None else np.ascontiguousarray(bias)
@@ -86,7 +85,6 @@ def _product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
 
 
 def _strides_and_dilations(node: NodeDef, rank: int) -> tuple[list[int], list[int]]:
-    """Return strides and dilations of windows over `rank` axes."""
     strides, dilations = (node.attributes.get(k, [1] * rank) for k in ("strides", "dilations"))
     return ints_of(strides), ints_of(dilations)
 
@@ -96,17 +94,17 @@ def _windows(
 ) -> Array:
     """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded with `fill`."""
     padded = [n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True)]
-    require_room(node, (*x.shape[:2], *padded), x)
+    require_room((*x.shape[:2], *padded), x)
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=np.float32(fill))
     strides, dilations = _strides_and_dilations(node, len(sizes))
     spans = [(k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True)]
     if any(n < span for n, span in zip(x.shape[2:], spans, strict=True)):
-        raise ShapeError(f"{node}: windows of {spans} do not fit into {list(x.shape[2:])}")
+        raise ShapeError(f"windows of {spans} do not fit into {list(x.shape[2:])}")
     axes = tuple(range(2, x.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
     steps = [slice(None, None, step) for step in (*strides, *dilations)]
     view: Array = windows[(slice(None), slice(None), *steps)]
-    require_room(node, view.shape, x)
+    require_room(view.shape, x)
     return view
 
 
@@ -114,10 +112,10 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
     """Return the padding before and after each axis of windows."""
     rank, attributes = x.ndim - 2, node.attributes
     if rank != len(sizes):
-        raise ShapeError(f"{node}: kernel {list(sizes)} does not fit an input of shape {x.shape}")
+        raise ShapeError(f"kernel {list(sizes)} does not fit an input of shape {x.shape}")
     strides, dilations = _strides_and_dilations(node, rank)
     if min((*strides, *dilations, *sizes), default=1) < 1:
-        raise ShapeError(f"{node}: sizes, strides and dilations must be 1 or more")
+        raise ShapeError("sizes, strides and dilations must be 1 or more")
     explicit = ints_of(attributes.get("pads", [0] * 2 * rank))
     pads = []
     for i in range(rank):
@@ -142,11 +140,11 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
 def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
     kind = node.attributes.get("auto_pad", "NOTSET")
     if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise UnsupportedError(f"{node}: auto_pad={kind!r} is not supported")
+        raise UnsupportedError(f"auto_pad={kind!r} is not supported")
     if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
-        raise UnsupportedError(f"{node}: negative pads are not supported")
+        raise UnsupportedError("negative pads are not supported")
     if node.op == "MaxPool" and any(node.outputs[1:]):
-        raise UnsupportedError(f"{node}: indices as a second output are not supported")
+        raise UnsupportedError("indices as a second output are not supported")
 
 
 @operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group", check=_check)
@@ -162,9 +160,9 @@ def _convolution(
     """Return the products of windows of x (N, C, …) and W (M, C / group, sizes …), plus B (M,)."""
     sizes, channels, outputs = w.shape[2:], x.shape[1], w.shape[0]
     if group < 1 or w.shape[1] * group != channels or outputs % group:
-        raise ShapeError(f"{node}: weights {w.shape} in {group} groups do not fit input {x.shape}")
+        raise ShapeError(f"weights {w.shape} in {group} groups do not fit input {x.shape}")
     if kernel_shape is not None and tuple(ints_of(kernel_shape)) != sizes:
-        raise ShapeError(f"{node}: kernel_shape {ints_of(kernel_shape)} does not fit {w.shape}")
+        raise ShapeError(f"kernel_shape {ints_of(kernel_shape)} does not fit {w.shape}")
     view = _windows(node, x, sizes, _pads(node, x, sizes), 0.0)
     rank = len(sizes)
     positions = view.shape[2 : 2 + rank]
@@ -176,7 +174,7 @@ def _convolution(
         within = rows[(slice(None), *[slice(None)] * rank, part)]
         flat = within.reshape(*within.shape[: 1 + rank], w[0].size)
         shift = None if bias is None else bias[filters]
-        parts.append(_product(node, flat, w[filters].reshape(-1, w[0].size).T, shift))
+        parts.append(_product(flat, w[filters].reshape(-1, w[0].size).T, shift))
     y = np.concatenate(parts, axis=-1)
     return np.ascontiguousarray(np.moveaxis(y, -1, 1)).reshape(len(x), outputs, *positions)
 
