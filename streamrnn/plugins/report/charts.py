@@ -196,10 +196,7 @@ def _rules(picture: Picture) -> list[ChartSpec]:
             "data": {"name": "rules"},
             "transform": [
                 {"filter": f"datum.model === {json.dumps(model)}"},
-                {
-                    "window": [{"op": "lead", "field": "x", "as": "next"}],
-                    "sort": [{"field": "x"}],
-                },
+                {"window": [{"op": "lead", "field": "x", "as": "next"}], "sort": [{"field": "x"}]},
             ],
         }
         dash = {} if model else {"strokeDash": [2, 3]}
@@ -234,41 +231,24 @@ def _stack(picture: Picture, panel: Panel) -> ChartSpec:
             {"calculate": above, "as": f"above{index}"},
         ]
         below = above
-        layers.append(
-            {
-                "mark": {"type": "rect", "color": _color(index), "strokeWidth": 0},
-                "encoding": {
-                    "x": _x(picture),
-                    "x2": {"field": "x2"},
-                    "y": _y(picture, panel, f"above{index}"),
-                    "y2": {"field": f"below{index}"},
-                },
-            }
-        )
+        mark = {"type": "rect", "color": _color(index), "strokeWidth": 0}
+        y, y2 = _y(picture, panel, f"above{index}"), {"field": f"below{index}"}
+        encoding = {"x": _x(picture), "x2": {"field": "x2"}, "y": y, "y2": y2}
+        layers.append({"mark": mark, "encoding": encoding})
     return {"transform": transforms, "layer": [*layers, *_rules(picture), _hover(picture, panel)]}
 
 
 def _bars(picture: Picture, panel: Panel) -> ChartSpec:
-    field = picture.series[0].field
+    width = {"expr": "min(56, bandwidth('x') * 0.9)"}
+    mark = {"type": "bar", "color": _color(0), "cornerRadiusEnd": 2, "width": width}
     axis = {"title": picture.x_title, "labelAngle": 0, "labelOverlap": True}
-    return {
-        "layer": [
-            {
-                "mark": {
-                    "type": "bar",
-                    "color": _color(0),
-                    "cornerRadiusEnd": 2,
-                    "width": {"expr": "min(56, bandwidth('x') * 0.9)"},
-                },
-                "encoding": {
-                    "x": {"field": picture.x_field, "type": "ordinal", "sort": None, "axis": axis},
-                    "y": {**_y(picture, panel, field), "stack": None},
-                    "opacity": {"condition": _AT, "value": 1},
-                    "tooltip": _tooltip(picture, panel),
-                },
-            }
-        ]
+    encoding = {
+        "x": {"field": picture.x_field, "type": "ordinal", "sort": None, "axis": axis},
+        "y": {**_y(picture, panel, picture.series[0].field), "stack": None},
+        "opacity": {"condition": _AT, "value": 1},
+        "tooltip": _tooltip(picture, panel),
     }
+    return {"layer": [{"mark": mark, "encoding": encoding}]}
 
 
 def _dots(picture: Picture, panel: Panel) -> ChartSpec:
@@ -303,26 +283,18 @@ def _reliability(picture: Picture, panel: Panel) -> ChartSpec:
     ends = {"domain": [0, 1]}
     x = _number(picture.x_field, scale=ends, axis={"title": picture.x_title, **shares})
     y = _number(picture.series[0].field, scale=ends, axis={"title": None, **shares})
-    diagonal = {"values": [{"a": 0, "b": 0}, {"a": 1, "b": 1}]}
-    return {
-        "layer": [
-            {
-                "data": diagonal,
-                "mark": {"type": "line", "color": "var(--muted)", "strokeDash": [4, 3]},
-                "encoding": {"x": _number("a"), "y": _number("b")},
-            },
-            {"mark": {"type": "line", "color": _color(0)}, "encoding": {"x": x, "y": y}},
-            {
-                "mark": {"type": "circle", "color": _color(0), "opacity": 1},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "size": {"condition": {**_AT, "value": 200}, "value": 70},
-                    "tooltip": _tooltip(picture, panel),
-                },
-            },
-        ]
+    diagonal = {
+        "data": {"values": [{"a": 0, "b": 0}, {"a": 1, "b": 1}]},
+        "mark": {"type": "line", "color": "var(--muted)", "strokeDash": [4, 3]},
+        "encoding": {"x": _number("a"), "y": _number("b")},
     }
+    line = {"mark": {"type": "line", "color": _color(0)}, "encoding": {"x": x, "y": y}}
+    size = {"condition": {**_AT, "value": 200}, "value": 70}
+    dots = {
+        "mark": {"type": "circle", "color": _color(0), "opacity": 1},
+        "encoding": {"x": x, "y": y, "size": size, "tooltip": _tooltip(picture, panel)},
+    }
+    return {"layer": [diagonal, line, dots]}
 
 
 _CHARTS = {

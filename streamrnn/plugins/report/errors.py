@@ -23,7 +23,7 @@ from streamrnn.jobs.evaluation import (
     measures_of,
     not_compared,
 )
-from streamrnn.plugins.report.over_time import rules_of
+from streamrnn.plugins.report.output import rules_of
 from streamrnn.plugins.report.picture import (
     Drawn,
     Missing,
@@ -116,19 +116,14 @@ class _Groups:
         groups = max(groups, len(self._rows))
         rows = np.zeros(groups, np.int64)
         rows[: len(self._rows)] = self._rows
-        return [
-            Errors(
-                item.name,
-                self._plan.targets[item.target],
-                figure,
-                rows,
-                np.where(rows > 0, figures[figure.name], np.nan),
-                np.where(rows > 0, figures.get(figure.baseline, np.nan), np.nan),
-            )
-            for item, figures, figure in zip(
-                self._outputs, self.figures(groups), drawn, strict=True
-            )
-        ]
+        errors = []
+        each = zip(self._outputs, self.figures(groups), drawn, strict=True)
+        for item, figures, figure in each:
+            error = np.where(rows > 0, figures[figure.name], np.nan)
+            baseline = np.where(rows > 0, figures.get(figure.baseline, np.nan), np.nan)
+            target = self._plan.targets[item.target]
+            errors.append(Errors(item.name, target, figure, rows, error, baseline))
+        return errors
 
 
 class _Reliability:
@@ -157,8 +152,8 @@ class _Reliability:
             for row, value in enumerate((np.ones(len(score)), forecast, happened)):
                 self._sums[row] += np.bincount(place, labels.weight * value, minlength=BINS)
 
-    def table(self) -> pa.Table | None:
-        """Return the bins that have rows.
+    def columns(self) -> dict[str, Array] | None:
+        """Return the means and the number of rows of the bins that have rows.
 
         None if no bin has rows, if a score is not a probability, or if the label of a single output
         is neither 0 nor 1.
@@ -167,13 +162,8 @@ class _Reliability:
         some = weight > 0
         if not self._valid or not some.any():
             return None
-        return pa.table(
-            {
-                "forecast": forecast[some] / weight[some],
-                "happened": happened[some] / weight[some],
-                "rows": self._rows[some],
-            }
-        )
+        forecast, happened = forecast[some] / weight[some], happened[some] / weight[some]
+        return {"forecast": forecast, "happened": happened, "rows": self._rows[some]}
 
 
 class ForecastErrors:
@@ -259,8 +249,8 @@ def error_pictures(
         items.append(_by_horizon(errors.all.errors(1, drawn)))
     if plan.quantiles:
         items += _coverage(subject, errors, keys)
-    table = None if errors.reliability is None else errors.reliability.table()
-    return [*items, _reliability(table)]
+    columns = None if errors.reliability is None else errors.reliability.columns()
+    return [*items, _reliability(columns)]
 
 
 def _panels(errors: Sequence[Errors], starts: Mapping[str, Any]) -> Sequence[Panel]:
@@ -414,15 +404,15 @@ def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
     )
 
 
-def _reliability(table: pa.Table | None) -> Picture | Missing:
-    if table is None:
+def _reliability(columns: Mapping[str, Array] | None) -> Picture | Missing:
+    if columns is None:
         return Missing(
             "reliability",
             TITLES["reliability"],
             "it is for probabilities: an output from 0 to 1 for a target of 0 and 1, or one output "
             "per class.",
         )
-    rows = rows_of_columns({name: table.column(name).to_numpy() for name in table.column_names})
+    rows = rows_of_columns(columns)
     off = max(rows, key=lambda row: abs(row["forecast"] - row["happened"]) * row["rows"])
     return Picture(
         "reliability",

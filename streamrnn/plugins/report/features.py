@@ -141,6 +141,7 @@ def _sentence(panels: list[Panel]) -> str:
 def source_values(subject: Subject, values: SourceValues) -> Picture:
     """Return a picture of the source's values that a run changes, by time."""
     columns = {"missing": values.nulls, "invalid": values.invalid, "clipped": values.clipped}
+    labels = ("null or NaN", "outside valid", "clipped")
     totals = [int(column.sum()) for column in columns.values()]
     names = ", ".join(feature.name for feature in values.features)
     return Picture(
@@ -149,11 +150,7 @@ def source_values(subject: Subject, values: SourceValues) -> Picture:
         f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
         "stack",
         [Panel("", rows_of_columns({**subject.timeline.starts(), **columns}))],
-        [
-            Drawn("missing", "null or NaN"),
-            Drawn("invalid", "outside valid"),
-            Drawn("clipped", "clipped"),
-        ],
+        [Drawn(*names) for names in zip(columns, labels, strict=True)],
         y_title="Values",
         notes=[
             f"Counted in the source as it is now, of {names}.",

@@ -13,6 +13,7 @@ from streamrnn.base.arrays import Doubles
 from streamrnn.base.display import count
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.fitting import HISTORY_FILE
+from streamrnn.plugins.report.output import even_histogram, histogram_rows
 from streamrnn.plugins.report.picture import (
     Drawn,
     Missing,
@@ -23,7 +24,6 @@ from streamrnn.plugins.report.picture import (
     span,
 )
 from streamrnn.plugins.report.scan import Subject
-from streamrnn.plugins.report.streams import even_histogram, histogram_rows
 from streamrnn.plugins.report.timeline import BucketSample
 from streamrnn.stream.checkpoints import load_state
 

@@ -26,16 +26,18 @@ from streamrnn.plugins.report.features import (
     source_values,
 )
 from streamrnn.plugins.report.model import learning_curves, norms
-from streamrnn.plugins.report.over_time import (
+from streamrnn.plugins.report.output import (
     MOST_POINTS,
     outputs_over_time,
     rows_by_commit,
     rows_over_time,
+    silence,
+    steps,
     streams_one_by_one,
+    streams_over_time,
 )
 from streamrnn.plugins.report.picture import LONGEST_HEAD, Missing, Picture, ReportPage, is_report
 from streamrnn.plugins.report.scan import OutputColumns, StreamMeans, Subject, extent_of
-from streamrnn.plugins.report.streams import silence, steps, streams_over_time
 from streamrnn.plugins.report.timeline import text_of
 from streamrnn.stream.checkpoints import load_state, read_manifest, refuse_inside_output
 from streamrnn.stream.config import Config, is_pipe, value_of

@@ -20,10 +20,10 @@ from selection import first_quick
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
 from streamrnn.pipeline import report_output
-from streamrnn.plugins.report import over_time, scan
+from streamrnn.plugins.report import output, scan
 from streamrnn.plugins.report.charts import spec_of
+from streamrnn.plugins.report.output import even_histogram, histogram_rows
 from streamrnn.plugins.report.picture import Drawn, Panel, Picture
-from streamrnn.plugins.report.streams import even_histogram, histogram_rows
 
 IDS = {
     *("outputs", "each-stream", "error-time", "error-stream", "error-hour", "reliability"),
@@ -267,7 +267,7 @@ def test_since_until_and_keys_limit_what_is_drawn(monkeypatch: pytest.MonkeyPatc
 
 
 def test_commits_that_are_not_marked_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(over_time, "_MOST_RULES", 3)
+    monkeypatch.setattr(output, "_MOST_RULES", 3)
     notes = by_id(ran().report())["outputs"]["notes"]
     assert re.match("Of [0-9]+ commits, .* and of more than 3 changes only the last 3.", notes[0])
 

@@ -12,8 +12,8 @@ from selection import first_quick
 
 from streamrnn.plugins.report.features import SourceValues
 from streamrnn.plugins.report.model import layer_norms, norm_quantiles
+from streamrnn.plugins.report.output import even_histogram, log_histogram
 from streamrnn.plugins.report.scan import OutputStreams, StreamMeans
-from streamrnn.plugins.report.streams import even_histogram, log_histogram
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions, text_of
 from streamrnn.stream.sources.contract import Feature
 
