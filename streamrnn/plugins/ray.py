@@ -20,6 +20,7 @@ from streamrnn import __version__
 from streamrnn.errors import ConfigError, EngineError
 from streamrnn.jobs.engines.probe import FolderToken, Probe, probe, warm_up
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
+from streamrnn.jobs.engines.sharded import Tasks
 from streamrnn.jobs.engines.splitting import Chunk, RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import FileSource, SourceFile
@@ -73,7 +74,7 @@ def _probe(
     return probe(context[0].loaded, __version__, place, token, file)
 
 
-class RayTasks:
+class RayTasks(Tasks):
     """Runs tasks on Ray, which it starts here if `address` is "local", and joins otherwise.
 
     `workers` is the number of workers if Ray is started here. A program that has called
@@ -98,7 +99,6 @@ class RayTasks:
         self._results: list[Any] = []
 
     def begin(self, bound: BoundPipeline, source: FileSource) -> None:
-        """Hand the pipeline and the source to all tasks that follow."""
         self._context = ray().put((bound.for_worker(), source.subset([])))
 
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
@@ -126,11 +126,9 @@ class RayTasks:
         ray().wait(warm_ups, num_returns=len(warm_ups), timeout=_PROBE_SECONDS)
 
     def put(self, state: pa.Table) -> Any:
-        """Hand over a state table."""
         return ray().put(state)
 
     def split(self, row_range: RowRange, shards: int) -> tuple[Any, list[Any]]:
-        """Start to divide a row range; return the `Split` and one `Chunk` per shard."""
         divided, *chunks = self._task(_split, "split", shards + 1).remote(
             self._context, row_range, shards
         )
@@ -140,7 +138,6 @@ class RayTasks:
     def score(
         self, task: ShardTask, before: Any, state: Any, chunks: Sequence[Any]
     ) -> tuple[Any, Any]:
-        """Start to score a shard; return the `Outcome` and the state after it."""
         # Chunks are separate arguments, so that Ray waits for them, and remakes lost ones.
         outcome, after = self._task(_score, f"score-{task.shard}", 2).remote(
             self._context, task, before, state, *chunks
@@ -154,13 +151,11 @@ class RayTasks:
         return task.options(name=f"streamrnn-{name}", num_returns=returns, **options)
 
     def ready(self, handles: Sequence[Any]) -> list[Any]:
-        """Wait a moment for results; return the handles of those that are ready."""
         handles = list(handles)
         ready: list[Any] = ray().wait(handles, num_returns=len(handles), timeout=_PAUSE)[0]
         return ready
 
     def get(self, handle: Any) -> Any:
-        """Return a result. Raises EngineError if its workers died again and again."""
         with _as_engine_errors("the workers of a task died"):
             value = ray().get(handle)
         if handle in self._results:
@@ -168,13 +163,11 @@ class RayTasks:
         return value
 
     def cancel(self) -> None:
-        """Give up all tasks."""
         for handle in self._results:
             ray().cancel(handle, force=True)
         self._results = []
 
     def close(self) -> None:
-        """Stop what was started here."""
         if self._started:
             ray().shutdown()
             ray()._private.worker._worker_logs_enabled = True

@@ -15,6 +15,7 @@ from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.jobs.outputs.publisher import (
     BY,
+    PublishedTable,
     TableChanges,
     TableContents,
     TableFile,
@@ -23,7 +24,6 @@ from streamrnn.jobs.outputs.publisher import (
 )
 from streamrnn.plugins.lakes.parts import delta_type, lake_schema, may_be_part, part_footer
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.sinks import Part
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
@@ -51,8 +51,8 @@ def _library() -> Any:
     return deltalake
 
 
-class DeltaLog:
-    """The log of a Delta table in an output folder: a `PublishedTable`."""
+class DeltaLog(PublishedTable):
+    """The log of a Delta table in an output folder."""
 
     def __init__(self, files: Files, path: str, _wanted: object = True) -> None:
         self._files = files
@@ -61,11 +61,9 @@ class DeltaLog:
 
     @property
     def title(self) -> str:
-        """The table, for messages."""
         return f"the Delta table {self._path}"
 
     def error_text(self, error: Exception) -> str:
-        """Return the text of a library's error, without credentials."""
         secrets = [value for name, value in self._options.items() if name in _SECRETS]
         return safe_text(error, secrets=secrets)
 
@@ -73,23 +71,20 @@ class DeltaLog:
         """Raise ConfigError if deltalake is missing, or a Delta table cannot have these columns."""
         _library()
         lake_schema(schema, delta_type, "Delta")
-        odd = [name for name in schema.names if _FORBIDDEN & set(name)]
-        if odd:
+        if odd := [name for name in schema.names if _FORBIDDEN & set(name)]:
             raise ConfigError(
                 "[publish] delta: a column of a Delta table cannot have a space or any of "
                 f",;{{}}()= in its name: {', '.join(map(repr, odd))}. Rename it ([output] names, "
                 "[source] rename), or leave it out of [output] columns."
             )
         lower = [name.lower() for name in schema.names]
-        same = [name for name in schema.names if lower.count(name.lower()) > 1]
-        if same:
+        if same := [name for name in schema.names if lower.count(name.lower()) > 1]:
             raise ConfigError(
                 f"[publish] delta: {', '.join(map(repr, same))} are the same name in a Delta "
                 "table, which ignores case. Rename one of them ([output] names, [source] rename)."
             )
 
     def read(self, manifest: Manifest) -> TableContents | None:
-        """Return what the last version of the table has; None if there is no table."""
         table = self._open()
         if table is None:
             return None
@@ -121,7 +116,18 @@ class DeltaLog:
         """Commit one version; two if the columns change: the first one empties the table."""
         library = _library().transaction
         schema = _delta_schema(manifest)
-        adds = [self._add_action(part, changes) for part in changes.add]
+        now = time.time_ns() // 1_000_000
+        adds = [
+            library.AddAction(
+                path=part.name,
+                size=part.bytes,
+                partition_values=part.partition,
+                modification_time=now,
+                data_change=part.name not in changes.moved,
+                stats=delta_statistics(part_footer(self._files, part.name)),
+            )
+            for part in changes.add
+        ]
         properties = self._properties(manifest.output, manifest.commit)
         columns = [field.name for field in partitions_of(manifest)]
         table = self._open()
@@ -133,7 +139,6 @@ class DeltaLog:
                 commit_properties=properties,
             )  # fmt: skip
         else:
-            now = time.time_ns() // 1_000_000
             removes = [
                 library.RemoveAction(
                     path=file.path,
@@ -159,7 +164,6 @@ class DeltaLog:
         return f"version {done.version() if done is not None else 0}"
 
     def left(self) -> str:
-        """Describe a table that [publish] no longer names, and how to remove it."""
         names = [name for name in self._files.entries(_LOG) if name.endswith(".json")]
         if not any(_OUTPUT in _commit_info(self._files, name) for name in reversed(names)):
             return ""
@@ -170,7 +174,6 @@ class DeltaLog:
         )
 
     def advice(self, contents: TableContents) -> str:
-        """Return how to get rid of foreign files."""
         return (
             "Restore the last version that streamrnn wrote (DeltaTable(…).restore(version)). "
             f"{self._remake()}"
@@ -192,16 +195,6 @@ class DeltaLog:
             return _library().DeltaTable(self._uri, storage_options=self._options)
         except _library().exceptions.TableNotFoundError:
             return None
-
-    def _add_action(self, part: Part, changes: TableChanges) -> Any:
-        return _library().transaction.AddAction(
-            path=part.name,
-            size=part.bytes,
-            partition_values=part.partition,
-            modification_time=time.time_ns() // 1_000_000,
-            data_change=part.name not in changes.moved,
-            stats=delta_statistics(part_footer(self._files, part.name)),
-        )
 
     def _properties(self, output: str, commit: int) -> Any:
         library = _library()

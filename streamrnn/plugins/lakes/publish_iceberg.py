@@ -14,6 +14,7 @@ from streamrnn.base.storage.store import open_like
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.jobs.outputs.publisher import (
     BY,
+    PublishedTable,
     TableChanges,
     TableContents,
     TableFile,
@@ -33,8 +34,8 @@ _PROPERTIES = {"commit.manifest-merge.enabled": "true"}
 _NAMES = "schema.name-mapping.default"
 
 
-class IcebergCatalogTable:
-    """A table of a catalog that pyiceberg's configuration names: a `PublishedTable`."""
+class IcebergCatalogTable(PublishedTable):
+    """A table of a catalog that pyiceberg's configuration names."""
 
     def __init__(self, files: Files, _path: str, wanted: Mapping[str, str]) -> None:
         self._files = files
@@ -44,11 +45,9 @@ class IcebergCatalogTable:
 
     @property
     def title(self) -> str:
-        """The table, for messages."""
         return f"the Iceberg table {self._catalog_name}.{self._name}"
 
     def error_text(self, error: Exception) -> str:
-        """Return the text of a library's error, without credentials."""
         return catalog_text(error, self._catalog_name)
 
     def check(self, schema: pa.Schema) -> None:
@@ -61,8 +60,7 @@ class IcebergCatalogTable:
             raise ConfigError(
                 "[publish] iceberg needs pyiceberg: pip install 'streamrnn[iceberg]'"
             ) from None
-        config = Config()
-        if config.get_catalog_config(self._catalog_name) is None:
+        if Config().get_catalog_config(self._catalog_name) is None:
             raise ConfigError(
                 f"[publish] iceberg: pyiceberg's configuration has no catalog "
                 f"{self._catalog_name!r}. Add it to ~/.pyiceberg.yaml, or set "
@@ -88,7 +86,6 @@ class IcebergCatalogTable:
             raise PublishError(f"{self.title}: {error}") from error
 
     def read(self, manifest: Manifest) -> TableContents | None:
-        """Return what the current snapshot has; None if there is no table."""
         table = self._load()
         if table is None:
             return None
@@ -153,6 +150,8 @@ class IcebergCatalogTable:
     ) -> None:
         """Commit one snapshot without the files `gone`, and with these parts."""
         from pyiceberg.io import pyarrow as arrow
+        from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+        from pyiceberg.typedef import Record
 
         properties = {_OUTPUT: output, _COMMIT: str(commit)}
         with table.transaction() as transaction:
@@ -170,12 +169,21 @@ class IcebergCatalogTable:
                 for part in parts:
                     footer = part_footer(self._files, part.name)
                     facts = arrow.data_file_statistics_from_parquet_metadata(footer, plan, ids)
-                    values = _partition(part, fields)
-                    file = self._data_file(part, facts, values, metadata.default_spec_id)
+                    file = DataFile.from_args(
+                        content=DataFileContent.DATA,
+                        file_path=f"{self._root}/{part.name}",
+                        file_format=FileFormat.PARQUET,
+                        partition=Record(*_partition(part, fields)),
+                        file_size_in_bytes=part.bytes,
+                        sort_order_id=None,
+                        spec_id=metadata.default_spec_id,
+                        equality_ids=None,
+                        key_metadata=None,
+                        **facts.to_serialized_dict(),
+                    )
                     snapshot.append_data_file(file)
 
     def left(self) -> str:
-        """Describe a table that [publish] no longer names, and how to remove it."""
         return (
             f"{self.title} is no longer kept up to date, as [publish] does not name it: "
             "its readers miss new rows, and fail after compact, rewind or --full-refresh. Drop "
@@ -183,7 +191,6 @@ class IcebergCatalogTable:
         )
 
     def advice(self, contents: TableContents) -> str:
-        """Return how to get rid of foreign files."""
         return (
             "Roll the table back to the last snapshot that streamrnn wrote "
             "(table.manage_snapshots().rollback_to_snapshot(id).commit()), name another table in "
@@ -236,24 +243,6 @@ class IcebergCatalogTable:
                     "copy replaces that output, move that folder away first."
                 )
 
-    def _data_file(self, part: Part, statistics: Any, values: Sequence[Any], spec: int) -> Any:
-        """Describe a part to Iceberg, with statistics from its footer."""
-        from pyiceberg import manifest as manifests
-        from pyiceberg.typedef import Record
-
-        return manifests.DataFile.from_args(
-            content=manifests.DataFileContent.DATA,
-            file_path=f"{self._root}/{part.name}",
-            file_format=manifests.FileFormat.PARQUET,
-            partition=Record(*values),
-            file_size_in_bytes=part.bytes,
-            sort_order_id=None,
-            spec_id=spec,
-            equality_ids=None,
-            key_metadata=None,
-            **statistics.to_serialized_dict(),
-        )
-
 
 def _partition(part: Part, fields: Sequence[pa.Field]) -> list[Any]:
     """Return the values of the folders of a part, as Iceberg stores them: dates are days."""
@@ -274,10 +263,7 @@ def _about(snapshot: Any) -> dict[str, str]:
         return {}
     if snapshot.summary is None:
         return {"operation": "a snapshot"}
-    return {
-        "operation": snapshot.summary.operation.value,
-        **snapshot.summary.additional_properties,
-    }
+    return {"operation": snapshot.summary.operation.value, **snapshot.summary.additional_properties}
 
 
 def _others(table: Any, about: Any, output: str) -> str:

@@ -7,6 +7,7 @@ removed and added without changing rows, and would need separate credentials.
 import json
 import posixpath
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -69,12 +70,12 @@ def _open(path: str, version: int | None) -> Table:
             f"{last}"
         )
     first = log.first(last)
-    base, state = log.checkpoint(first - 1) if first else ([], {})
-    ids = [state["metaData"].get("id")] if "metaData" in state else []
+    base = log.checkpoint(first - 1) if first else []
     numbered = [(number, log.actions(number)) for number in range(first, last + 1)]
-    for _, actions in numbered:
-        _update(state, actions)
-        ids += [metadata.get("id") for metadata in _of("metaData", actions)]
+    ids, state = [], dict[str, Any]()
+    for action in chain(base, *(actions for _, actions in numbered)):
+        state |= {k: action[k] for k in ("protocol", "metaData") if action.get(k) is not None}
+        ids += [metadata.get("id") for metadata in _of("metaData", [action])]
     name = f"version {last}"
     _check_features(path, state, name)
     reader = _Files(path, log.store, log.location, state)
@@ -135,8 +136,8 @@ class _Log:
         except ValueError as error:
             raise DataError(f"{self.versions[number]} is damaged: {error}") from error
 
-    def checkpoint(self, number: int) -> tuple[_Actions, dict[str, Any]]:
-        """Return the added files of a checkpoint, and its protocol and metadata."""
+    def checkpoint(self, number: int) -> _Actions:
+        """Return the added files, the protocol and the metadata of a checkpoint, as actions."""
         actions: _Actions = []
         for path in self.checkpoints[number]:
             if not path.endswith(".parquet") or len(posixpath.basename(path)) > 80:
@@ -150,9 +151,7 @@ class _Log:
                 for action in filter(None, row.values()):  # Arrow has maps as lists of pairs
                     action |= {n: dict(action[n] or ()) for n in _MAPS & action.keys()}
                 actions.append({n: action for n, action in row.items() if action})
-        state: dict[str, Any] = {}
-        _update(state, actions)
-        return actions, state
+        return actions
 
 
 class _Files:
@@ -235,12 +234,6 @@ class _Files:
 
 def _of(kind: str, actions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [action[kind] for action in actions if action.get(kind) is not None]
-
-
-def _update(state: dict[str, Any], actions: _Actions) -> None:
-    """Replace protocol and metadata by newer ones, in place."""
-    for action in actions:
-        state |= {k: action[k] for k in ("protocol", "metaData") if action.get(k) is not None}
 
 
 def _check_features(path: str, state: Mapping[str, Any], version: str) -> None:

@@ -88,13 +88,11 @@ class Places(Origin):
         return cls(("",), files, np.arange(rows), order=order, values=tuple(values))
 
     def file(self, row: int) -> str:
-        """Return the file of a row, if the order names it."""
         if self.order.is_file_and_row:
             return str(self.values[0][row].as_py())
         return "the DataFrame"
 
     def place(self, row: int) -> str:
-        """Return the location of a row, for a message."""
         if self.order.is_file_and_row:
             return f"{self.file(row)}: row {self.values[1][row].as_py()} (from 0)"
         named = zip(self.order.names, self.values, strict=True)

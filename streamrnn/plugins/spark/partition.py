@@ -1,6 +1,7 @@
 """Score one partition, which has the state of its streams first, then their rows in order."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -60,7 +61,7 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
     """Score the rows of a partition; yield output rows, rejects, the new state, and counts."""
     table, batches = _initial_table(task, batches)
     scorer = Scorer(task.bound, table)
-    counts = {"new_streams": -scorer.table.streams}
+    counts = Counter({"new_streams": -scorer.table.streams})
     first: dict[str, tuple[list[Any], str]] = {}
     for rows, places in _placed_rows(task, batches):
         try:
@@ -73,11 +74,11 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
         if rejects is not None:
             yield _packed(task, REJECTS, [rejects])
     for output in scorer.finish():
-        _count(counts, {"rows_out": output.num_rows})
+        counts["rows_out"] += output.num_rows
         yield _output(task, output)
     dropped, streams = scorer.drop_idle(), scorer.table.streams
-    _count(counts, {"streams": streams, "new_streams": streams + dropped})
-    _count(counts, {"dropped_streams": dropped})
+    counts.update({"streams": streams, "new_streams": streams + dropped})
+    counts["dropped_streams"] += dropped
     yield from _state(task, scorer.table)
     yield _result(task, SUMMARY, [json.dumps({"counts": counts, "first": first}).encode()])
 
@@ -144,7 +145,7 @@ def _score(
     scorer: Scorer,
     batch: pa.RecordBatch,
     places: Places,
-    counts: dict[str, int],
+    counts: Counter[str],
     first: dict[str, tuple[list[Any], str]],
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
     """Score a record batch; return its output rows and its rejects.
@@ -154,7 +155,8 @@ def _score(
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))
     _refuse_ties(rows, places, scorer.table)
-    _count(counts, {"rows": len(rows), "rows_out": scored.output.num_rows, **scored.counts})
+    counts.update({"rows": len(rows), "rows_out": scored.output.num_rows})
+    counts.update(scored.counts)
     for name, row in scored.first.items():
         first.setdefault(name, (places.key(row.row), row.text))
     return scored.output, _placed(task, scored.rejects, places)
@@ -187,11 +189,6 @@ def _placed(task: Task, rejects: pa.RecordBatch | None, places: Places) -> pa.Re
         columns += order
     columns = [column.cast(f.type) for column, f in zip(columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _count(counts: dict[str, int], more: dict[str, int]) -> None:
-    for name, value in more.items():
-        counts[name] = counts.get(name, 0) + value
 
 
 def _output(task: Task, rows: pa.RecordBatch) -> pa.RecordBatch:

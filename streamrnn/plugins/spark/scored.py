@@ -110,8 +110,8 @@ def score(
 ) -> ScoredFrames:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
-    `pipeline` is a Pipeline, or the path of its file, of which [source] path and sort, [sink],
-    [engine] and [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a
+    `pipeline` is a Pipeline, or the path of its file; its [source] path and sort, [sink], [engine]
+    and [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a
     DataFrame), a StateTable or its Arrow table; by default the one that [state] init names, if any.
     `order` names the columns that order the rows of each stream. `partitions` is the number of
     partitions, by default twice the cores that Spark has now. `zone` is the time zone of times,
@@ -226,12 +226,12 @@ class _Union:
         self._functions = pyspark().sql.functions
         self._names = list(bound.schema.names)
         self._keys = list(bound.loaded.contract.key)
-        self._used = [(f"c{i}", quoted(name)) for i, name in enumerate(self._names)]
         # The first column of the order is null for a stream: it must not be a key.
-        others = [n for i, n in enumerate(order.names) if n not in self._names or not i]
-        if others and others[0] in self._names and others[0] not in self._keys:
-            others = others[1:]
-        self._others = others
+        self._others = [
+            name
+            for i, name in enumerate(order.names)
+            if name not in self._names or (i == 0 and name in self._keys)
+        ]
         self._order = order
         self._rows, self._state, self._bound = rows, state, bound
         self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
@@ -276,7 +276,7 @@ class _Union:
         functions = self._functions
         rows = self._rows.select(
             functions.lit(1).cast("tinyint").alias("kind"),
-            *(functions.col(name).alias(alias) for alias, name in self._used),
+            *(functions.col(quoted(n)).alias(f"c{i}") for i, n in enumerate(self._names)),
             *(column(self._rows, n).alias(f"o{i}") for i, n in enumerate(self._others)),
         )
         if self._state is None:
