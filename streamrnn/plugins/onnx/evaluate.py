@@ -22,7 +22,6 @@ from streamrnn.plugins.onnx.recurrent import (
     Recurrent,
     check,
     prepare,
-    weight_names,
 )
 
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
@@ -90,17 +89,16 @@ class Evaluator:
         self.graph = graph
         self.labels: dict[str, str] = {}
         """A unique short name of each recurrent node, by the node's first output."""
+        self.recurrent: dict[str, Recurrent] = {}
+        """The nodes with constant weights, by label; others are packed in each run."""
         for node in graph.nodes:
             if node.op in RECURRENT:
                 base = node.name.strip("/").replace("/", ".") or node.op.lower()
                 number = sum(n == base or n.startswith(f"{base}#") for n in self.labels.values())
-                self.labels[_key(node)] = f"{base}#{number + 1}" if number else base
-        self.recurrent: dict[str, Recurrent] = {
-            self.labels[_key(node)]: prepare(node, graph.constants, integers)
-            for node in graph.nodes
-            if node.op in RECURRENT and all(n in graph.constants for n in weight_names(node))
-        }
-        """The nodes with constant weights, by label; others are packed in each run."""
+                self.labels[_key(node)] = label = f"{base}#{number + 1}" if number else base
+                weights = (*node.inputs[1:4], *node.inputs[7:8])  # W, R, B and P
+                if all(name in graph.constants for name in weights if name):
+                    self.recurrent[label] = prepare(node, graph.constants, integers)
 
     def label(self, node: NodeDef) -> str:
         """Return the short name of a recurrent node."""

@@ -200,11 +200,6 @@ def _directions(node: NodeDef) -> tuple[bool, ...]:
     return backwards
 
 
-def weight_names(node: NodeDef) -> list[str]:
-    """Return the names of the inputs W, R, B and P."""
-    return [name for name in (*node.inputs[1:4], *node.inputs[7:8]) if name]
-
-
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
     """Return the weights of these nodes that can be integers, and whether each input has a factor.
 

@@ -1,6 +1,7 @@
 """The features over time, beside the model's Normalization, and the values that a run changes."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.scoring import LoadedPipeline
 from streamrnn.stream.sources.contract import Feature
 
+_MOST_FEATURES = 12
+
 
 class SourceValues:
     """Counts and samples the values of a source within a timeline, as they are in its files.
@@ -39,6 +42,13 @@ class SourceValues:
         self.nulls, self.invalid, self.clipped = np.zeros((3, timeline.buckets), np.int64)
         self._time, self._zone = time, zone
         self._timeline = timeline
+
+    @classmethod
+    def of(cls, loaded: LoadedPipeline, timeline: Timeline) -> Self:
+        """Return the values of a pipeline's first numeric features, before any is added."""
+        features, source = loaded.contract.features, loaded.config.source
+        numeric = [f for f in features if f.kind == "float32" and f.vocabulary is None]
+        return cls(numeric[:_MOST_FEATURES], str(source.time), timeline, source.time_zone)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a record batch."""
@@ -72,15 +82,6 @@ class SourceValues:
             np.clip(value_N, low, high, out=value_N)
 
 
-MOST_FEATURES = 12
-
-
-def drawn_features(loaded: LoadedPipeline) -> list[Feature]:
-    """Return the numeric features to draw: the first ones."""
-    numeric = (f for f in loaded.contract.features if f.kind == "float32" and f.vocabulary is None)
-    return list(numeric)[:MOST_FEATURES]
-
-
 def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPipeline) -> Picture:
     """Return the median of each feature, and the band of 80 % of its values."""
     scaling = scaling_of(loaded)
@@ -100,7 +101,7 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
     if left:
         notes.append(
             f"Not drawn: {count(left, 'feature')} of ids or text, or beyond the first "
-            f"{MOST_FEATURES}."
+            f"{_MOST_FEATURES}."
         )
     return Picture(
         "features",

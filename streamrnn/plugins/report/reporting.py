@@ -19,12 +19,7 @@ from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
-from streamrnn.plugins.report.features import (
-    SourceValues,
-    drawn_features,
-    features_over_time,
-    source_values,
-)
+from streamrnn.plugins.report.features import SourceValues, features_over_time, source_values
 from streamrnn.plugins.report.model import learning_curves, norms
 from streamrnn.plugins.report.output import (
     MOST_POINTS,
@@ -236,7 +231,7 @@ def _pictures(
     if isinstance(loaded, str):
         why = loaded
     elif not (why := _why_not_compared(loaded, subject.columns)):
-        watched = _source_values(loaded, subject)
+        watched = SourceValues.of(loaded, subject.timeline)
         try:
             errors, keys = _compared(subject, loaded, slots, request, watched)
         except StreamRNNError as error:
@@ -299,12 +294,6 @@ def _compared(
     return errors, labels.key_arrays()
 
 
-def _source_values(loaded: LoadedPipeline, subject: Subject) -> SourceValues:
-    source = loaded.config.source
-    columns = drawn_features(loaded)
-    return SourceValues(columns, str(source.time), subject.timeline, source.time_zone)
-
-
 def _of_source(
     subject: Subject, loaded: LoadedPipeline | str, values: SourceValues | None
 ) -> list[Picture | Missing]:
@@ -318,7 +307,7 @@ def _of_source(
             "to [output] columns, and score again with --full-refresh."
         )
     elif values is None:
-        values = _source_values(loaded, subject)
+        values = SourceValues.of(loaded, subject.timeline)
         try:
             for batch in scored_source(loaded, subject.path).batches():
                 values.add(batch.batch)
