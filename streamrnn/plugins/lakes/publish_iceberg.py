@@ -305,15 +305,11 @@ def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> 
             if name not in stay:
                 update.delete_column(name)
     with transaction.update_schema(allow_incompatible_changes=True) as update:
-        before = None
         for field in wanted.fields:
             if field.name not in stay:
                 update.add_column(field.name, field.field_type, required=field.required)
-            if before is None:
-                update.move_first(field.name)
-            else:
-                update.move_after(field.name, before)
-            before = field.name
+        for field in reversed(wanted.fields):
+            update.move_first(field.name)
     _divide_by(transaction, folders)
 
 

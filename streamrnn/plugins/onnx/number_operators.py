@@ -213,10 +213,10 @@ def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if attributes.get("block_size", 0):
         raise UnsupportedError("scales of blocks (block_size) are not supported")
     quantizes = node.op == "QuantizeLinear"
-    if attributes.get("output_dtype", 0) not in ((0, *_CODES) if quantizes else (0, 1)):
-        raise UnsupportedError(f"output_dtype={attributes['output_dtype']} is not supported")
-    if attributes.get("precision", 0) not in (0, 1):
-        raise UnsupportedError(f"precision={attributes['precision']}, expected float32")
+    supported = {"output_dtype": (0, *_CODES) if quantizes else (0, 1), "precision": (0, 1)}
+    for name, codes in supported.items():
+        if attributes.get(name, 0) not in codes:
+            raise UnsupportedError(f"{name}: expected one of {codes}, received {attributes[name]}")
     zero = node.input(2)
     if quantizes and zero and str(getattr(constants.get(zero), "dtype", "")) not in _TYPES:
         raise UnsupportedError("zero points must be constant, int8 or uint8")

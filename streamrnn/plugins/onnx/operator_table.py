@@ -1,7 +1,6 @@
 """The table of operators other than recurrent ones, what they share, and names of activations.
 
-Attributes are either honoured or refused. Errors are raised without the name of the node, which
-`evaluate` adds.
+Attributes are either honoured or refused. Errors do not name the node: `evaluate` adds its name.
 """
 
 import inspect

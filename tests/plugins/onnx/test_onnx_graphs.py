@@ -263,6 +263,23 @@ def test_biases_that_do_not_fit(bias, said, tmp_path):
         streamrnn.load_model(saved(made, tmp_path))
 
 
+@pytest.mark.parametrize("sequences", ["", "Y_b"])
+def test_an_initial_state_that_is_the_input_of_another_node_is_data(sequences, tmp_path):
+    """Also if only the last state of the other node is an output."""
+    nodes = [
+        helper.make_node("RNN", ["x", "W", "R", "", "", "v"], ["y"], name="a", hidden_size=3),
+        helper.make_node("RNN", ["v", "W", "R"], [sequences, "z"], name="b", hidden_size=3),
+    ]
+    made = onnx_graphs.model(
+        nodes,
+        {"x": (TensorProto.FLOAT, ["t", "b", 3]), "v": (TensorProto.FLOAT, [1, "b", 3])},
+        ["y", "z"],
+        onnx_graphs.weights("RNN", 1, 3, 3),
+    )
+    model = streamrnn.load_model(saved(made, tmp_path))
+    assert [name for name, *_ in model.input_specs] == ["x", "v"]
+
+
 def test_lengths_are_no_feature(tmp_path):
     """An input that is sequence_lens only gets the lengths of the rows; 0 keeps the state."""
     made = onnx_graphs.recurrent("LSTM", lengths=True, initial=True)
