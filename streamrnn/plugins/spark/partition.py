@@ -28,16 +28,15 @@ _OWNER = "state"
 class Task:
     """What a worker needs to score a partition.
 
-    The first column of its record batches is 0 for the state of a stream, 1 for a row. `data`,
-    `order` and `state` are the indices of the columns of `bound.schema`, of the order, and of the
+    The first column of its record batches is 0 for the state of a stream, 1 for a row; c0, c1, …
+    are the columns of `bound.schema`. `order` and `state` name the columns of the order, and of the
     flat state, whose table has the schema `state_schema` (None: no state).
     """
 
     bound: BoundPipeline
     order_of: Order
-    data: tuple[int, ...]
-    order: tuple[int, ...]
-    state: tuple[int, ...]
+    order: tuple[str, ...]
+    state: tuple[str, ...]
     state_schema: pa.Schema | None
 
     @property
@@ -96,7 +95,7 @@ def _initial_table(
         rows = int(np.count_nonzero(batch.column(0).to_numpy() == 0))
         if rows:
             columns = [
-                batch.column(i)[:rows].cast(f.type) for i, f in zip(task.state, schema, strict=True)
+                batch.column(n)[:rows].cast(f.type) for n, f in zip(task.state, schema, strict=True)
             ]
             parts.append(pa.RecordBatch.from_arrays(columns, schema=schema))
         if rows < batch.num_rows:
@@ -131,13 +130,13 @@ def _placed_rows(
 
 def _with_places(task: Task, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Places]:
     schema = task.bound.schema
-    columns = [batch.column(i) for i in task.data]
+    columns = [batch.column(f"c{i}") for i in range(len(schema))]
     used = select(pa.RecordBatch.from_arrays(columns, schema.names), schema)
     return used, _places(task, batch)
 
 
 def _places(task: Task, batch: pa.RecordBatch) -> Places:
-    return Places.in_order(task.order_of, [batch.column(i) for i in task.order])
+    return Places.in_order(task.order_of, [batch.column(name) for name in task.order])
 
 
 def _score(

@@ -6,7 +6,7 @@ The result is one DataFrame of rows, state and rejects, which is computed once.
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -148,7 +148,9 @@ def score(
         starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)
     union = _Union(df, _without_init(bound), checked, states)
     task = union.task(schema)
-    both = union.by_key(partitions).mapInArrow(scoring(task), spark_schema(task.result_schema))
+    both = union.by_key(task, partitions).mapInArrow(
+        scoring(task), spark_schema(task.result_schema)
+    )
     return ScoredFrames(both, task)
 
 
@@ -224,51 +226,32 @@ class _Union:
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
         self._functions = pyspark().sql.functions
-        self._names = list(bound.schema.names)
-        self._keys = list(bound.loaded.contract.key)
+        self._rows, self._state, self._bound, self._order = rows, state, bound, order
+        # Each of these has the names of columns as keys, and their names here as values.
+        self._used = _numbered("c", bound.schema.names)
+        self._keys = {name: self._used[name] for name in bound.loaded.contract.key}
         # The first column of the order is null for a stream: it must not be a key.
-        self._others = [
-            name
-            for i, name in enumerate(order.names)
-            if name not in self._names or (i == 0 and name in self._keys)
-        ]
-        self._order = order
-        self._rows, self._state, self._bound = rows, state, bound
-        self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
+        others = [n for n in order.names if n not in self._used]
+        first = [n for n in order.names[:1] if n in self._keys]
+        self._others = _numbered("o", [*first, *others])
+        own = () if state is None else [n for n in state.columns if n not in self._keys]
+        self._own = _numbered("s", own)
 
     def task(self, schema: pa.Schema | None) -> Task:
         """Return the task of a worker; `schema` is the schema of the state, if there is a state."""
-        width = 1 + len(self._names) + len(self._others)
-        return Task(
-            bound=self._bound,
-            order_of=self._order,
-            data=tuple(range(1, 1 + len(self._names))),
-            order=tuple(self._position(name) for name in self._order.names),
-            state=()
-            if schema is None
-            else tuple(
-                1 + self._names.index(name) if name in self._keys else width + self._own.index(name)
-                for name in flat_schema(schema).names
-            ),
-            state_schema=schema,
-        )
+        ordered, stored = self._used | self._others, self._keys | self._own
+        order = tuple(ordered[name] for name in self._order.names)
+        state = () if schema is None else tuple(stored[n] for n in flat_schema(schema).names)
+        return Task(self._bound, self._order, order, state, schema)
 
-    def _position(self, name: str) -> int:
-        if name in self._others:
-            return 1 + len(self._names) + self._others.index(name)
-        return 1 + self._names.index(name)
-
-    def by_key(self, partitions: int | None) -> Any:
+    def by_key(self, task: Task, partitions: int | None) -> Any:
         """Return the DataFrame, partitioned by key and sorted within partitions."""
-        whole = self._whole()
-        keys = [f"c{self._names.index(name)}" for name in self._keys]
         if partitions is None:
             partitions = 2 * self._rows.sparkSession.sparkContext.defaultParallelism
-        parts = whole.repartition(partitions, *keys)
-        first, *others = [whole.columns[self._position(name)] for name in self._order.names]
+        parts = self._whole().repartition(partitions, *self._keys.values())
         # A stream's order is null, so it comes first. `kind` is second, as Spark compares prefixes
         # of the first column before it compares rows.
-        col = self._functions.col
+        col, (first, *others) = self._functions.col, task.order
         sorting = [col(name).asc_nulls_first() for name in (first, "kind", *others)]
         return parts.sortWithinPartitions(*sorting)
 
@@ -276,23 +259,30 @@ class _Union:
         functions = self._functions
         rows = self._rows.select(
             functions.lit(1).cast("tinyint").alias("kind"),
-            *(functions.col(quoted(n)).alias(f"c{i}") for i, n in enumerate(self._names)),
-            *(column(self._rows, n).alias(f"o{i}") for i, n in enumerate(self._others)),
+            *(functions.col(quoted(name)).alias(here) for name, here in self._used.items()),
+            *(column(self._rows, name).alias(here) for name, here in self._others.items()),
         )
         if self._state is None:
             return rows
-        types = [field.dataType for field in self._state.select(*map(quoted, self._own)).schema]
-        blank = [functions.lit(None).cast(kind).alias(f"s{i}") for i, kind in enumerate(types)]
+        own = self._state.select(*map(quoted, self._own)).schema
+        blank = [
+            functions.lit(None).cast(field.dataType).alias(here)
+            for field, here in zip(own, self._own.values(), strict=True)
+        ]
         return self._streams(rows).union(rows.select("*", *blank))
 
     def _streams(self, rows: Any) -> Any:
         """Return the streams of the state; `rows` has the types of the other columns."""
         functions = self._functions
         columns = [functions.lit(0).cast("tinyint").alias("kind")]
-        key_of = {f"c{self._names.index(name)}": quoted(name) for name in self._keys}
+        key_of = {here: quoted(name) for name, here in self._keys.items()}
         for field in rows.schema[1:]:
             key = key_of.get(field.name)
             value = functions.lit(None) if key is None else functions.col(key)
             columns.append(value.cast(field.dataType).alias(field.name))
-        columns += [functions.col(quoted(n)).alias(f"s{i}") for i, n in enumerate(self._own)]
+        columns += [functions.col(quoted(name)).alias(here) for name, here in self._own.items()]
         return self._state.select(*columns)
+
+
+def _numbered(letter: str, names: Iterable[str]) -> dict[str, str]:
+    return {name: f"{letter}{i}" for i, name in enumerate(names)}
