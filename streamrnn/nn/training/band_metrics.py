@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,10 +58,8 @@ class BandMetric(MeanMetric):
         raise NotImplementedError
 
 
-class RankedProbabilityScore(BandMetric):
+class RankedProbabilityScore(BandMetric, direction="down"):
     """The mean continuous ranked probability score, in the unit of the label."""
-
-    direction: ClassVar[str | None] = "down"
 
     def of_quantiles(self, loss: Quantile, t: Floats, p: Floats) -> Floats:
         weights = level_weights(loss.quantiles) * len(loss.quantiles)  # a mean follows

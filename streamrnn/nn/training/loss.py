@@ -163,12 +163,10 @@ class Loss:
                 f"loss {self.name!r}: with weights, a mask or lengths, a value is needed for each "
                 f"sample or step; `call` returned shape {value.shape} for predictions {p.shape}"
             )
-        weight = weights_of(f"loss {self.name!r}", value.shape, sample_weight)
+        weight = weights_of(f"loss {self.name!r}", value.shape, sample_weight, mask)
         count = value.size
-        if mask is not None:
-            mask = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
-            weight = weight * mask
-            count = int(np.broadcast_to(mask, value.shape).sum()) if value.size else 0
+        if mask is not None and count:
+            count = int(mask.sum()) * (count // mask.size)
         divisor = 1.0 if self.reduction == "sum" else float(max(count, 1))
         # Where the weight is 0, a step may hold anything, even NaN.
         value = np.where(weight == 0, np.float32(0), value)
@@ -244,20 +242,29 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
     return value
 
 
-def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None) -> Floats:
-    """Return a weight for each value. sample_weight: shaped like the values or their first axes."""
+def weights_of(
+    owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None, mask: Array | None
+) -> Floats:
+    """Return a weight for each value of an array, 0 where it is masked.
+
+    sample_weight, mask: shaped like the array or its first axes.
+    """
     if sample_weight is None:
-        return np.ones(shape, np.float32)
-    weights = np.asarray(sample_weight, np.float32)
-    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
-        weights = weights[..., 0]
-    if weights.shape != shape[: weights.ndim]:
-        raise ShapeError(
-            f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received "
-            f"{weights.shape}"
-        )
-    spread = weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
-    return np.ascontiguousarray(np.broadcast_to(spread, shape))
+        weights = np.ones(shape, np.float32)
+    else:
+        own = np.asarray(sample_weight, np.float32)
+        if own.ndim == len(shape) + 1 and own.shape[-1] == 1:
+            own = own[..., 0]
+        if own.shape != shape[: own.ndim]:
+            raise ShapeError(
+                f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received "
+                f"{own.shape}"
+            )
+        spread = own.reshape(own.shape + (1,) * (len(shape) - own.ndim))
+        weights = np.ascontiguousarray(np.broadcast_to(spread, shape))
+    if mask is None:
+        return weights
+    return weights * mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
 
 
 def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:

@@ -57,6 +57,14 @@ class Metric(WeightSet):
     short_name: ClassVar[str] = ""
     direction: ClassVar[str | None] = None
 
+    def __init_subclass__(
+        cls, name: str = "", short: str = "", direction: str = "", **others: Any
+    ) -> None:
+        super().__init_subclass__(**others)
+        cls.own_name, cls.short_name = name or cls.own_name, short
+        if direction:
+            cls.direction = direction
+
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(trainable=False)
         self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
@@ -95,7 +103,7 @@ class Metric(WeightSet):
     ) -> None:
         """Add the samples of a batch; masked steps have the weight 0."""
         if mask is not None:
-            sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight) * mask
+            sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight, mask)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **weighted)
 
@@ -135,7 +143,7 @@ class MeanMetric(Metric):
         """Add samples; those with the weight 0, or masked, do not count."""
         pred = np.ascontiguousarray(y_pred, np.float32)
         value = self.values(y_true, pred)
-        weight = self._weight_of_each(value.shape, sample_weight, mask)
+        weight = weights_of(f"metric {self.name!r}", value.shape, sample_weight, mask)
         value = np.where(weight == 0, np.float32(0), value)
         self._total += kernel.dot(value, weight)
         self._weight += kernel.dot(weight, np.ones_like(weight))
@@ -148,15 +156,6 @@ class MeanMetric(Metric):
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         """Return the value of each sample."""
         raise NotImplementedError(f"{type(self).__name__} must implement `values`")
-
-    def _weight_of_each(
-        self, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None, mask: Array | None
-    ) -> Floats:
-        """Return the weight of each sample, 0 where it is masked."""
-        weight = weights_of(f"metric {self.name!r}", shape, sample_weight)
-        if mask is not None:
-            weight = weight * mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
-        return weight
 
     def _fitted(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         return truth_array(f"metric {self.name!r}", y_true, y_pred)
@@ -178,53 +177,3 @@ def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
     """Return the truth in the rank of the predictions; floats become float32, as in Keras."""
     t = in_rank_of(y_pred, np.asarray(y_true))
     return t.astype(np.float32) if t.dtype.kind == "f" else t
-
-
-class SummedMetric(MeanMetric):
-    """A metric of several sums in float64, added element after element.
-
-    So no bit depends on how the samples are cut into batches.
-    """
-
-    def reset_state(self) -> None:
-        self._sums = np.zeros(0)
-
-    @property
-    def sums(self) -> tuple[float, ...]:
-        """All sums; empty before the first sample. They may be set, to resume."""
-        return tuple(self._sums.tolist())
-
-    @sums.setter
-    def sums(self, sums: tuple[float, ...]) -> None:
-        self._sums = np.array(sums, np.float64)
-
-    def update_state(
-        self,
-        y_true: npt.ArrayLike,
-        y_pred: npt.ArrayLike,
-        sample_weight: npt.ArrayLike | None = None,
-        *,
-        mask: Array | None = None,
-    ) -> None:
-        pred = np.ascontiguousarray(y_pred, np.float32)
-        truth = self._fitted(y_true, pred)
-        weight = self._weight_of_each(pred.shape[:-1], sample_weight, mask).reshape(-1)
-        counts = weight != 0
-        if counts.any():
-            t, p = (array.reshape(-1, pred.shape[-1])[counts] for array in (truth, pred))
-            self.add(t, p, weight[counts])
-
-    def add(self, t: Floats, p: Floats, weight: Floats) -> None:
-        """Add N samples that count: truth and prediction (N, U), weight (N,)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement `add`")
-
-    def _add_at(self, size: int, places: Array, values: Array) -> None:
-        """Add values to the sums at these places, in order; `size`: the number of sums."""
-        if not len(self._sums):
-            self._sums = np.zeros(size)
-        kernel.add_at(self._sums, places, values)
-
-    def _add_rows(self, rows: Array) -> None:
-        """Add rows (N, S) to S sums, row after row."""
-        size = rows.shape[1]
-        self._add_at(size, np.tile(np.arange(size), len(rows)), rows.reshape(-1))

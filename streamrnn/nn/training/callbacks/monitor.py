@@ -10,7 +10,6 @@ import numpy as np
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, DivergedError
 from streamrnn.nn.training.callbacks.callback import Callback, Logs
-from streamrnn.nn.training.metric import Metric
 
 
 class MonitorCallback(Callback):
@@ -70,7 +69,7 @@ class MonitorCallback(Callback):
         if name == "loss" or name.endswith("_loss") or name == "learning_rate":
             return False
         directions = {
-            _direction(metric)
+            metric.direction
             for metric in getattr(self.model, "metrics", [])
             if name == metric.name or name.endswith(f"_{metric.name}")
         }
@@ -80,16 +79,6 @@ class MonitorCallback(Callback):
             f"{type(self).__name__}: it is unknown whether a larger or a smaller monitor="
             f"{self.monitor!r} is better; pass mode='max' or mode='min'"
         )
-
-
-def _direction(metric: Metric) -> str | None:
-    """Return "up" or "down"; None for a caller's metric without `direction`."""
-    for kind in type(metric).__mro__:
-        if kind is Metric:
-            return None
-        if "direction" in vars(kind) or kind.__module__.startswith("streamrnn."):
-            return metric.direction
-    return None
 
 
 class EarlyStopping(MonitorCallback):

@@ -1,21 +1,77 @@
-"""Metrics of positive and negative answers at thresholds: precision, recall, areas under curves.
+"""Metrics of several sums: precision, recall, areas under curves, R2, F-scores. Keras 3's formulas.
 
-Formulas of Keras 3. A prediction is positive if it is above the threshold, a truth if it is not 0.
+Each step counts as a sample. A prediction is positive if it is above the threshold, a truth if it
+is not 0.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import activations
 from streamrnn.nn.training.curves import logarithm
-from streamrnn.nn.training.metric import SummedMetric
+from streamrnn.nn.training.loss import weights_of
+from streamrnn.nn.training.metric import MeanMetric
 
+_TINY = 1e-7
 _LOWEST = -1e10
 """The threshold for answers chosen by top_k, as in Keras; all other predictions are set to it."""
+
+
+class SummedMetric(MeanMetric):
+    """A metric of several sums in float64, added element after element.
+
+    So no bit depends on how the samples are cut into batches.
+    """
+
+    def reset_state(self) -> None:
+        self._sums = np.zeros(0)
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """All sums; empty before the first sample. They may be set, to resume."""
+        return tuple(self._sums.tolist())
+
+    @sums.setter
+    def sums(self, sums: tuple[float, ...]) -> None:
+        self._sums = np.array(sums, np.float64)
+
+    def update_state(
+        self,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        mask: Array | None = None,
+    ) -> None:
+        pred = np.ascontiguousarray(y_pred, np.float32)
+        truth = self._fitted(y_true, pred)
+        weight = weights_of(f"metric {self.name!r}", pred.shape[:-1], sample_weight, mask)
+        weight = weight.reshape(-1)
+        counts = weight != 0
+        if counts.any():
+            t, p = (array.reshape(-1, pred.shape[-1])[counts] for array in (truth, pred))
+            self.add(t, p, weight[counts])
+
+    def add(self, t: Floats, p: Floats, weight: Floats) -> None:
+        """Add N samples that count: truth and prediction (N, U), weight (N,)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `add`")
+
+    def _add_at(self, size: int, places: Array, values: Array) -> None:
+        """Add values to the sums at these places, in order; `size`: the number of sums."""
+        if not len(self._sums):
+            self._sums = np.zeros(size)
+        kernel.add_at(self._sums, places, values)
+
+    def _add_rows(self, rows: Array) -> None:
+        """Add rows (N, S) to S sums, row after row."""
+        size = rows.shape[1]
+        self._add_at(size, np.tile(np.arange(size), len(rows)), rows.reshape(-1))
 
 
 class Answers(NamedTuple):
@@ -27,10 +83,9 @@ class Answers(NamedTuple):
     fn: Array
 
 
-class ThresholdMetric(SummedMetric):
+class ThresholdMetric(SummedMetric, direction="up"):
     """The base class: it sums weights by truth and number of thresholds below a prediction."""
 
-    direction = "up"
     thresholds: list[float]
 
     def add(self, t: Floats, p: Floats, weight: Floats) -> None:
@@ -61,14 +116,12 @@ class ThresholdMetric(SummedMetric):
         return Answers(positive[1], positive[0], negative[0], negative[1])
 
 
-class Precision(ThresholdMetric):
+class Precision(ThresholdMetric, name="precision"):
     """The share of true positives among all positive predictions; 0 without any.
 
     thresholds: a number, by default 0.5, or several (then the result is an array). top_k: only the
     k largest predictions of a sample are positive. class_id: count this column alone.
     """
-
-    own_name = "precision"
 
     def __init__(
         self,
@@ -105,25 +158,21 @@ class Precision(ThresholdMetric):
         return float(values[0]) if len(values) == 1 else values
 
 
-class Recall(Precision):
+class Recall(Precision, name="recall"):
     """The share of true positives among truly positive samples; 0 without any. See Precision."""
-
-    own_name = "recall"
 
     def result(self) -> Any:
         answers = self.answers()
         return self._number(_share(answers.tp, answers.tp + answers.fn))
 
 
-class AUC(ThresholdMetric):
+class AUC(ThresholdMetric, name="auc"):
     """The area under a curve through num_thresholds points.
 
     curve: "ROC" (true over false positive rate) or "PR" (precision over recall). summation_method:
     "interpolation", "minoring" or "majoring". thresholds: values between 0 and 1 to use instead of
     evenly spaced ones. from_logits: predictions are logits of probabilities.
     """
-
-    own_name = "auc"
 
     def __init__(
         self,
@@ -237,3 +286,128 @@ def _one_of(name: str, argument: str, value: str, allowed: Sequence[str]) -> str
             f"metric {name!r}: {argument} must be one of {', '.join(allowed)}, received {value!r}"
         )
     return value
+
+
+class R2Score(SummedMetric, name="r2_score", direction="up"):
+    """1 - squared errors / squared distances from the mean of the truth, by column.
+
+    class_aggregation: "uniform_average" over columns, "variance_weighted_average", or None for
+    an array. num_regressors: for the adjusted R2.
+    """
+
+    def __init__(
+        self,
+        class_aggregation: str | None = "uniform_average",
+        num_regressors: int = 0,
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(name, dtype)
+        aggregations = (None, "uniform_average", "variance_weighted_average")
+        if class_aggregation not in aggregations:
+            raise ArgumentError(
+                f"metric {self.name!r}: class_aggregation must be one of {aggregations}, received "
+                f"{class_aggregation!r}"
+            )
+        if num_regressors < 0:
+            raise ArgumentError(
+                f"metric {self.name!r}: num_regressors must be 0 or more, received {num_regressors}"
+            )
+        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+
+    def add(self, t: Floats, p: Floats, weight: Floats) -> None:
+        y, w = t.astype(np.float64), weight.astype(np.float64)[:, None]
+        error = y - p
+        terms = np.stack([y * w, y * y * w, error * error * w, np.broadcast_to(w, y.shape)], 1)
+        rows = np.concatenate([terms.reshape(len(y), -1), np.ones((len(y), 1))], 1)
+        self._add_rows(rows)
+
+    def result(self) -> Any:
+        if not len(self._sums):
+            return 0.0
+        total, square, residual, count = self._sums[:-1].reshape(4, -1)
+        with np.errstate(all="ignore"):
+            spread = square - total * (total / count)
+            scores = 1 - residual / spread
+        scores = np.where(np.isinf(scores), 0.0, scores)
+        if self.class_aggregation is None:
+            return self._adjusted(scores)
+        if self.class_aggregation == "uniform_average":
+            score = np.cumsum(scores)[-1] / len(scores)
+        else:
+            score = np.cumsum(spread * scores)[-1] / np.cumsum(spread)[-1]
+        return float(self._adjusted(score))
+
+    def _adjusted(self, score: Any) -> Any:
+        n, p = self._sums[-1] * (len(self._sums) // 4), self.num_regressors
+        if not p or p >= n - 1:
+            return score
+        return 1 - (1 - score) * (n - 1) / (n - p - 1)
+
+
+class FBetaScore(SummedMetric, name="fbeta_score", direction="up"):
+    """The harmonic mean of precision and recall, by column; recall counts beta times as much.
+
+    average: "micro", "macro", "weighted" by the truth, or None for an array. threshold: predictions
+    above it are positive; by default the largest prediction of a sample is.
+    """
+
+    def __init__(
+        self,
+        average: str | None = None,
+        beta: float = 1.0,
+        threshold: float | None = None,
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(name, dtype)
+        if average not in (None, "micro", "macro", "weighted"):
+            raise ArgumentError(
+                f"metric {self.name!r}: average must be None, 'micro', 'macro' or 'weighted', "
+                f"received {average!r}"
+            )
+        if not beta > 0:
+            raise ArgumentError(f"metric {self.name!r}: beta must be above 0, received {beta!r}")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ArgumentError(
+                f"metric {self.name!r}: threshold must lie in (0, 1], received {threshold!r}"
+            )
+        self.average, self.beta, self.threshold = average, beta, threshold
+
+    def add(self, t: Floats, p: Floats, weight: Floats) -> None:
+        if self.threshold is None:
+            said = (p >= p.max(axis=-1, keepdims=True)) & (np.abs(p) > 1e-9)
+        else:
+            said = p > np.float32(self.threshold)
+        y, w = t.astype(np.float64), weight.astype(np.float64)[:, None]
+        terms = np.stack([said * y * w, said * (1 - y) * w, ~said * y * w, y * w], 1)
+        self._add_rows(terms.reshape(len(y), -1))
+
+    def result(self) -> Any:
+        if not len(self._sums):
+            return 0.0
+        sums = self._sums.reshape(4, -1)
+        if self.average == "micro":
+            sums = np.cumsum(sums, axis=1)[:, -1:]
+        tp, fp, fn, true = sums
+        precision, recall = tp / (tp + fp + _TINY), tp / (tp + fn + _TINY)
+        square = self.beta * self.beta
+        scores = precision * recall / (square * precision + recall + _TINY) * (1 + square)
+        if self.average is None:
+            return scores
+        if self.average == "weighted":
+            return float(np.cumsum(scores * true / (np.cumsum(true)[-1] + _TINY))[-1])
+        return float(np.cumsum(scores)[-1] / len(scores))
+
+
+class F1Score(FBetaScore, name="f1_score"):
+    """The harmonic mean of precision and recall. See FBetaScore."""
+
+    def __init__(
+        self,
+        average: str | None = None,
+        threshold: float | None = None,
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(average, 1.0, threshold, name, dtype)
