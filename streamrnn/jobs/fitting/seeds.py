@@ -33,9 +33,10 @@ from streamrnn.jobs.fitting.request import (
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
 from streamrnn.jobs.fitting.workers import FitRequest, fit_all
 from streamrnn.jobs.preflight import reader
-from streamrnn.nn.formats import has_custom_layers, load_model
+from streamrnn.nn.formats import load_model
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import get_threads
+from streamrnn.nn.layers import registry
 from streamrnn.nn.models.mixture import mixture_of
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
@@ -131,7 +132,7 @@ class SeedsJob:
         options = self.options
         cores = self.config.model.threads or get_threads()
         # A custom class exists in this process only, and a daemon must not have children.
-        alone = has_custom_layers() or multiprocessing.current_process().daemon
+        alone = registry.has_custom() or multiprocessing.current_process().daemon
         workers = 1 if alone else min(cores, len(self.seeds))
         alike = self._state_table, options.extend, options.full_refresh, options.limit
         threads = max(1, cores // workers)

@@ -7,7 +7,6 @@ from streamrnn.nn.formats.architecture import (
     EmbeddedIds,
     check_layers,
     embedded_ids,
-    has_custom_layers,
     inputs_of,
     untrained,
 )
@@ -49,14 +48,6 @@ def load_model(
 
 
 __all__ = [
-    "EmbeddedIds",
-    "check_layers",
-    "embedded_ids",
-    "file_name",
-    "has_custom_layers",
-    "inputs_of",
-    "load_model",
-    "load_weights",
-    "on_disk",
-    "untrained",
-]
+    "EmbeddedIds", "check_layers", "embedded_ids", "file_name", "inputs_of", "load_model",
+    "load_weights", "on_disk", "untrained",
+]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
-from streamrnn.nn.layers import Concatenate, Embedding, Input, initializers, registry
+from streamrnn.nn.layers import Concatenate, Embedding, Input, initializers
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
@@ -195,8 +195,3 @@ def _wires(model: Model) -> dict[str, list[str]]:
     return {name: reads for name, reads in names.items() if name != output} | {
         output: names[output]
     }
-
-
-def has_custom_layers() -> bool:
-    """Return whether layer classes are registered in this process: other processes lack them."""
-    return registry.has_custom()

@@ -44,14 +44,13 @@ class Loaded:
 class ModelFormat(NamedTuple):
     """How files of one format are read.
 
-    `read(path, **options)` accepts the options of `load_model` that are in `takes`.
+    `read(path, …)` has parameters for the options of `load_model` that the format takes.
     `load_weights(model, path)` sets the weights of a model, or is a sentence that says why the
     format cannot.
     """
 
     read: Callable[..., Loaded]
     load_weights: Callable[[Model, Path], object] | str
-    takes: tuple[str, ...] = ()
 
 
 def assign_weights(

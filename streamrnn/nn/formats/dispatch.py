@@ -30,6 +30,8 @@ _MEANT_FOR = {
     "state": "is for ONNX graphs",
 }
 """Option of `load_model` -> what it is for."""
+_SUFFIXES = (".safetensors", ".keras", ".h5", ".hdf5")
+"""The suffixes of the formats in this folder; others are plug-ins, named by suffix."""
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _CONVERT = """a pickle can run code and is never opened. Convert it once in PyTorch:
     import torch
@@ -47,14 +49,15 @@ def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded
     """Read a model, and the sources of its weights, from a file. Arguments: see load_model."""
     with on_disk(path) as file:
         format = _format_of(file)
+        takes = [name for name in inspect.signature(format.read).parameters if name in _MEANT_FOR]
         for name, value in options.items():
-            if name not in format.takes and value not in (None, "", {}):
+            if name not in takes and value not in (None, "", {}):
                 raise ConfigError(
                     f"{file}: {name} {_MEANT_FOR[name]}, not for {file.suffix}; received "
                     f"{value!r:.60}"
                 )
         with reading(file), counted_from_the_start():
-            loaded = format.read(file, **{name: options.get(name) for name in format.takes})
+            loaded = format.read(file, **{name: options.get(name) for name in takes})
             if strict and loaded.left:
                 raise ModelFileError(
                     f"strict: {len(loaded.left)} stored arrays are not used: "
@@ -81,44 +84,27 @@ def _format_of(path: Path) -> ModelFormat:
         names = {"source": json.dumps(path.name), "target": json.dumps(f"{path.stem}.safetensors")}
         raise UnsupportedError(f"{path}: {_CONVERT.format(**names)}")
     plugins = plugin_names("format")
-    if suffix not in _FORMATS and suffix[1:] not in plugins:
-        suffixes = (*_FORMATS, *(f".{name}" for name in plugins))
+    if suffix not in _SUFFIXES and suffix[1:] not in plugins:
+        suffixes = (*_SUFFIXES, *(f".{name}" for name in plugins))
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(suffixes)}"
             + ("" if plugins else f", or the suffix of a plug-in. {HOW_TO_INSTALL}")
         )
     require_file(path)
-    if suffix in _FORMATS:
-        return _FORMATS[suffix]()
+    if suffix == ".safetensors":
+        from streamrnn.nn.formats.native import NATIVE
+
+        return NATIVE
+    if suffix in _SUFFIXES:
+        from streamrnn.nn.formats.keras.load import HDF5, KERAS
+
+        return KERAS if suffix == ".keras" else HDF5
     with reading(path):  # the file needs a plug-in that may not be installed
         reader = load_plugin("format", suffix[1:])
     no_weights = (
         f"weights cannot be read from an {suffix[1:].upper()} graph; load it with load_model(path)"
     )
-    takes = [option for option in inspect.signature(reader).parameters if option in _MEANT_FOR]
-    return ModelFormat(reader, no_weights, tuple(takes))
-
-
-def _native() -> ModelFormat:
-    from streamrnn.nn.formats.native import NATIVE
-
-    return NATIVE
-
-
-def _keras() -> ModelFormat:
-    from streamrnn.nn.formats.keras.load import KERAS
-
-    return KERAS
-
-
-def _hdf5() -> ModelFormat:
-    from streamrnn.nn.formats.keras.load import HDF5
-
-    return HDF5
-
-
-_FORMATS = {".safetensors": _native, ".keras": _keras, ".h5": _hdf5, ".hdf5": _hdf5}
-"""Suffix -> format, for the formats in this folder; others are plug-ins, named by suffix."""
+    return ModelFormat(reader, no_weights)
 
 
 @contextmanager

@@ -28,19 +28,10 @@ MAX_FREE_SIZE = 1 << 20
 _SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "num_tokens")
 _SHAPES = ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape")
 _RAISED_BY_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,  # RecursionError among them
-    TypeError,
-    ValueError,
-)
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
+    MemoryError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""RecursionError and NotImplementedError are RuntimeErrors."""
 _RAISED_BY_LIMITS = {errno.EMFILE, errno.ENFILE}
 
 

@@ -210,5 +210,5 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     return Loaded(model, assignments)
 
 
-NATIVE = ModelFormat(_read, load_weights, takes=("layers",))
+NATIVE = ModelFormat(_read, load_weights)
 """The format of .safetensors: native, or PyTorch's weights; the contents decide."""

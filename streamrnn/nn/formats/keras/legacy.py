@@ -224,25 +224,17 @@ _NAMES = {
     "p": "rate",
     "bias": "use_bias",
 }
-_DROPPED = (
-    "consume_less",
-    "forget_bias_init",
-    "W_regularizer",
-    "U_regularizer",
-    "b_regularizer",
-    "W_constraint",
-    "U_constraint",
-    "b_constraint",
-    "input_dim",
-    "input_length",
-)
+_DROPPED = [
+    "W_constraint", "U_constraint", "b_constraint", "W_regularizer", "U_regularizer",
+    "b_regularizer", "consume_less", "forget_bias_init", "input_dim", "input_length",
+]  # fmt: skip
 
 
 def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
     """Return a Keras 1 layer's config under the names of Keras 2."""
     if class_name == "Embedding":
         names = {"init": "embeddings_initializer"}
-        dropped: tuple[str, ...] = ("dropout", "W_regularizer", "W_constraint")
+        dropped = ["dropout", "W_regularizer", "W_constraint"]
     else:
         names, dropped = _NAMES, _DROPPED
     return {names.get(key, key): value for key, value in config.items() if key not in dropped}

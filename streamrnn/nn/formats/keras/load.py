@@ -161,4 +161,4 @@ def _group_of(array: str) -> str:
 
 
 KERAS = ModelFormat(_load_archive, load_weights)
-HDF5 = ModelFormat(_load_hdf5, load_weights, takes=("layers",))
+HDF5 = ModelFormat(_load_hdf5, load_weights)
