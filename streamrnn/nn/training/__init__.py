@@ -2,7 +2,7 @@
 
 - `recording`   one pass: what is random in it, and the gradients it collects
 - `rules`       for each class of layer: the call, and the way back; also in `elementwise`,
-                `shapes`, `operations`, `convolution` and `recurrent`
+                `shapes`, `operations` and `recurrent`
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of

@@ -32,11 +32,18 @@ class BatchSource(NamedTuple):
     shuffles: bool = True
 
 
+def check_whole(argument: str, number: object, least: int) -> None:
+    """Raise ArgumentError unless a number is an integer, `least` or more."""
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+        raise ArgumentError(
+            f"{argument} must be a whole number, {least} or more, received {number!r}"
+        )
+
+
 def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None) -> BatchSource:
     """Return the batches that arrays are cut into. Raises ArgumentError, ShapeError."""
     cut = BATCH_SIZE if size is None else size
-    if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or cut < 1:
-        raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {size!r}")
+    check_whole(argument, cut, 1)
     if not rows.rows:
         raise ShapeError(f"{trainer.model}: expected at least one row")
     if trainer.model.stateful_layers() and rows.rows > cut and rows.rows % cut:
@@ -100,9 +107,8 @@ class Feed:
     """
 
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
-        whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
-        if steps is not None and (not whole or steps < 1):
-            raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {steps!r}")
+        if steps is not None:
+            check_whole(argument, steps, 1)
         if steps is not None and source.batches is not None and steps > source.batches:
             raise ArgumentError(
                 f"{argument} must be at most {source.batches}, the number of batches, received "

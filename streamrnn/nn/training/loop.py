@@ -8,8 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import numpy as np
-
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import random
 from streamrnn.nn.training.batches import Batch
@@ -19,6 +17,7 @@ from streamrnn.nn.training.data import (
     Feed,
     FitData,
     array_batches,
+    check_whole,
     is_arrays,
     source_of,
 )
@@ -94,10 +93,7 @@ def fit_arrays(
     if verbose not in ("auto", 0, 1, 2):
         raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
     for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-            raise ArgumentError(
-                f"fit: {name} must be a whole number, 0 or more, received {number!r}"
-            )
+        check_whole(f"fit: {name}", number, 0)
     data = FitData(x, y, sample_weight, lengths, class_weight, batch_size)
     validation: BatchSource | None = None
     if validation_data is None and validation_split:

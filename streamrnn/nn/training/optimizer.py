@@ -91,12 +91,8 @@ class Optimizer:
         self.iterations = 0
         self.compiled: Any = None  # the Trainer
         self.kept: dict[str, list[Floats]] = {}
-        clips = {
-            "clipnorm": clipnorm,
-            "clipvalue": clipvalue,
-            "global_clipnorm": global_clipnorm,
-        }
-        chosen = {name: value for name, value in clips.items() if value is not None}
+        clips = ("clipnorm", "clipvalue", "global_clipnorm")
+        chosen = {name: value for name in clips if (value := getattr(self, name)) is not None}
         if len(chosen) > 1:
             raise ArgumentError(
                 f"{type(self).__name__}: only one of {', '.join(clips)} can be given, received "

@@ -19,16 +19,6 @@ Logs: TypeAlias = dict[str, Any] | None
 
 TRAIN = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 TEST = ("on_test_batch_begin", "on_test_batch_end")
-METHODS = (
-    *TRAIN,
-    *TEST,
-    "on_train_begin",
-    "on_train_end",
-    "on_epoch_begin",
-    "on_epoch_end",
-    "on_test_begin",
-    "on_test_end",
-)
 
 
 class Callback:
@@ -93,6 +83,9 @@ class Callback:
 
     def on_test_end(self, logs: Logs = None) -> None:
         """After an evaluation or validation."""
+
+
+METHODS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class LambdaCallback(Callback):
