@@ -34,7 +34,6 @@ from streamrnn.nn.training.losses import (
     Quantile,
     SparseCategoricalCrossentropy,
 )
-from streamrnn.nn.training.optimizer import WeightUpdate
 from streamrnn.nn.training.passes import record
 from streamrnn.nn.training.recording import Recording
 from streamrnn.nn.training.trainer import Plan
@@ -263,11 +262,7 @@ class Learner:
 
     def _update(self, recording: Recording) -> float:
         """Apply the gradients, unless their norm is not finite; return the norm."""
-        updates = [
-            WeightUpdate(name, array, recording.gradients[id(holder), key])
-            for name, (holder, key, array) in self._plan.weights.items()
-            if (id(holder), key) in recording.gradients
-        ]
+        updates = self._plan.updates(recording)
         square = 0.0
         for update in updates:
             square += sums.dot(update.gradient, update.gradient)

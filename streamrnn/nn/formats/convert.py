@@ -147,9 +147,9 @@ def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Arr
 
 
 def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the inputs by name, and the remaining arrays."""
+    """Return the inputs by name, states and lengths of an ONNX graph too; and the other arrays."""
     left = dict(arrays)
-    names = input_names(model)
+    names = getattr(model, "call_names", None) or [name for name, _, _ in model.input_specs]
     inputs: dict[str, Array] = {}
     for i, name in enumerate(names):
         for key in (name, f"x_{i}", "x" if i == 0 else name):
@@ -161,12 +161,6 @@ def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array]
             f"{', '.join(names)}; the file contains {', '.join(arrays)}"
         )
     return inputs, left
-
-
-def input_names(model: Model) -> list[str]:
-    """Return the names of a call's inputs; for an ONNX graph, states and lengths included."""
-    names = getattr(model, "call_names", None)
-    return list(names) if names else [name for name, _, _ in model.input_specs]
 
 
 def _difference(name: str, output: Array, recorded: Array) -> Difference:

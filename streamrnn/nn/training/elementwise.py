@@ -1,6 +1,7 @@
 """Rules of layers that compute each element separately, of dropout, and of normalizations."""
 
-import functools
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one, rule_from
 
 
-@functools.cache
+@cache
 def from_value(spec: Any) -> bool:
     """Return whether the derivative of an activation follows from its value."""
     return derivative_source(spec) != "input"
@@ -111,36 +112,25 @@ def _prelu(layer: Any, inputs: Floats, context: CallContext, recording: Recordin
     return one_to_one(layer, inputs, y, context.mask, back, trains=trains)
 
 
-def _layer_normalization(
+def _normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
+    """Record a normalization of rows: by their moments, or by their root of squares."""
     inputs, trains = np.ascontiguousarray(inputs), recording.trains(layer)
     x, shape = as_rows(inputs, layer.axes)
-    weight = recording.weight(layer, "gamma")
-    gamma = np.ones(layer.features, np.float32) if weight is None else weight.reshape(-1)
+    names: tuple[str, ...] = ("scale",)
+    gradients: Callable[[Floats], tuple[Floats, ...]]
+    if isinstance(layer, layers.LayerNormalization):
+        names, weight = ("gamma", "beta"), recording.weight(layer, "gamma")
+        gamma = np.ones(layer.features, np.float32) if weight is None else weight.reshape(-1)
+        gradients = partial(layer_norm_back, x, gamma, layer.epsilon)
+    else:
+        gradients = partial(root_norm_back, x, layer.factors(x.shape[1]), layer.root(x.shape[1]))
 
     def back(dy: Floats) -> Floats:
-        dy_rows = as_rows(dy, layer.axes)[0]
-        dx, of_gamma, of_beta = layer_norm_back(x, gamma, layer.epsilon, dy_rows)
-        recording.add(layer, "gamma", of_gamma.reshape(layer.shape))
-        recording.add(layer, "beta", of_beta.reshape(layer.shape))
-        return from_rows(dx, layer.axes, shape)
-
-    y = layer.apply(inputs, context)
-    return one_to_one(layer, inputs, y, context.mask, back, trains=trains)
-
-
-def _root_normalization(
-    layer: Any, inputs: Floats, context: CallContext, recording: Recording
-) -> Recorded:
-    inputs, trains = np.ascontiguousarray(inputs), recording.trains(layer)
-    x, shape = as_rows(inputs, layer.axes)
-    gamma, root = layer.factors(x.shape[1]), layer.root(x.shape[1])
-
-    def back(dy: Floats) -> Floats:
-        dx, of_gamma = root_norm_back(x, gamma, root, as_rows(dy, layer.axes)[0])
-        if trains:
-            recording.add(layer, "scale", of_gamma.reshape(layer.shape))
+        dx, *of_weights = gradients(as_rows(dy, layer.axes)[0])
+        for name, gradient in zip(names, of_weights if trains else (), strict=False):
+            recording.add(layer, name, gradient.reshape(layer.shape))
         return from_rows(dx, layer.axes, shape)
 
     y = layer.apply(inputs, context)
@@ -190,15 +180,15 @@ ELEMENTWISE: dict[type, Rule] = {
     layers.GaussianDropout: _gaussian,
     layers.GaussianNoise: _gaussian,
     layers.Identity: _identity,
-    layers.LayerNormalization: _layer_normalization,
+    layers.LayerNormalization: _normalization,
     layers.LeakyReLU: rule_from(_of_leaky_relu),
     layers.Masking: rule_from(_of_masking),
     layers.Normalization: rule_from(_of_scaling),
     layers.PReLU: _prelu,
-    layers.RMSNormalization: _root_normalization,
+    layers.RMSNormalization: _normalization,
     layers.ReLU: rule_from(_of_relu),
     layers.Rescaling: rule_from(lambda layer, x, y, dy, context: dy * layer.scale),
     layers.Softmax: rule_from(_of_softmax),
     layers.SpatialDropout1D: _dropout,
-    layers.UnitNormalization: _root_normalization,
+    layers.UnitNormalization: _normalization,
 }

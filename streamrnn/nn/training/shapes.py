@@ -26,11 +26,11 @@ def parts_of(dy: Floats, axis: int, inputs: Sequence[Floats]) -> list[Floats]:
 
 _Masks = list[Bools | None]
 _Share = Callable[[Any, list[Floats], _Masks, Floats, Floats], list[Floats]]
-"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in the shape of y."""
+"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in its shape or the one of y."""
 
 
 def _merge(share: _Share) -> Rule:
-    """Make the rule of a merge of inputs that NumPy can broadcast."""
+    """Make the rule of a merge of inputs that NumPy can broadcast, or join."""
 
     def rule(
         layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
@@ -153,24 +153,13 @@ def _of_global_mean(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallC
 _reshaped = rule_from(lambda layer, x, y, dy, context: dy.reshape(x.shape))
 
 
-def _concatenate(
-    layer: Any, inputs: list[Floats], context: CallContext, recording: Recording
-) -> Recorded:
-    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
-        dy = dys[0]
-        return [None] * len(inputs) if dy is None else [*parts_of(dy, layer.from_end, inputs)]
-
-    mask = layer.compute_mask(inputs, context.mask)
-    return Recorded([layer.apply(inputs, context)], [mask], pullback)
-
-
 SHAPES: dict[type, Rule] = {
     layers.Add: _merge(lambda layer, xs, masks, y, dy: [dy] * len(xs)),
     layers.Average: _merge(
         lambda layer, xs, masks, y, dy: [dy * np.float32(1.0 / len(xs))] * len(xs)
     ),
     layers.AveragePooling1D: rule_from(_of_pool_means),
-    layers.Concatenate: _concatenate,
+    layers.Concatenate: _merge(lambda layer, xs, masks, y, dy: parts_of(dy, layer.from_end, xs)),
     layers.Cropping1D: rule_from(lambda layer, x, y, dy, context: padded(dy, layer.cropping, 0)),
     layers.Flatten: _reshaped,
     layers.GlobalAveragePooling1D: rule_from(_of_global_mean),

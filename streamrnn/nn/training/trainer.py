@@ -66,6 +66,14 @@ class Plan(NamedTuple):
         penalty = Penalty.of(model, weights)
         return cls(model.graph, trained, weights, list(holders.values()), penalty)
 
+    def updates(self, recording: Recording) -> list[WeightUpdate]:
+        """Return each weight that a pass has a gradient of, with the gradient."""
+        return [
+            WeightUpdate(name, array, recording.gradients[id(holder), key])
+            for name, (holder, key, array) in self.weights.items()
+            if (id(holder), key) in recording.gradients
+        ]
+
 
 def _refuse_integers(model: Model) -> None:
     if (precision := precision_of(model)) != FLOAT32:
@@ -176,13 +184,7 @@ class Trainer:
         """Update the weights once; return the losses before the update: see Objective.judge."""
         values, recording = self._run(batch, training=True)
         try:
-            self.optimizer.change(
-                [
-                    WeightUpdate(name, array, recording.gradients[id(holder), key])
-                    for name, (holder, key, array) in self.plan.weights.items()
-                    if (id(holder), key) in recording.gradients
-                ]
-            )
+            self.optimizer.change(self.plan.updates(recording))
         finally:  # even if interrupted: nothing packed may differ from the weights
             for holder in self.plan.holders:
                 holder.weights_changed()

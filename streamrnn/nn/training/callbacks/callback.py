@@ -29,9 +29,8 @@ class Callback:
     and "validation" (whether a fit has validation data).
     """
 
-    def __init__(self) -> None:
-        self.params: Mapping[str, Any] | None = None
-        self._model: Any = None
+    params: Mapping[str, Any] | None = None
+    _model: Any = None
 
     @property
     def model(self) -> Any:
@@ -101,7 +100,6 @@ class LambdaCallback(Callback):
         on_train_batch_end: Callable[..., Any] | None = None,
         **kwargs: Callable[..., Any],
     ) -> None:
-        super().__init__()
         for name in kwargs:
             if name not in METHODS:
                 raise ArgumentError(not_one_of(f"LambdaCallback: method {name!r}", METHODS, name))
@@ -125,7 +123,6 @@ class History(Callback):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
@@ -166,7 +163,6 @@ class CSVLogger(Callback):
     def __init__(
         self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
     ) -> None:
-        super().__init__()
         self.filename, self.sep, self.append = os.fspath(filename), separator, append
         self.keys: list[str] | None = None
 
@@ -222,7 +218,6 @@ class CallbackList(Callback):
         model: Any = None,
         **params: Any,
     ) -> None:
-        super().__init__()
         self.callbacks = list(_flat(callbacks))
         if add_history and self.history is None:
             self.callbacks.append(History())

@@ -3,8 +3,8 @@
 import json
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,6 +15,7 @@ from streamrnn.nn.training.callbacks.callback import Callback, Logs
 from streamrnn.nn.training.callbacks.monitor import MonitorCallback
 
 
+@dataclass(eq=False, repr=False)
 class ModelCheckpoint(MonitorCallback):
     """Saves the model in the native format, as `model.save` does: the file is complete or absent.
 
@@ -25,32 +26,32 @@ class ModelCheckpoint(MonitorCallback):
     the config and the weights. save_freq: "epoch", or a number of batches.
     """
 
-    def __init__(
-        self,
-        filepath: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "auto",
-        save_freq: str | int = "epoch",
-        initial_value_threshold: float | None = None,
-    ) -> None:
-        super().__init__(monitor, mode, initial_value_threshold)
-        self.filepath = os.fspath(filepath)
+    filepath: str | os.PathLike[str]
+    monitor: str = "val_loss"
+    verbose: int = 0
+    save_best_only: bool = False
+    save_weights_only: bool = False
+    mode: str = "auto"
+    save_freq: str | int = "epoch"
+    initial_value_threshold: float | None = None
+
+    _epoch = _batches = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.best = self.initial_value_threshold
+        self.filepath = os.fspath(self.filepath)
         if not self.filepath.endswith(".safetensors"):
             raise ArgumentError(
                 "ModelCheckpoint: filepath must end in .safetensors, the native format, received "
                 f"{self.filepath!r}"
             )
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+        freq = self.save_freq
+        if freq != "epoch" and (not isinstance(freq, int) or freq < 1):
             raise ArgumentError(
                 "ModelCheckpoint: save_freq must be 'epoch' or a number of batches, received "
-                f"{save_freq!r}"
+                f"{freq!r}"
             )
-        self.verbose, self.save_freq = verbose, save_freq
-        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
-        self._epoch = self._batches = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch
@@ -90,7 +91,7 @@ class ModelCheckpoint(MonitorCallback):
     def _path(self, epoch: int, logs: Logs) -> Path:
         reported = {"epoch": epoch + 1, **(logs or {})}
         try:
-            return Path(self.filepath.format(**reported))
+            return Path(os.fspath(self.filepath).format(**reported))
         except (TypeError, ValueError, AttributeError) as error:
             raise ArgumentError(
                 f"ModelCheckpoint: filepath {self.filepath!r} cannot be formatted: {error}; "
@@ -103,6 +104,7 @@ class ModelCheckpoint(MonitorCallback):
             ) from None
 
 
+@dataclass(eq=False, repr=False)
 class BackupAndRestore(Callback):
     """Writes weights, optimizer and epoch after each epoch; a later fit continues from there.
 
@@ -112,23 +114,20 @@ class BackupAndRestore(Callback):
     be "epoch"; double_checkpoint: no effect, as a file is never half written.
     """
 
-    def __init__(
-        self,
-        backup_dir: str | os.PathLike[str],
-        save_freq: Any = "epoch",
-        double_checkpoint: bool = False,
-        delete_checkpoint: bool = True,
-    ) -> None:
-        super().__init__()
-        if save_freq != "epoch":
+    backup_dir: str | os.PathLike[str]
+    save_freq: str = "epoch"
+    double_checkpoint: bool = False
+    delete_checkpoint: bool = True
+
+    initial_epoch = 0
+
+    def __post_init__(self) -> None:
+        if self.save_freq != "epoch":
             raise ArgumentError(
-                f"BackupAndRestore: save_freq={save_freq!r} is not supported; it must be 'epoch', "
-                "as a fit continues with a whole epoch"
+                f"BackupAndRestore: save_freq={self.save_freq!r} is not supported; it must be "
+                "'epoch', as a fit continues with a whole epoch"
             )
-        self.backup_dir = os.fspath(backup_dir)
-        self.save_freq, self.double_checkpoint = save_freq, double_checkpoint
-        self.delete_checkpoint = delete_checkpoint
-        self.initial_epoch = 0
+        self.backup_dir = os.fspath(self.backup_dir)
 
     @property
     def path(self) -> Path:

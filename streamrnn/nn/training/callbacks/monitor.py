@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -17,24 +18,21 @@ class MonitorCallback(Callback):
 
     monitor: the name of the value. mode: "min", "max", or "auto": "min" for a loss, and for a
     metric the direction of its class. min_delta: an improvement must be larger than this. best: the
-    best value so far, at first `baseline`.
+    best value so far.
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        mode: str = "auto",
-        baseline: float | None = None,
-        min_delta: float = 0,
-    ) -> None:
-        super().__init__()
-        if mode not in ("auto", "min", "max"):
+    monitor: str
+    mode: str
+    min_delta: float = 0
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "min", "max"):
             raise ArgumentError(
-                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', received {mode!r}"
+                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', received "
+                f"{self.mode!r}"
             )
-        self.monitor, self.mode = monitor, mode
-        self.best = baseline
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(self.min_delta)
 
     def monitored(self, logs: Logs) -> float | None:
         """Return the value; None in an epoch without validation. Raises ArgumentError."""
@@ -81,6 +79,7 @@ class MonitorCallback(Callback):
         )
 
 
+@dataclass(eq=False, repr=False)
 class EarlyStopping(MonitorCallback):
     """Stops when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
@@ -90,23 +89,17 @@ class EarlyStopping(MonitorCallback):
     the best epoch at the end. start_from_epoch: the first epoch that counts, from 0.
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        min_delta: float = 0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
-        baseline: float | None = None,
-        restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
-    ) -> None:
-        super().__init__(monitor, mode, min_delta=min_delta)
-        self.patience, self.verbose, self.baseline = patience, verbose, baseline
-        self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
-        self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best_weights: list[Floats] | None = None
+    monitor: str = "val_loss"
+    min_delta: float = 0
+    patience: int = 0
+    verbose: int = 0
+    mode: str = "auto"
+    baseline: float | None = None
+    restore_best_weights: bool = False
+    start_from_epoch: int = 0
+
+    wait = stopped_epoch = best_epoch = 0
+    best_weights: list[Floats] | None = field(default=None, init=False)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Forget the values of an earlier fit."""
@@ -139,15 +132,14 @@ class EarlyStopping(MonitorCallback):
             self.model.set_weights(self.best_weights)
 
 
+@dataclass(eq=False, repr=False)
 class TerminateOnNaN(Callback):
     """Ends a fit after a batch whose loss is NaN or infinite.
 
     raise_error: raise DivergedError in place of an orderly end.
     """
 
-    def __init__(self, raise_error: bool = False) -> None:
-        super().__init__()
-        self.raise_error = raise_error
+    raise_error: bool = False
 
     def on_batch_end(self, batch: int, logs: Logs = None) -> None:
         loss: Any = (logs or {}).get("loss")
@@ -159,15 +151,15 @@ class TerminateOnNaN(Callback):
         self.model.stop_training = True
 
 
+@dataclass(eq=False, repr=False)
 class LearningRateScheduler(Callback):
     """Sets the learning rate before each epoch; adds it to the logs as "learning_rate".
 
     schedule: a function of the epoch (from 0) and the learning rate, or of the epoch alone.
     """
 
-    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
-        super().__init__()
-        self.schedule, self.verbose = schedule, verbose
+    schedule: Callable[..., float]
+    verbose: int = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         optimizer = self.model.optimizer
@@ -191,6 +183,7 @@ class LearningRateScheduler(Callback):
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
+@dataclass(eq=False, repr=False)
 class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` when a value has not improved for some epochs.
 
@@ -199,25 +192,23 @@ class ReduceLROnPlateau(MonitorCallback):
     after a reduction that do not count. min_lr: the smallest learning rate.
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
-        min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-    ) -> None:
-        super().__init__(monitor, mode, min_delta=min_delta)
-        if not 0 < factor < 1:
+    monitor: str = "val_loss"
+    factor: float = 0.1
+    patience: int = 10
+    verbose: int = 0
+    mode: str = "auto"
+    min_delta: float = 1e-4
+    cooldown: int = 0
+    min_lr: float = 0.0
+
+    cooldown_counter = wait = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.factor < 1:
             raise ArgumentError(
-                f"ReduceLROnPlateau: factor must lie between 0 and 1, received {factor!r}"
+                f"ReduceLROnPlateau: factor must lie between 0 and 1, received {self.factor!r}"
             )
-        self.factor, self.min_lr = factor, min_lr
-        self.patience, self.verbose, self.cooldown = patience, verbose, cooldown
-        self.cooldown_counter = self.wait = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Forget the values of an earlier fit."""
