@@ -224,7 +224,7 @@ def central_differences(
 
 
 def check_gradient(
-    owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
+    owner: object, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
     """Compare `gradient` with differences of `call`, on the first rows of a batch.
 

@@ -306,7 +306,6 @@ def _run(
 
 
 def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Return losses and metrics of batches."""
     calls.on_test_begin()
     logs = _run(trainer, batches, calls, train=False)
     calls.on_test_end(logs)

@@ -74,12 +74,14 @@ class Loss:
         self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
         if reduction not in ("sum_over_batch_size", "sum"):
             raise ArgumentError(
-                f"loss {self.name!r}: reduction must be 'sum_over_batch_size' or 'sum', received "
-                f"{reduction!r}"
+                f"{self}: reduction must be 'sum_over_batch_size' or 'sum', received {reduction!r}"
             )
         if dtype not in (None, "float32"):
-            raise ArgumentError(f"loss {self.name!r}: dtype must be 'float32', received {dtype!r}")
+            raise ArgumentError(f"{self}: dtype must be 'float32', received {dtype!r}")
         self.reduction = reduction
+
+    def __str__(self) -> str:
+        return f"loss {self.name!r}"
 
     def __call__(
         self,
@@ -99,7 +101,7 @@ class Loss:
         """Raise UnsupportedError if the loss has no gradient, which training needs."""
         if type(self).values is Loss.values and not hasattr(self, "gradient"):
             raise UnsupportedError(
-                f"loss {self.name!r} has no gradient, so no weight can be trained with it "
+                f"{self} has no gradient, so no weight can be trained with it "
                 f"(evaluate needs none). {self.where_to_write} gradient(y_true, y_pred): the "
                 "derivative of the sum of its values by each prediction, an array of the shape of "
                 "y_pred"
@@ -109,7 +111,7 @@ class Loss:
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         """Return the truth as float32, in the rank of the predictions. Raises DataError."""
-        return in_rank_of(y_pred, numbers_of(f"loss {self.name!r}", y_true)).astype(np.float32)
+        return in_rank_of(y_pred, numbers_of(self, y_true)).astype(np.float32)
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         """Return the values, the derivatives of their terms, and the number of terms in a value.
@@ -122,17 +124,17 @@ class Loss:
             call = kernel.over_rows(self._static("step"))
             if gradient is not None:
                 gradient = kernel.over_rows(self._static("gradient"), gradient=True)
-        value = returned_values(f"loss {self.name!r}", call, t, p)
+        value = returned_values(self, call, t, p)
         slope = np.full_like(p, np.nan)
         if gradient is not None:
             slope = np.array(gradient(t.copy(), p.copy()), np.float32)
             if slope.shape != p.shape:
                 raise ShapeError(
-                    f"loss {self.name!r}: gradient must return an array of the shape of y_pred, "
+                    f"{self}: gradient must return an array of the shape of y_pred, "
                     f"{p.shape}, received {slope.shape}"
                 )
             if not self._is_compared:
-                check_gradient(f"loss {self.name!r}", call, gradient, t, p)
+                check_gradient(self, call, gradient, t, p)
                 self._is_compared = True
         return value, slope, 1.0
 
@@ -141,7 +143,7 @@ class Loss:
         function: Callable[..., Any] = getattr(self, name)
         if not inspect.isfunction(inspect.unwrap(getattr(function, "py_func", function))):
             raise ArgumentError(
-                f"loss {self.name!r}: its class has step in place of call, so {name} must be a "
+                f"{self}: its class has step in place of call, so {name} must be a "
                 "@staticmethod of (y_true, y_pred)"
             )
         return function
@@ -160,10 +162,10 @@ class Loss:
             return kernel.total(value) / divisor, slope
         if value.ndim < max(1, 0 if mask is None else mask.ndim):
             raise ShapeError(
-                f"loss {self.name!r}: with weights, a mask or lengths, a value is needed for each "
+                f"{self}: with weights, a mask or lengths, a value is needed for each "
                 f"sample or step; `call` returned shape {value.shape} for predictions {p.shape}"
             )
-        weight = weights_of(f"loss {self.name!r}", value.shape, sample_weight, mask)
+        weight = weights_of(self, value.shape, sample_weight, mask)
         count = value.size
         if mask is not None and count:
             count = int(mask.sum()) * (count // mask.size)
@@ -189,7 +191,7 @@ class FunctionLoss(Loss):
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         """Return the truth as float32, in its own rank. Raises DataError."""
-        return numbers_of(f"loss {self.name!r}", y_true).astype(np.float32)
+        return numbers_of(self, y_true).astype(np.float32)
 
     def call(self, y_true: Floats, y_pred: Floats) -> Any:
         return self.function(*of_same_rank(y_true, y_pred))
@@ -223,7 +225,7 @@ def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
     return y_true
 
 
-def numbers_of(owner: str, y_true: npt.ArrayLike) -> Array:
+def numbers_of(owner: object, y_true: npt.ArrayLike) -> Array:
     """Return the truth as an array of numbers. Raises DataError."""
     t = np.asarray(y_true)
     if t.dtype.kind not in "fiub":
@@ -231,7 +233,7 @@ def numbers_of(owner: str, y_true: npt.ArrayLike) -> Array:
     return t
 
 
-def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
+def returned_values(owner: object, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
     """Return the checked result of a user's function on copies. Raises ShapeError."""
     value = np.array(call(t.copy(), p.copy()), np.float32)
     if value.shape != p.shape[: value.ndim]:
@@ -243,7 +245,7 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
 
 
 def weights_of(
-    owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None, mask: Array | None
+    owner: object, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None, mask: Array | None
 ) -> Floats:
     """Return a weight for each value of an array, 0 where it is masked.
 
@@ -267,7 +269,7 @@ def weights_of(
     return weights * mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
 
 
-def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+def truth_array(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
     """Return the truth as float32 in the shape of the predictions. Raises ShapeError."""
     t = in_rank_of(y_pred, numbers_of(owner, y_true))
     if t.shape != y_pred.shape:
@@ -275,7 +277,7 @@ def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
     return np.ascontiguousarray(t, np.float32)
 
 
-def categories(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
+def categories(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
     """Return the number of the category of each sample. Raises ShapeError, DataError."""
     truth = np.asarray(y_true)
     if truth.ndim == y_pred.ndim and truth.shape[-1] == 1:
@@ -303,7 +305,7 @@ class FittedLoss(Loss):
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         """Return the truth as an array of the shape of the predictions. Raises ShapeError."""
-        return truth_array(f"loss {self.name!r}", y_true, y_pred)
+        return truth_array(self, y_true, y_pred)
 
 
 class Elementwise(FittedLoss):
@@ -326,7 +328,7 @@ class RowLoss(FittedLoss):
         return value, slope, 1.0
 
 
-def check_axis(name: str, axis: int) -> None:
+def check_axis(owner: object, axis: int) -> None:
     """Raise ArgumentError unless the axis is the last one."""
     if axis != -1:
-        raise ArgumentError(f"loss {name!r}: axis must be -1, received {axis}")
+        raise ArgumentError(f"{owner}: axis must be -1, received {axis}")

@@ -94,7 +94,7 @@ class CosineSimilarity(RowLoss, kernel="cosine"):
         dtype: object = None,
     ) -> None:
         super().__init__(reduction, name, dtype)
-        check_axis(self.name, axis)
+        check_axis(self, axis)
 
 
 class Quantile(Loss):
@@ -111,17 +111,17 @@ class Quantile(Loss):
         self.quantiles = [quantiles] if isinstance(quantiles, int | float) else list(quantiles)
         if not self.quantiles or not all(0 < q < 1 for q in self.quantiles):
             raise ArgumentError(
-                f"loss {self.name!r}: quantiles must lie between 0 and 1, received {quantiles!r}"
+                f"{self}: quantiles must lie between 0 and 1, received {quantiles!r}"
             )
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         units = len(self.quantiles)
         if y_pred.shape[-1] != units:
             raise ShapeError(
-                f"loss {self.name!r}: the model must have one unit for each of {units} quantiles, "
+                f"{self}: the model must have one unit for each of {units} quantiles, "
                 f"received predictions of shape {y_pred.shape}"
             )
-        t = truth_array(f"loss {self.name!r}", y_true, y_pred[..., :1])
+        t = truth_array(self, y_true, y_pred[..., :1])
         return np.ascontiguousarray(np.broadcast_to(t, y_pred.shape))
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
@@ -148,10 +148,10 @@ class GaussianNLL(Loss):
         units = y_pred.shape[-1]
         if units % 2:
             raise ShapeError(
-                f"loss {self.name!r}: the model must have a mean and a deviation for each label, "
+                f"{self}: the model must have a mean and a deviation for each label, "
                 f"received predictions of shape {y_pred.shape}. End it with the layer Gaussian"
             )
-        return truth_array(f"loss {self.name!r}", y_true, y_pred[..., : units // 2])
+        return truth_array(self, y_true, y_pred[..., : units // 2])
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         labels = t.shape[-1]
@@ -182,11 +182,11 @@ class _Crossentropy(Loss):
         dtype: object = None,
     ) -> None:
         super().__init__(reduction, name, dtype)
-        check_axis(self.name, axis)
+        check_axis(self, axis)
         self.from_logits = from_logits
         if not 0 <= label_smoothing <= 1:
             raise ArgumentError(
-                f"loss {self.name!r}: label_smoothing must lie in 0…1, received {label_smoothing!r}"
+                f"{self}: label_smoothing must lie in 0…1, received {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
 
@@ -236,13 +236,12 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
         if ignore_class is not None:
             raise ArgumentError(
-                f"loss {self.name!r}: ignore_class={ignore_class} is not supported; give steps "
+                f"{self}: ignore_class={ignore_class} is not supported; give steps "
                 "of this class the sample_weight 0"
             )
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        owner = f"loss {self.name!r}"
-        return one_hot(categories(owner, y_true, y_pred), y_pred.shape[-1])
+        return one_hot(categories(self, y_true, y_pred), y_pred.shape[-1])
 
 
 class KLDivergence(RowLoss, kernel="divergence", short="kld"):

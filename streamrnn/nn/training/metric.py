@@ -15,7 +15,6 @@ from streamrnn.nn.training.loss import (
     in_rank_of,
     name_of_function,
     returned_values,
-    truth_array,
     weights_of,
 )
 
@@ -69,7 +68,10 @@ class Metric(WeightSet):
         super().__init__(trainable=False)
         self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
         if dtype not in (None, "float32"):
-            raise ArgumentError(f"metric {self.name!r}: dtype must be 'float32'")
+            raise ArgumentError(f"{self}: dtype must be 'float32'")
+
+    def __str__(self) -> str:
+        return f"metric {self.name!r}"
 
     def add_weight(  # type: ignore[override]
         self,
@@ -103,7 +105,7 @@ class Metric(WeightSet):
     ) -> None:
         """Add the samples of a batch; masked steps have the weight 0."""
         if mask is not None:
-            sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight, mask)
+            sample_weight = weights_of(self, mask.shape, sample_weight, mask)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **weighted)
 
@@ -143,7 +145,7 @@ class MeanMetric(Metric):
         """Add samples; those with the weight 0, or masked, do not count."""
         pred = np.ascontiguousarray(y_pred, np.float32)
         value = self.values(y_true, pred)
-        weight = weights_of(f"metric {self.name!r}", value.shape, sample_weight, mask)
+        weight = weights_of(self, value.shape, sample_weight, mask)
         value = np.where(weight == 0, np.float32(0), value)
         self._total += kernel.dot(value, weight)
         self._weight += kernel.dot(weight, np.ones_like(weight))
@@ -157,9 +159,6 @@ class MeanMetric(Metric):
         """Return the value of each sample."""
         raise NotImplementedError(f"{type(self).__name__} must implement `values`")
 
-    def _fitted(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return truth_array(f"metric {self.name!r}", y_true, y_pred)
-
 
 class FunctionMetric(MeanMetric):
     """The mean of the values of a function of y_true and y_pred."""
@@ -170,7 +169,7 @@ class FunctionMetric(MeanMetric):
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         truth = truth_beside(y_pred, y_true)
-        return returned_values(f"metric {self.name!r}", self.function, truth, y_pred)
+        return returned_values(self, self.function, truth, y_pred)
 
 
 def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:

@@ -17,7 +17,7 @@ from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.training import losses
 from streamrnn.nn.training.band_metrics import OF_BANDS, band_metric
-from streamrnn.nn.training.loss import Loss, categories
+from streamrnn.nn.training.loss import Loss, categories, truth_array
 from streamrnn.nn.training.metric import FunctionMetric, MeanMetric, Metric
 from streamrnn.nn.training.summed_metrics import (
     AUC,
@@ -177,7 +177,7 @@ class BinaryAccuracy(MeanMetric, name="binary_accuracy", direction="up"):
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         said = (y_pred > np.float32(self.threshold)).astype(np.float32)
-        equal = (said == self._fitted(y_true, y_pred)).astype(np.float32)
+        equal = (said == truth_array(self, y_true, y_pred)).astype(np.float32)
         return kernel.means_of_rows(equal)
 
 
@@ -185,7 +185,7 @@ class CategoricalAccuracy(MeanMetric, name="categorical_accuracy", direction="up
     """The share of samples whose largest prediction is where the one-hot y_true has its 1."""
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        t = self._fitted(y_true, y_pred)
+        t = truth_array(self, y_true, y_pred)
         equal: Floats = (t.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
         return equal
 
@@ -194,7 +194,7 @@ class SparseCategoricalAccuracy(MeanMetric, name="sparse_categorical_accuracy", 
     """The share of samples whose largest prediction is category y_true."""
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        ids = categories(f"metric {self.name!r}", y_true, y_pred)
+        ids = categories(self, y_true, y_pred)
         equal: Floats = (ids == y_pred.argmax(axis=-1)).astype(np.float32)
         return equal
 
@@ -213,11 +213,11 @@ class SparseTopKCategoricalAccuracy(
     ) -> None:
         super().__init__(name, dtype)
         if from_sorted_ids:
-            raise ArgumentError(f"metric {self.name!r}: from_sorted_ids=True is not supported")
+            raise ArgumentError(f"{self}: from_sorted_ids=True is not supported")
         self.k = k
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return self._hits(categories(f"metric {self.name!r}", y_true, y_pred), y_pred)
+        return self._hits(categories(self, y_true, y_pred), y_pred)
 
     def _hits(self, ids: npt.NDArray[np.int64], y_pred: Floats) -> Floats:
         chosen = np.take_along_axis(y_pred, ids[..., None], axis=-1)
@@ -232,7 +232,7 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy, name="top_k_categor
         super().__init__(k, name, dtype)
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return self._hits(self._fitted(y_true, y_pred).argmax(axis=-1), y_pred)
+        return self._hits(truth_array(self, y_true, y_pred).argmax(axis=-1), y_pred)
 
 
 _METRICS: list[type[Metric]] = [

@@ -25,7 +25,6 @@ class Head(NamedTuple):
     factor: float | None
     plain: list[Metric]
     weighted: list[Metric]
-    rank: int
 
 
 class Objective:
@@ -35,7 +34,6 @@ class Objective:
         self, model: Model, loss: Any, factors: Any, metrics: Any, weighted_metrics: Any
     ) -> None:
         symbols = model.graph.outputs
-        several = len(symbols) > 1
         self.names = output_names(model)
         losses = _losses(loss, self.names)
         scales = _factors(factors, self.names)
@@ -50,8 +48,8 @@ class Objective:
                 [metric_of(metric, own, units) for metric in group[number]]
                 for group in (plain, weighted)
             )
-            name, rank = self.names[number], len(symbol.shape)
-            self.heads.append(Head(name, own, scales[number], of_plain, of_weighted, rank))
+            head = Head(self.names[number], own, scales[number], of_plain, of_weighted)
+            self.heads.append(head)
         for metric in self.metrics:
             if sum(other is metric for other in self.metrics) > 1:
                 raise ArgumentError(
@@ -59,7 +57,7 @@ class Objective:
                     "of both places; make a metric object for each place"
                 )
         self.needed = [bool(head.loss or head.plain or head.weighted) for head in self.heads]
-        self._named = _named(self.heads, several=several)
+        self._named = _named(self.heads)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -184,8 +182,8 @@ def _flat(metrics: Any) -> list[Any]:
     return [metrics]
 
 
-def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
-    """Return the metrics by name; with `several` outputs, names begin with the output's name.
+def _named(heads: Sequence[Head]) -> dict[str, Metric]:
+    """Return the metrics by name; with several outputs, names begin with the output's name.
 
     A name that is used again gets "weighted_", for a weighted metric, or a number.
     """
@@ -193,7 +191,7 @@ def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
     counts: dict[str, int] = {}
     for weighted in (False, True):
         for head in heads:
-            prefix = f"{head.name}_" if several else ""
+            prefix = f"{head.name}_" if len(heads) > 1 else ""
             for metric in head.weighted if weighted else head.plain:
                 name = f"{prefix}{metric.name}"
                 if weighted and name in counts:

@@ -187,7 +187,6 @@ def check_cell(owner: object, cell: Any) -> None:
 
 
 def _check_custom(owner: object, cell: Any) -> None:
-    """Raise UnsupportedError, naming the layer `owner` and the cell, if it cannot be trained."""
     kind = type(_holder(cell)).__name__
     otherwise = "or freeze it as the first layer (trainable=False)"
     if getattr(cell, "step", None) is None:
@@ -224,7 +223,6 @@ def run_cell(
 def _run_swept(
     cell: Any, window: CellWindow, states: list[Floats], recording: Recording
 ) -> CellPass:
-    """Run a cell that has its own kernels."""
     x, mask, zero, sequences = window
     lanes, steps, features = x.shape
     call = recording.number_call()
@@ -271,7 +269,6 @@ def _run_swept(
 def _run_layer_norm(
     cell: LayerNormLSTMCell, window: CellWindow, states: list[Floats], recording: Recording
 ) -> CellPass:
-    """Run a window; `states` are advanced in place."""
     x, mask, zero, sequences = window
     lanes, steps, features = x.shape
     factors = _dropout_factors(cell, recording, recording.number_call(), lanes, features)
@@ -314,7 +311,6 @@ def _run_layer_norm(
 def _run_custom(
     cell: Any, window: CellWindow, states: list[Floats], held: Floats, recording: Recording
 ) -> CellPass:
-    """Run a window; `states` and the held output are advanced in place."""
     x, mask, zero, sequences = window
     holder, step, step_backward = _holder(cell), cell.step, _static(cell, "step_backward")
     assert step_backward is not None

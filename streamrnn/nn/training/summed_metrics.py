@@ -15,7 +15,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import activations
 from streamrnn.nn.training.curves import logarithm
-from streamrnn.nn.training.loss import weights_of
+from streamrnn.nn.training.loss import truth_array, weights_of
 from streamrnn.nn.training.metric import MeanMetric
 
 _TINY = 1e-7
@@ -50,8 +50,8 @@ class SummedMetric(MeanMetric):
         mask: Array | None = None,
     ) -> None:
         pred = np.ascontiguousarray(y_pred, np.float32)
-        truth = self._fitted(y_true, pred)
-        weight = weights_of(f"metric {self.name!r}", pred.shape[:-1], sample_weight, mask)
+        truth = truth_array(self, y_true, pred)
+        weight = weights_of(self, pred.shape[:-1], sample_weight, mask)
         weight = weight.reshape(-1)
         counts = weight != 0
         if counts.any():
@@ -132,7 +132,7 @@ class Precision(ThresholdMetric, name="precision"):
         dtype: object = None,
     ) -> None:
         super().__init__(name, dtype)
-        self.thresholds = _thresholds(self.name, thresholds, 0.5 if top_k is None else _LOWEST)
+        self.thresholds = _thresholds(self, thresholds, 0.5 if top_k is None else _LOWEST)
         self.top_k, self.class_id = top_k, class_id
 
     def _chosen(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
@@ -144,8 +144,7 @@ class Precision(ThresholdMetric, name="precision"):
         if self.class_id is not None:
             if not 0 <= self.class_id < p.shape[-1]:
                 raise ArgumentError(
-                    f"metric {self.name!r}: class_id must lie in 0…{p.shape[-1] - 1}, received "
-                    f"{self.class_id}"
+                    f"{self}: class_id must lie in 0…{p.shape[-1] - 1}, received {self.class_id}"
                 )
             return t[..., self.class_id, None], p[..., self.class_id, None]
         return t, p
@@ -196,25 +195,21 @@ class AUC(ThresholdMetric, name="auc"):
         for argument, value in refused.items():
             if value:
                 raise ArgumentError(
-                    f"metric {self.name!r}: {argument}={value!r} is not supported; make an AUC for "
-                    "each label"
+                    f"{self}: {argument}={value!r} is not supported; make an AUC for each label"
                 )
-        self.curve = _one_of(self.name, "curve", curve.upper(), ("ROC", "PR"))
+        self.curve = _one_of(self, "curve", curve.upper(), ("ROC", "PR"))
         methods = ("interpolation", "minoring", "majoring")
-        self.summation_method = _one_of(
-            self.name, "summation_method", summation_method.lower(), methods
-        )
+        self.summation_method = _one_of(self, "summation_method", summation_method.lower(), methods)
         self.from_logits = from_logits
         self._even = thresholds is None
         if thresholds is None:
             if num_thresholds < 2:
                 raise ArgumentError(
-                    f"metric {self.name!r}: num_thresholds must be 2 or more, received "
-                    f"{num_thresholds}"
+                    f"{self}: num_thresholds must be 2 or more, received {num_thresholds}"
                 )
             inner = [(i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)]
         else:
-            inner = sorted(_thresholds(self.name, thresholds, 0.5))
+            inner = sorted(_thresholds(self, thresholds, 0.5))
         self.thresholds = [-1e-7, *inner, 1 + 1e-7]
         self.num_thresholds = len(self.thresholds)
 
@@ -270,20 +265,20 @@ def _total(values: Array) -> float:
 
 
 def _thresholds(
-    name: str, thresholds: float | Sequence[float] | None, default: float
+    owner: object, thresholds: float | Sequence[float] | None, default: float
 ) -> list[float]:
     if thresholds is None:
         return [default]
     listed = list(thresholds) if isinstance(thresholds, Sequence | np.ndarray) else [thresholds]
     if not listed or not all(0 <= threshold <= 1 for threshold in listed):
-        raise ArgumentError(f"metric {name!r}: thresholds must lie in 0…1, received {thresholds!r}")
+        raise ArgumentError(f"{owner}: thresholds must lie in 0…1, received {thresholds!r}")
     return [float(threshold) for threshold in listed]
 
 
-def _one_of(name: str, argument: str, value: str, allowed: Sequence[str]) -> str:
+def _one_of(owner: object, argument: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ArgumentError(
-            f"metric {name!r}: {argument} must be one of {', '.join(allowed)}, received {value!r}"
+            f"{owner}: {argument} must be one of {', '.join(allowed)}, received {value!r}"
         )
     return value
 
@@ -306,12 +301,12 @@ class R2Score(SummedMetric, name="r2_score", direction="up"):
         aggregations = (None, "uniform_average", "variance_weighted_average")
         if class_aggregation not in aggregations:
             raise ArgumentError(
-                f"metric {self.name!r}: class_aggregation must be one of {aggregations}, received "
+                f"{self}: class_aggregation must be one of {aggregations}, received "
                 f"{class_aggregation!r}"
             )
         if num_regressors < 0:
             raise ArgumentError(
-                f"metric {self.name!r}: num_regressors must be 0 or more, received {num_regressors}"
+                f"{self}: num_regressors must be 0 or more, received {num_regressors}"
             )
         self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
 
@@ -363,15 +358,13 @@ class FBetaScore(SummedMetric, name="fbeta_score", direction="up"):
         super().__init__(name, dtype)
         if average not in (None, "micro", "macro", "weighted"):
             raise ArgumentError(
-                f"metric {self.name!r}: average must be None, 'micro', 'macro' or 'weighted', "
+                f"{self}: average must be None, 'micro', 'macro' or 'weighted', "
                 f"received {average!r}"
             )
         if not beta > 0:
-            raise ArgumentError(f"metric {self.name!r}: beta must be above 0, received {beta!r}")
+            raise ArgumentError(f"{self}: beta must be above 0, received {beta!r}")
         if threshold is not None and not 0 < threshold <= 1:
-            raise ArgumentError(
-                f"metric {self.name!r}: threshold must lie in (0, 1], received {threshold!r}"
-            )
+            raise ArgumentError(f"{self}: threshold must lie in (0, 1], received {threshold!r}")
         self.average, self.beta, self.threshold = average, beta, threshold
 
     def add(self, t: Floats, p: Floats, weight: Floats) -> None:

@@ -177,7 +177,7 @@ class Trainer:
             )
         if batch.weights[0] is not None:
             raise ArgumentError("class_weight and sample_weight cannot both be given")
-        weights = class_weights(batch.y[0], class_weight, self.objective.heads[0].rank)
+        weights = class_weights(batch.y[0], class_weight, len(self.model.graph.outputs[0].shape))
         return batch._replace(weights=[weights])
 
     def train(self, batch: Batch) -> list[float]:
@@ -211,7 +211,6 @@ class Trainer:
             memory.reset_rows(batch.reset)
 
     def _run(self, batch: Batch, *, training: bool) -> tuple[list[float], Recording]:
-        """Run a batch forward and back."""
         self.objective.require_gradients()
         recording = Recording(
             self.plan.trained,

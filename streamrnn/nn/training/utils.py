@@ -164,9 +164,7 @@ def timeseries_dataset_from_array(
     count = end - begin - (sequence_length - 1) * sampling_rate
     arrays = [rows[begin:end]]
     if targets is not None:
-        labels = np.asarray(targets)
-        count = min(count, len(labels))
-        arrays.append(labels[begin:end])
+        arrays.append(np.asarray(targets)[begin:end])
         count = min(count, len(arrays[1]))
     starts = np.arange(0, count, sequence_stride)
     if shuffle:

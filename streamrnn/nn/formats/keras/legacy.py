@@ -15,10 +15,8 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
 from streamrnn.nn.formats.keras.h5 import Tree
-from streamrnn.nn.layers import InputLayer
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.models import Model
 
 Stored = tuple[str, Array]
 """A stored array and its path."""
@@ -55,12 +53,10 @@ def row_of(class_name: str) -> KerasCell | None:
     return KERAS_CELLS.get(class_name.removesuffix("Cell"))
 
 
-def find_assignments(
-    model: Model, order: Sequence[Layer], tree: Tree
-) -> tuple[list[Assignment], list[str]]:
+def find_assignments(order: Sequence[Layer], tree: Tree) -> tuple[list[Assignment], list[str]]:
     """Return the array of each weight, and the unused stored arrays.
 
-    order: the model's layers in the order of the file. tree: the group with `layer_names`. Layers
+    order: a model's layers in the order of the file. tree: the group with `layer_names`. Layers
     with weights are matched by their order; names are ignored.
     """
     stored = [(name, _arrays(tree, name)) for name in _names(tree)]
@@ -96,13 +92,8 @@ def with_reset_after(config: object, tree: Tree) -> object:
     return config
 
 
-def layers_of(model: Model) -> list[Layer]:
-    """Return the layers that a file lists: all but the inputs."""
-    return [layer for layer in model.layers if not isinstance(layer, InputLayer)]
-
-
-def first_array(tree: Tree, group: str | None) -> Array | None:
-    """Return the first array of a layer (group None: of all layers); None if there is none."""
+def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
+    """Return the first array of a layer, or of the file if group is None; None without arrays."""
     groups = _names(tree) if group is None else [group]
     return next((array for name in groups for _, array in _arrays(tree, name)), None)
 

@@ -18,11 +18,10 @@ from streamrnn.nn.models import Model
 def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from any of Keras's files."""
     if path.suffix.lower() == ".keras":
-        stored = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS)
-        _assign(model, stored, is_legacy=False)
+        stored, is_legacy = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS), False
     else:
         _, stored, is_legacy = _read_hdf5(path)
-        _assign(model, stored, is_legacy=is_legacy)
+    _assign(model, None, stored, is_legacy=is_legacy)
 
 
 def _load_archive(path: Path) -> Loaded:
@@ -30,7 +29,7 @@ def _load_archive(path: Path) -> Loaded:
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
     config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
     model = _built(config, contents.version, stored.size)
-    return Loaded(model, assign_weights(model, *tree.find_assignments(model, config, stored)))
+    return _assign(model, config, stored, is_legacy=False)
 
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
@@ -47,9 +46,7 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
     parsed = parse_json(str(root["model_config"]), "model_config")
     version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
     config = _as_mapping(legacy.with_reset_after(parsed, stored))
-    model = _built(config, str(version), stored.size)
-    order = [layer for layer, _, _ in tree.members(model, config)]
-    return Loaded(model, assign_weights(model, *legacy.find_assignments(model, order, stored)))
+    return _assign(_built(config, str(version), stored.size), config, stored, is_legacy=True)
 
 
 def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
@@ -71,12 +68,13 @@ def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
     )
 
 
-def _assign(model: Model, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
-    """Set all weights of a model, whose layers are in the order of the file."""
+def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
+    """Set all weights of a model; the file has its layers in the order of the config, if any."""
     if is_legacy:
-        assignments, left = legacy.find_assignments(model, legacy.layers_of(model), stored)
+        order = [layer for layer, _, _ in tree.members(model, config)]
+        assignments, left = legacy.find_assignments(order, stored)
     else:
-        assignments, left = tree.find_assignments(model, None, stored)
+        assignments, left = tree.find_assignments(model, config, stored)
     return Loaded(model, assign_weights(model, assignments, left))
 
 
@@ -115,7 +113,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     with initializers.replaced_by(Budget(stored.size).zeros):
         model = stack(layers, _features(layers, tables, stored, is_legacy))
     if all(table.weights is None for table in tables):
-        return _assign(model, stored, is_legacy=is_legacy)
+        return _assign(model, None, stored, is_legacy=is_legacy)
     assignments: list[Assignment] = []
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
@@ -144,12 +142,8 @@ def _features(
 ) -> int | None:
     """Return the number of input features, from the first array of the first layer with weights."""
     for layer, table in zip(layers, tables, strict=True):
-        if is_legacy:
-            array = legacy.first_array(stored, table.weights)
-        else:
-            named = table.weights is not None
-            group = table.weights if named else tree.first_group(stored, layer)
-            array = None if group is None else tree.first_array(stored, layer, group)
+        form = legacy if is_legacy else tree
+        array = form.first_array(stored, layer, table.weights)
         if array is not None and array.ndim:
             return int(array.shape[1] if array.ndim == 3 else array.shape[0])
     return None

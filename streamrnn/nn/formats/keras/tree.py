@@ -53,8 +53,13 @@ def written_places(model: Model) -> dict[str, str]:
     return {path: name for _, places in layers for path, name in places}
 
 
-def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
-    """Return the first array of a layer's group, or None; its shape has the number of features."""
+def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
+    """Return the first array of a layer's group, by default of the first group of its class.
+
+    Return None if there is none. The array's shape has the number of features.
+    """
+    if group is None and (group := _first_group(tree, layer)) is None:
+        return None
     children = layer.children()
     if isinstance(layer, StackedRNNCells):
         root = _join(group, "cells")
@@ -66,7 +71,7 @@ def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
     return tree.arrays.get(_join(group, "vars/0"))
 
 
-def first_group(tree: Tree, layer: Layer) -> str | None:
+def _first_group(tree: Tree, layer: Layer) -> str | None:
     """Return the first group with arrays of this layer's class, or None."""
     root = next((name for name in ROOTS if name in tree.children("")), "")
     for name in _numbered(tree.children(root), snake_case(_file_class(layer))):

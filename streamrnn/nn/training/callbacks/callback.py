@@ -306,7 +306,6 @@ def _flat(callbacks: Any) -> Iterator[Any]:
 
 
 def _overrides(callback: Any, methods: tuple[str, ...]) -> bool:
-    """Return whether a callback overrides one of these methods."""
     return any(
         name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name)
         for name in methods
