@@ -23,7 +23,7 @@ from streamrnn.jobs.evaluation.matching import (
     compared_rows,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
-from streamrnn.nn.training.band_metrics import level_weights
+from streamrnn.nn.training.metrics import level_weights
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Floats, Ints
 from streamrnn.errors import ConfigError
-from streamrnn.nn.training.band_metrics import NORMAL_90
+from streamrnn.nn.training.metrics import NORMAL_90
 
 _LIMIT = 1 << 22
 _BITS = 32

@@ -45,8 +45,8 @@ class ModelFormat(NamedTuple):
     """How files of one format are read.
 
     `read(path, …)` has parameters for the options of `load_model` that the format takes.
-    `load_weights(model, path)` sets the weights of a model, or is a sentence that says why the
-    format cannot.
+    `load_weights(model, path)` sets the weights of a model; or it is a sentence that says why the
+    format does not do this.
     """
 
     read: Callable[..., Loaded]

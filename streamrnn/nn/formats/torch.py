@@ -248,9 +248,9 @@ def _recurrent_layers(group: Group) -> list[TorchLayer]:
 
 
 def _derived_values(arrays: Arrays) -> int:
-    """Return the number of values in the products of projections, which are not in the file.
+    """Return the number of values in the products of projections: the file does not have them.
 
-    Raises UnsupportedError, naming the array, for an LSTM with more than 2,048 units.
+    Raises UnsupportedError, naming the array, for an LSTM with proj_size and over 2,048 units.
     """
     count = 0
     for name, array in arrays.items():

@@ -7,8 +7,7 @@
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of
                 the learning rate; `gradient_check`: gradients that users write
-- `metric`      what metrics share; `summed_metrics`, `band_metrics`: classes that are not means
-                of a loss or of right answers
+- `metric`      what metrics share; `summed_metrics`: classes that are not means
 - `penalties`   regularizers of weights
 - `objective`   losses and metrics of each output
 - `data`, `batches`   what `fit` accepts, as batches

@@ -6,6 +6,7 @@ ReduceLROnPlateau lowers the learning rate.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streamrnn.errors import ArgumentError, ShapeError
@@ -146,58 +147,52 @@ def fit_arrays(
             "epoch that is restored would begin at the first batch; leave one of the two out"
         )
     trainer.stop_training = False
-    fit = _ArrayEpochs(trainer, calls, feed, held, judged, initial_epoch, shuffle=shuffle)
+    fit = _ArrayEpochs(trainer, calls, feed, held, judged, initial_epoch, shuffle)
     run_epochs(fit, calls, epochs)
     assert trainer.history is not None
     return trainer.history
 
 
+@dataclass(frozen=True)
 class _ArrayEpochs:
     """Epochs over the batches of `feed`; an epoch in `judged` ends with the batches of `held`."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        calls: CallbackList,
-        feed: Feed,
-        held: Feed | None,
-        judged: set[int],
-        first: int,
-        *,
-        shuffle: bool,
-    ) -> None:
-        self._trainer, self._calls, self._shuffle = trainer, calls, shuffle
-        self._feed, self._held, self._judged = feed, held, judged
-        self._first = first
+    trainer: Trainer
+    calls: CallbackList
+    feed: Feed
+    held: Feed | None
+    judged: set[int]
+    first: int
+    shuffle: bool
 
     def start(self) -> int:
-        return max(self._first, self._calls.initial_epoch)
+        return max(self.first, self.calls.initial_epoch)
 
     def begin(self, epoch: int) -> None:
-        self._trainer.model.reset_state()
+        self.trainer.model.reset_state()
 
     def train(self, epoch: int) -> dict[str, float]:
-        key = random.key_of(self._trainer.seed, epoch) if self._shuffle else None
-        return _run(self._trainer, self._feed.epoch(key), self._calls, train=True)
+        key = random.key_of(self.trainer.seed, epoch) if self.shuffle else None
+        return _run(self.trainer, self.feed.epoch(key), self.calls, train=True)
 
     def judge(self, epoch: int) -> dict[str, float]:
         """Return losses and metrics of the validation data, from initial states.
 
         The states from before are then restored.
         """
-        if self._held is None or epoch not in self._judged:
+        if self.held is None or epoch not in self.judged:
             return {}
-        model = self._trainer.model
+        model = self.trainer.model
         states = model.get_state()
         try:
             model.reset_state()
-            logs = _test(self._trainer, self._held.epoch(None, anew=True), self._calls)
+            logs = _test(self.trainer, self.held.epoch(None, anew=True), self.calls)
         finally:
             model.set_state(states)
         return {f"val_{name}": value for name, value in logs.items()}
 
     def end(self, epoch: int, logs: dict[str, float]) -> bool:
-        return not self._trainer.stop_training
+        return not self.trainer.stop_training
 
 
 def evaluate_arrays(

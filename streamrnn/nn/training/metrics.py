@@ -1,22 +1,24 @@
 """Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
 
 Call `update_state(y_true, y_pred)`, then `result()`. Sums are in float64, in a fixed order. Classes
-of means are in this file: means of losses, and of right answers.
+of means are in this file: of losses, of right answers, and of bands. A band is quantiles, or the
+mean and the deviation of a normal distribution.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Doubles, Floats
 from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.training import losses
-from streamrnn.nn.training.band_metrics import OF_BANDS, band_metric
 from streamrnn.nn.training.loss import Loss, categories, truth_array
 from streamrnn.nn.training.metric import FunctionMetric, MeanMetric, Metric
 from streamrnn.nn.training.summed_metrics import (
@@ -36,6 +38,10 @@ __all__ = [
     "Recall", "RootMeanSquaredError", "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy",
     "SparseTopKCategoricalAccuracy", "SquaredHinge", "TopKCategoricalAccuracy", "metric_of",
 ]  # fmt: skip
+
+
+NORMAL_90 = 1.6448536
+"""90 % of a normal distribution lie within this many standard deviations of its mean."""
 
 
 class LossMetric(MeanMetric, direction="down"):
@@ -235,6 +241,104 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy, name="top_k_categor
         return self._hits(truth_array(self, y_true, y_pred).argmax(axis=-1), y_pred)
 
 
+def level_weights(levels: Sequence[float]) -> Doubles:
+    """Return a factor for the pinball loss of each quantile; the sum of the products is the CRPS.
+
+    The CRPS is the integral of 2 pinball(level) over all levels (Gneiting & Ranjan 2011). It is
+    computed by the trapezoid rule from these levels and from levels 0 and 1, whose pinball losses
+    are 0. So the distances between levels may differ; with few levels the result is too small.
+
+    >>> level_weights([0.25, 0.5, 0.75]).tolist()
+    [0.5, 0.5, 0.5]
+    """
+    order = np.argsort(levels, kind="stable")
+    points = np.array([0.0, *np.take(levels, order), 1.0])
+    weights = np.empty(len(order))
+    weights[order] = points[2:] - points[:-2]
+    return weights
+
+
+class BandMetric(MeanMetric):
+    """The base of metrics of the outputs that `loss` fits: quantiles, or means and deviations."""
+
+    def __init__(self, loss: losses.Quantile | losses.GaussianNLL, name: str) -> None:
+        super().__init__(name)
+        self.loss = loss
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        t, loss = self.loss.truth(y_true, y_pred), self.loss
+        if isinstance(loss, losses.Quantile):
+            return self.of_quantiles(loss, t, y_pred)
+        labels = t.shape[-1]
+        return kernel.means_of_rows(self.of_moments(t - y_pred[..., :labels], y_pred[..., labels:]))
+
+    def of_quantiles(self, loss: losses.Quantile, t: Floats, p: Floats) -> Floats:
+        """Return the value of each sample; the label `t` is repeated for each quantile."""
+        raise NotImplementedError
+
+    def of_moments(self, error: Floats, deviation: Floats) -> Floats:
+        """Return the value of each label; `error` is the label minus the mean."""
+        raise NotImplementedError
+
+
+class RankedProbabilityScore(BandMetric, direction="down"):
+    """The mean continuous ranked probability score, in the unit of the label."""
+
+    def of_quantiles(self, loss: losses.Quantile, t: Floats, p: Floats) -> Floats:
+        weights = level_weights(loss.quantiles) * len(loss.quantiles)  # a mean follows
+        return kernel.means_of_rows(loss.of_each(t, p)[0] * weights.astype(np.float32))
+
+    def of_moments(self, error: Floats, deviation: Floats) -> Floats:
+        """Return the score of a normal distribution (Gneiting & Raftery 2007, equation 21).
+
+        gelu(z) is z times the standard normal distribution function at z.
+        """
+        z = np.ascontiguousarray(error / np.where(deviation > 0, deviation, np.float32(1)))
+        density = activations.compute("exponential", z * z * np.float32(-0.5))
+        density *= np.float32(math.sqrt(2 / math.pi))
+        twice = np.float32(2) * activations.compute("gelu", z)
+        score = deviation * (twice - z + density - np.float32(1 / math.sqrt(math.pi)))
+        return np.where(deviation > 0, score, abs(error))
+
+
+class Coverage(BandMetric):
+    """The share of labels between the lowest and highest quantile, or in a distribution's middle.
+
+    The middle is the central 90 % of the distribution. With one quantile: the share of labels that
+    are at most the quantile.
+    """
+
+    def of_quantiles(self, loss: losses.Quantile, t: Floats, p: Floats) -> Floats:
+        levels = loss.quantiles
+        inside = t[..., 0] <= p[..., int(np.argmax(levels))]
+        if len(levels) > 1:
+            inside &= t[..., 0] >= p[..., int(np.argmin(levels))]
+        return inside.astype(np.float32)
+
+    def of_moments(self, error: Floats, deviation: Floats) -> Floats:
+        return (abs(error) <= NORMAL_90 * deviation).astype(np.float32)
+
+
+_OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "coverage": Coverage}
+"""The metrics by name."""
+
+
+def _band_metric(name: str, loss: Loss | None) -> BandMetric:
+    """Return the metric of this name for the outputs of this loss. Raises ArgumentError."""
+    several = isinstance(loss, losses.Quantile) and (name != "crps" or len(loss.quantiles) > 1)
+    if not several and not isinstance(loss, losses.GaussianNLL):
+        received = "no loss" if loss is None else f"the loss {loss.name}"
+        if isinstance(loss, losses.Quantile):
+            received += " of one level"
+        raise ArgumentError(
+            f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}. "
+            f"Set the loss to quantile{' of several levels' if name == 'crps' else ''} or to "
+            f"gaussian_nll, or leave {name!r} out"
+        )
+    assert isinstance(loss, losses.Quantile | losses.GaussianNLL)
+    return _OF_BANDS[name](loss, name)
+
+
 _METRICS: list[type[Metric]] = [
     globals()[name] for name in __all__ if name not in ("LossMetric", "Metric", "metric_of")
 ]
@@ -267,14 +371,14 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     if isinstance(identifier, str):
         if identifier in _FITTING:
             return _fitting(identifier, loss, units)
-        if identifier in OF_BANDS:
-            return band_metric(identifier, loss)
+        if identifier in _OF_BANDS:
+            return _band_metric(identifier, loss)
         metric = _NAMES.get(identifier) or _ALSO.get(identifier)
         if metric is not None:
             return metric(name=identifier)
         if identifier in losses.names_of_losses():
             return LossMetric(losses.loss_of(identifier), name=identifier)
-    names = [*_NAMES, "accuracy", "crossentropy", *OF_BANDS]
+    names = [*_NAMES, "accuracy", "crossentropy", *_OF_BANDS]
     raise ArgumentError(not_one_of(f"metric {identifier!r}", names, identifier))
 
 

@@ -26,8 +26,8 @@ class Recorded(NamedTuple):
 class Trained(NamedTuple):
     """The weights that training changes.
 
-    weights: (id of holder, name) of each. sets: ids of the layers and cells that have one of them,
-    themselves or inside. arrays: all weights, even those that do not change.
+    weights: (id of holder, name) of each. sets: ids of the layers and cells that hold one of these
+    weights, or contain a layer that does. arrays: all weights, trained or not.
     """
 
     weights: frozenset[tuple[int, str]]

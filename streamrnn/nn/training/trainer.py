@@ -119,7 +119,7 @@ class Trainer:
 
     @property
     def plan(self) -> Plan:
-        """The plan of training, made once for the weights that are trainable then, as in Keras.
+        """The plan of training, made once, with the weights that are then trainable, as in Keras.
 
         Raises UnsupportedError, also if weights in integers were loaded later.
         """

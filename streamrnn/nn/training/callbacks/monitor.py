@@ -81,7 +81,7 @@ class MonitorCallback(Callback):
 
 @dataclass(eq=False, repr=False)
 class EarlyStopping(MonitorCallback):
-    """Stops when a monitored value has not improved for `patience` epochs (0 counts as 1).
+    """Ends a fit when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
     monitor: "val_loss", "loss", or one of the metrics. min_delta: an improvement must be larger
     than this. mode: "min", "max", or "auto", as the metric decides. baseline: a value that is not
