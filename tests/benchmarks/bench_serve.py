@@ -289,32 +289,32 @@ def replay(folder: Path, streams: int) -> str:
     """Rows a second of CPU: of a replay after a crash, and of a run over the same log."""
     from streamrnn import Pipeline
     from streamrnn.plugins.serve.log import Log
-    from streamrnn.plugins.serve.scoring import Scoring
+    from streamrnn.plugins.serve.scoring import Scoring, log_of
 
     found: dict[str, list[float]] = {"replay": [], "run": []}
     for number in range(3):
         for side in found:
             name = f"{side}{number}"
-            log, rng = Log(str(folder / f"{name}.accepted")), np.random.default_rng(1)
+            log, rng = Log(str(folder / f"{name}.rows")), np.random.default_rng(1)
             for t in range(REPLAYED // 32):
                 keys = rng.choice(streams, 32, replace=False)
                 log.append(bench_live._batch(keys, t, rng), {})
             log.close()
             settings = config(folder, name)
-            settings["serve"]["durable"] = "log"
+            settings["serve"] |= {"durable": "log", "log": str(folder / f"{name}.rows")}
             began = time.process_time()
             if side == "run":
-                settings["source"]["path"] = str(folder / f"{name}.accepted")
+                settings["source"]["path"] = settings["serve"].pop("log")
                 Pipeline.from_dict(settings).run()
                 used = time.process_time() - began
             else:
                 pipeline = Pipeline.from_dict(settings)
-                with pipeline.session() as session:
+                with log_of(pipeline.config), pipeline.session() as session:
                     Scoring(session, pipeline.config)  # is ready, and has committed
                     used = time.process_time() - began
             found[side].append(REPLAYED / used)
             shutil.rmtree(folder / name)
-            shutil.rmtree(folder / f"{name}.accepted")
+            shutil.rmtree(folder / f"{name}.rows")
     first, other = (statistics.median(found[side]) for side in ("replay", "run"))
     return (
         f"Replay of {REPLAYED:,} rows: {first:,.0f} rows a second, a run {other:,.0f}, "
