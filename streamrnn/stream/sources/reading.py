@@ -91,12 +91,10 @@ class FileSource(SourceFiles):
 
         Raises DataError if the file cannot be read or lacks a column in use.
         """
+        stop = None if rows is None else Position(file.name, 0, 0, rows)
         content = NOTHING
-        for each in self._slices_of(file, None, None):
-            batch = each.batch if rows is None else each.batch.slice(0, rows - content.rows)
-            content += Content.of(batch, self.time, self.schema)
-            if batch.num_rows < each.batch.num_rows:
-                break
+        for batch in self._gathered(self._slices_of(file, None, stop), NOTHING):
+            content = batch.readings[file.name].content
         return content
 
     def batches(
