@@ -103,18 +103,21 @@ class Emitter:
         `kept` is as for `rows`; `row_M` are the rows that are steps of the model; `refused_N` says
         why a row was not accepted, "" where it was. Only rows whose `reason` is null have values.
         """
-        reason = np.full(batch.num_rows, "skipped", object)
-        reason[row_M] = "waiting"
-        emitted = computed.step_K % (1 if self.emit == "every" else self.last_of) == 0
-        reason[computed.row_K[emitted]] = ""
-        reason[computed.row_K[emitted & (computed.step_K <= self.warmup)]] = "warmup"
-        if refused_N is not None:
-            refused = refused_N != ""
-            reason[refused] = refused_N[refused]
-        values, _ = self._by_row(batch.num_rows, computed, kept)
-        valid = np.broadcast_to((reason == "")[:, None], values.shape)
+        values, valid = self._by_row(batch.num_rows, computed, kept)
+        reasons = pa.nulls(batch.num_rows, _REASON.type)
+        if valid is not None or refused_N is not None or self.emit != "every":
+            reason = np.full(batch.num_rows, "skipped", object)
+            reason[row_M] = "waiting"
+            emitted = computed.step_K % (1 if self.emit == "every" else self.last_of) == 0
+            reason[computed.row_K[emitted]] = ""
+            reason[computed.row_K[emitted & (computed.step_K <= self.warmup)]] = "warmup"
+            if refused_N is not None:
+                refused = refused_N != ""
+                reason[refused] = refused_N[refused]
+            valid = np.broadcast_to((reason == "")[:, None], values.shape)
+            reasons = pa.array(reason, _REASON.type, mask=reason == "")
         columns = self._build(batch, np.arange(batch.num_rows), values, valid).columns
-        columns.append(pa.array(reason, pa.string(), mask=reason == ""))
+        columns.append(reasons)
         return pa.RecordBatch.from_arrays(columns, schema=self.aligned_schema)
 
     def held(
