@@ -267,16 +267,15 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Ar
         if any(map(_is_compressed, pa.ipc.MessageReader.open_stream(body))):
             raise DataError("expected an Arrow stream without compression")
         with pa.ipc.open_stream(body) as reader:
-            batches = list(reader)
-        check(rows := sum(map(len, batches)))
-        table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
+            table = reader.read_all()
+        check(table.num_rows)
         table.validate(full=True)
+        columns = [column.combine_chunks() for column in table.columns]
     except (pa.ArrowException, MemoryError, OSError, ValueError, struct.error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"expected an Arrow stream: {error}") from None
-    columns = [column.combine_chunks() for column in table.columns]
-    return dict(zip(table.column_names, columns, strict=True)), rows
+    return dict(zip(table.column_names, columns, strict=True)), table.num_rows
 
 
 def _is_compressed(message: pa.ipc.Message) -> bool:
