@@ -216,9 +216,7 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _refused(reasons: pa.Array) -> pa.Array:
     """Return which rows were refused: late, repeated or rejected."""
-    refused = pc.or_(
-        pc.is_in(reasons, pa.array(["late", "repeated"])), pc.starts_with(reasons, "rejected: ")
-    )
+    refused = pc.match_substring_regex(reasons, "^(late$|repeated$|rejected: )")
     return pc.fill_null(refused, False)
 
 
