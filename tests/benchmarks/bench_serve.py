@@ -8,17 +8,17 @@ LSTM(64) and Dense(1), 8 float features, int64 keys, one thread. Each side is a 
 same server, which parses requests and writes answers in the same way; what scores the rows of a
 batch differs: a session with `durable = "commit"`, one with "log", ONNX Runtime as in
 `bench_live.py`, and an echo, which scores nothing. CPU time of the server over its requests; sides
-take turns of some seconds, medians of the turns. "At the limit" 64 clients each send their next
-request when they have an answer; at a rate they send at fixed times. Replay: the log as it is after
-a crash, against a run with it as its source. The soak asks at half of the limit, with
-`[state] idle`, and prints the memory of the server. Needs `pip install -e '.[bench,serve]' onnx`.
+take turns of some seconds; medians of the turns, and of the ratios of turns in the same round. "At
+the limit" 64 clients each send their next request when they have an answer; at a rate they send at
+fixed times. Replay: the log as it is after a crash, against a run with it as its source. The soak
+asks at half of the limit, with `[state] idle`, and prints the memory of the server. Needs
+`pip install -e '.[bench,serve]' onnx`.
 """
 
 import argparse
 import asyncio
 import itertools
 import logging
-import os
 import shutil
 import signal
 import statistics
@@ -46,7 +46,6 @@ REPLAYED = 400_000
 """Rows of the log that is replayed, in batches of 32."""
 IDLE = 5_000
 """Requests after which a stream that is in none of them is dropped, in a soak."""
-_TICK = os.sysconf("SC_CLK_TCK")
 _TIMES = itertools.count(1)
 _SCHEMA = bench_live._ROWS
 
@@ -126,8 +125,8 @@ class Server:
 
     def used(self) -> tuple[float, int]:
         """CPU seconds, and batches, so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK, int(self._batches[0])
+        clock = ~self.process.pid << 3 | 2  # as clock_getcpuclockid returns it on Linux
+        return time.clock_gettime(clock), int(self._batches[0])
 
 
 # --- its clients ------------------------------------------------------------------------------
@@ -233,17 +232,22 @@ def bench(
         for side in list(servers)[:: 1 if number % 2 else -1]:
             turn = load.turn(servers[side], options.seconds, rate)
             turns.setdefault(side, []).append(turn)
-    cpu = {side: statistics.median(t.cpu for t in found) * 1e6 for side, found in turns.items()}
+
+    def ratio(side: str, other: str) -> str:
+        pairs = zip(turns[side], turns[other], strict=True)
+        return f"{statistics.median(a.cpu / b.cpu for a, b in pairs):.2f}"
+
     own = turns["commit"]
     p99 = statistics.median(np.percentile(t.latencies, 99) for t in own) * 1e3
-    ratios = [cpu["commit"] / cpu["dict"], cpu["commit"] / cpu["echo"], cpu["log"] / cpu["commit"]]
     return [
         str(rows),
         "limit" if rate is None else f"{rate:.0f}/s",
         f"{statistics.median(t.requests for t in own) / options.seconds:.0f}",
         f"{statistics.median(t.rows_per_batch for t in own):.0f}",
-        *(f"{cpu[side]:.0f}" for side in SIDES),
-        *(f"{ratio:.2f}" for ratio in ratios),
+        *(f"{statistics.median(t.cpu for t in turns[side]) * 1e6:.0f}" for side in SIDES),
+        ratio("commit", "dict"),
+        ratio("commit", "echo"),
+        ratio("log", "commit"),
         f"{p99:.1f}",
     ]
 
