@@ -99,8 +99,10 @@ class Output(ABC):
         """The SHA-256 of the bytes written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
-    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+    def write(self, data: bytes | memoryview | pa.Buffer, *, hashed: bool = True) -> int:
         """Write all bytes, in as many system calls as needed. `data` must not change afterwards.
+
+        Only `hashed` bytes count for `sha256`.
 
         A closed file ignores writes: an abandoned pyarrow writer writes its footer when it is
         garbage-collected, where an error could not be handled. Raises SinkError.
@@ -108,7 +110,8 @@ class Output(ABC):
         view = memoryview(data).cast("B")
         if self.closed:
             return len(view)
-        self._hash.update(view)
+        if hashed:
+            self._hash.update(view)
         with sink_errors("write", self.path):
             self._write(view)
         self.bytes += len(view)

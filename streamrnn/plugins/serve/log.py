@@ -105,12 +105,14 @@ class _Segment(NamedTuple):
     output: LocalOutput
     schema: pa.Schema
     buffer: io.BytesIO
+    joining: pa.NativeFile
     writer: pa.RecordBatchStreamWriter
 
     def write(self, rows: pa.RecordBatch, note: bytes) -> None:
         metadata = {_NOTE: note, _SUM: str(_checksum(rows, note)).encode()}
         self.writer.write_batch(rows, custom_metadata=metadata)
-        self.output.write(self.buffer.getvalue())
+        self.joining.flush()
+        self.output.write(self.buffer.getvalue(), hashed=False)
         self.buffer.seek(0)
         self.buffer.truncate()
 
@@ -204,7 +206,8 @@ class Log:
         put_ahead(self._files)
         output, buffer = self._files.create(name), io.BytesIO()
         self._files.sync("")
-        return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))
+        joining = pa.output_stream(buffer, buffer_size=1 << 16)  # else a batch is 20 writes
+        return _Segment(name, output, schema, buffer, joining, pa.ipc.new_stream(joining, schema))
 
     def _cut(self, name: str) -> None:
         """Close a segment that a crash has left open; keep only whole record batches."""
