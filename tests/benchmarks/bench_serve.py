@@ -165,7 +165,7 @@ class Load:
                 for key, values in zip(keys.tolist(), self._features[first:], strict=False)
             ]
         )
-        return b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+        return b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
             len(body),
             body,
         )

@@ -48,12 +48,12 @@ def request(
     path: bytes = b"/score",
     version: bytes = b"1.1",
 ) -> bytes:
-    first = b"%b %b HTTP/%b\r\nhost: x\r\n" % (method, path, version)
+    first = b"%b %b HTTP/%b\r\nhost: localhost\r\n" % (method, path, version)
     return b"%b%bcontent-length: %d\r\n\r\n%b" % (first, head, len(body), body)
 
 
 def chunked(*encodings: bytes) -> bytes:
-    head = b"POST /score HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: "
+    head = b"POST /score HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: "
     return b"%b%b\r\n\r\n1\r\n[\r\n1\r\n]\r\n0\r\n\r\n" % (head, b", ".join(encodings))
 
 
@@ -201,7 +201,7 @@ def test_answers_that_are_late_arrive_and_those_not_read_are_dropped(
 ) -> None:
     """Slow: late answers, which take seconds, and other orders of the requests."""
     monkeypatch.setattr(connections, "SLOWEST", 1.0)
-    sent = b"".join(b"GET /%b HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in paths)
+    sent = b"".join(b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % path for path in paths)
     assert asyncio.run(left_open(sent, answered)) == 0
 
 

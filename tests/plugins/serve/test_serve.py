@@ -138,7 +138,7 @@ def test_what_was_answered_is_committed_at_sigterm_and_a_run_goes_on(tmp_path: P
         log = Path(f"{tmp_path}/out.accepted")
         assert [path.suffix for path in log.glob("0*")] == [".open"]  # which a source leaves out
         with socket.create_connection(("127.0.0.1", server.port)) as begun:
-            begun.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+            begun.sendall(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n")
             begun.sendall(b"[")
             server.score([])  # the request before is being read
             server.process.terminate()
@@ -277,7 +277,7 @@ def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> N
         assert b'streamrnn_request_seconds_count{status="500"}' in server.send("/metrics")[1]
         begun = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         with ThreadPoolExecutor(8) as pool, begun:
-            begun.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n[")
+            begun.sendall(b"POST /score HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[")
             answers = pool.map(client, range(8))
             while b"streamrnn_waiting_rows 7.0" not in server.send("/metrics")[1]:
                 assert server.process.poll() is None
