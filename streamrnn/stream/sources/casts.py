@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Array, Bools, Ints, Words
+from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DataError
 
 _EXACT = 1 << 53  # float64 can hold every integer below this
@@ -18,14 +18,9 @@ _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals with this many digits 
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 
-WIDEST = 76
-"""Digits of the widest decimal."""
-
-_SHORT = 9  # all numbers with this many digits are below 2**32
-_HALF = np.uint64(32)
+_WIDEST = 76  # digits of the widest decimal
 _POWERS = 22  # powers of ten up to here are exact in float64
-_POWER = np.array([float(10**exponent) for exponent in range(_POWERS + 1)])
-_STEPS = (64, 32, 16, 8, 4, 2, 1)  # their sums are all possible counts of zeros
+_LEAST, _MOST = 1e-37, 1e37  # between these, float32 has all its digits
 
 
 def type_named(text: str) -> pa.DataType | None:
@@ -240,8 +235,9 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
-    Trailing zeros do not count: 0.50 has one digit. The floats of longer decimals, and of nulls,
-    are undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
+    Trailing zeros do not count: 0.50 has one digit. A number that is too large or too small for
+    float32 counts as one of more digits. The floats of those, and of nulls, are undefined. (Arrow's
+    cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
     """
     if not len(array):
         return np.zeros(0), np.zeros(0, bool)
@@ -253,75 +249,18 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     fits: Bools = (stored[:, 1:] == (unscaled >> 63)[:, np.newaxis]).all(axis=1)  # in int64
     fits &= (unscaled < limit) & (unscaled > -limit) & (abs(scale) <= _POWERS)
     values = np.zeros(len(array))
-    values[fits] = _scaled(unscaled[fits], np.full(int(fits.sum()), -scale))
+    power = float(10 ** abs(scale))
+    values[fits] = unscaled[fits] / power if scale > 0 else unscaled[fits] * power  # rounded once
     others = np.flatnonzero(~(fits | nulls_of(array)))
     if len(others):
-        unscaled, exponent, short = _without_zeros(array.take(pa.array(others)), limit)
-        short &= np.abs(exponent) <= _POWERS
-        rows = others[short]
-        values[rows] = _scaled(unscaled[short], exponent[short])
-        fits[rows] = True
+        # As text, since Arrow's division (and `trunc`) gives some wrong quotients near 2**64.
+        wide = array.take(pa.array(others)).cast(pa.decimal256(_WIDEST, scale))
+        texts = wide.cast(pa.string())
+        significant = pc.utf8_trim(pc.replace_substring_regex(texts, "E.*|[.-]", ""), "0")
+        values[others] = texts.cast(pa.float64())
+        size = np.abs(values[others])
+        fits[others] = pc.less_equal(pc.utf8_length(significant), digits).to_numpy(
+            zero_copy_only=False
+        )
+        fits[others] &= ((size > _LEAST) & (size < _MOST)) | (size == 0)
     return values, fits
-
-
-def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
-    """Return the absolute values of the integers that K decimals store, and which are negative.
-
-    The values are limbs (8, K) of 32 bits each, highest first; the signs are a mask (K,). No
-    decimal may be null.
-    """
-    wide = array.cast(pa.decimal256(WIDEST, array.type.scale))
-    size = pc.abs(wide)
-    limbs = np.frombuffer(size.buffers()[1], "<u4").reshape(-1, 8)[size.offset :][: len(size)]
-    negative: Bools = pc.not_equal(wide, size).to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(limbs.T[::-1], np.uint64), negative
-
-
-def joined_limbs(limbs: Words) -> tuple[Words, Words]:
-    """Return high and low (K,) of integers below 2**128 in limbs (8, K): high * 2**64 + low."""
-    high, low = ((limbs[i] << _HALF) | limbs[i + 1] for i in (4, 6))
-    return high, low
-
-
-def _without_zeros(array: pa.Array, limit: int) -> tuple[Ints, Ints, Bools]:
-    """Return integers and exponents of ten (K,) of decimals, without trailing zeros.
-
-    Also return which (K,) integers are below `limit`; the others are undefined.
-    """
-    limbs, negative = integer_limbs(array)
-    exponent = np.full(len(array), -array.type.scale)
-    nonzero = limbs.any(axis=0)
-    exponent[~nonzero] = 0
-    for step in _STEPS:
-        quotient = limbs.copy()
-        zeros = _divide(quotient, step) & nonzero
-        limbs[:, zeros] = quotient[:, zeros]
-        exponent[zeros] += step
-    _, low = joined_limbs(limbs)
-    short: Bools = ~limbs[:6].any(axis=0) & (low < np.uint64(limit))
-    signed = np.where(short, low, 0).astype(np.int64)
-    return np.where(negative, -signed, signed), exponent, short
-
-
-def _divide(limbs: Words, digits: int) -> Bools:
-    """Divide K integers by 10**digits in place; return which (K,) had no remainder.
-
-    `limbs` (8, K): 32 bits each, highest first. Arrow's division (and `trunc`) gives some wrong
-    quotients near 2**64.
-    """
-    whole = np.ones(limbs.shape[1], bool)
-    for done in range(0, digits, _SHORT):
-        unit = np.uint64(10 ** min(_SHORT, digits - done))
-        rest = np.zeros(limbs.shape[1], np.uint64)
-        for limb in limbs:
-            value = (rest << _HALF) | limb
-            limb[:], rest = value // unit, value % unit
-        whole &= rest == 0
-    return whole
-
-
-def _scaled(unscaled: Ints, exponent: Ints) -> Array:
-    """Return unscaled * 10**exponent (K,), rounded once: integer and power are exact in float64."""
-    power = _POWER[np.abs(exponent)]
-    values: Array = np.where(exponent < 0, unscaled / power, unscaled * power)
-    return values

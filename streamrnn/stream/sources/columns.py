@@ -14,14 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamrnn.base.arrays import Array, Bools, Floats, Ints, Words
-from streamrnn.stream.sources.casts import (
-    WIDEST,
-    integer_limbs,
-    joined_limbs,
-    nulls_of,
-    zero_for_null,
-)
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.stream.sources.casts import nulls_of, zero_for_null
 
 if TYPE_CHECKING:
     from streamrnn.stream.sources.contract import Feature
@@ -154,9 +148,10 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
         # float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 can hold.
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
         if len(wide):
-            integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))
-            high, low = joined_limbs(integer_limbs(integers)[0])  # all are below 2**128
-            _note_changed(wide[_is_changed(low, high)], feature.name, faults)
+            integers = map(int, decimals.take(pa.array(wide)).to_pylist())
+            floats = map(int, values[wide].tolist())
+            changed = [one != other for one, other in zip(integers, floats, strict=True)]
+            _note_changed(wide[changed], feature.name, faults)
     if nulls is not None:
         values = np.where(nulls, np.float32(np.nan), values)
     return limit(values, feature, faults, counts)
@@ -220,21 +215,8 @@ def _note_loss(
             size = raw[wide].astype(np.int64).view(np.uint64)
             if signed:
                 size = np.where(raw[wide] < 0, -size, size)
-            _note_changed(wide[_is_changed(size, np.zeros_like(size))], name, faults)
-
-
-def _is_changed(low: Words, high: Words) -> Bools:
-    """Return which of the integers high * 2**64 + low cannot be held by float32.
-
-    float32 can hold integers whose highest and lowest set bits span at most 24 bits.
-    """
-    bits = np.uint64(24)
-    above = high >> bits
-    below = (low >> bits) | (high << (np.uint64(64) - bits))
-    changed: Bools = np.where(
-        low != 0, (above != 0) | (below >= (low & -low)), above >= (high & -high)
-    )
-    return changed
+            # float32 can hold integers whose highest and lowest set bits span at most 24 bits.
+            _note_changed(wide[(size >> np.uint64(24)) >= (size & -size)], name, faults)
 
 
 def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
