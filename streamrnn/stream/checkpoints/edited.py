@@ -6,21 +6,19 @@ uses it.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import cache
 from operator import attrgetter
-from types import NoneType, UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints.directory import is_part
-from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema, mistyped
+from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
 from streamrnn.stream.checkpoints.partitioning import layout_in
+from streamrnn.stream.checkpoints.records import check, mistyped
 from streamrnn.stream.config import SIDE_OUTPUTS, check_recorded
 from streamrnn.stream.sinks import Part, layout_of
 from streamrnn.stream.states.positions import from_json
@@ -47,8 +45,8 @@ def edits_refused(path: str) -> Iterator[None]:
 
 def check_types(manifest: Manifest) -> None:
     """Raise ValueError, naming the key, for a value that no commit writes."""
-    _check([manifest])
-    _check(manifest.outputs.values())
+    check([manifest])
+    check(manifest.outputs.values())
     commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
     for commit in commits:
         if any(not shard.files for shard in commit.shards):
@@ -113,62 +111,3 @@ def _readable(key: str, expected: str, value: object) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, OSError, pa.ArrowException):
         raise ValueError(mistyped(key, expected, value)) from None
-
-
-class _Field(NamedTuple):
-    """The types that a value of a field may have, and the type of a tuple's items.
-
-    `nested`: one of `types` is a dataclass.
-    """
-
-    name: str
-    types: frozenset[type]
-    items: type | None
-    nested: bool
-
-
-@cache
-def _fields(kind: Any) -> list[_Field]:
-    listed, hints = [], get_type_hints(kind)
-    for name in (item.name for item in fields(kind)):
-        hint = hints[name]
-        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        types = frozenset(_plain(option) for option in options)
-        items = _plain(get_args(hint)[0]) if get_origin(hint) is tuple else None
-        listed.append(_Field(name, types, items, any(is_dataclass(each) for each in types)))
-    return listed
-
-
-def _plain(hint: Any) -> type:
-    origin = get_origin(hint) or hint
-    plain: type = NoneType if origin is None else dict if origin is Mapping else origin
-    return plain
-
-
-def _check(items: Iterable[Any]) -> None:
-    """Check the fields of instances of one dataclass, and of the dataclasses in these fields."""
-    items = list(items)
-    if not items:
-        return
-    kind: Any = type(items[0])
-    for field in _fields(kind):
-        values = list(map(attrgetter(field.name), items))
-        _check_each(values, field.types, f"{field.name} of {kind.__name__}")
-        if field.nested:
-            _check(value for value in values if value is not None)
-        elif field.items is not None:
-            inner = [entry for value in values for entry in value]
-            _check_each(inner, frozenset({field.items}), f"{field.name} of {kind.__name__}")
-            if is_dataclass(field.items):
-                _check(inner)
-
-
-def _check_each(values: Sequence[object], types: frozenset[type], key: str) -> None:
-    for wrong in set(map(type, values)) - types:
-        value = next(value for value in values if type(value) is wrong)
-        expected = " or ".join(sorted(map(_name, types)))
-        raise ValueError(mistyped(key, expected, value))
-
-
-def _name(kind: type) -> str:
-    return "null" if kind is NoneType else kind.__name__

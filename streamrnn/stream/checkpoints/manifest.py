@@ -8,15 +8,15 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, DataError
+from streamrnn.stream.checkpoints.records import built, fields_of
 from streamrnn.stream.checkpoints.segments import Segment
 from streamrnn.stream.config import SIDE_OUTPUTS, recorded_place
 from streamrnn.stream.sinks import Part
@@ -27,24 +27,6 @@ LAYOUT = 1
 SOURCES = "sources"
 """The name of the list of used files among the lists that grow."""
 _BEYOND = ("piped", "live")
-
-
-@cache
-def _defaults(kind: Any) -> dict[str, Any]:
-    return {
-        item.name: item.default if item.default_factory is MISSING else item.default_factory()
-        for item in fields(kind)
-    }
-
-
-def fields_of(item: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass for JSON, without those that have their defaults."""
-    kind: Any = type(item)
-    return {
-        name: value
-        for name, default in _defaults(kind).items()
-        if (value := getattr(item, name)) != default
-    }
 
 
 # json.dumps would make an encoder in each call.
@@ -285,8 +267,10 @@ class Manifest:
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
 
     @classmethod
-    def from_bytes(cls, data: bytes, path: str, read: ReadSegment | None = None) -> "Manifest":
-        """Read the result of `to_bytes`; `read` reads the entries of a segment.
+    def from_bytes(
+        cls, data: bytes, path: str, read: ReadSegment = lambda segment, kind: []
+    ) -> "Manifest":
+        """Read the result of `to_bytes`; `read` reads the entries of a segment (default: none).
 
         Raises CheckpointError with `path` if a byte was changed, or the layout is another one.
         """
@@ -301,28 +285,18 @@ class Manifest:
         layout = fields.pop("layout", None)
         if type(layout) is not int or layout != LAYOUT:  # not true, nor 1.0
             refuse_layout(path, layout)
-        check_shape(fields)
         del fields["sha256"]
-        segments = {
-            name: tuple(Segment(**item) for item in items)
-            for name, items in fields.get("segments", {}).items()
-        }
+        tail: Manifest = built(cls, fields)
 
-        def older(name: str) -> Iterator[Any]:
-            for item in segments.get(name, ()):
-                assert read is not None
-                yield from read(item, UsedFile if name == SOURCES else Part)
+        def whole(name: str, kind: type, newest: tuple[Any, ...]) -> tuple[Any, ...]:
+            segments = tail.segments.get(name, ())
+            return (*(entry for item in segments for entry in read(item, kind)), *newest)
 
-        sources = (*older(SOURCES), *map(decode_used, fields.pop("sources", ())))
         outputs = {
-            name: NamedOutput(
-                (*older(name), *(Part(**part) for part in output.pop("parts", ()))), **output
-            )
-            for name, output in fields.pop("outputs", {}).items()
+            name: replace(output, parts=whole(name, Part, output.parts))
+            for name, output in tail.outputs.items()
         }
-        kept = tuple(RetainedCommit(**_with_state(commit)) for commit in fields.pop("kept", ()))
-        state = _with_state({**fields, "segments": segments})
-        return cls(sources=sources, outputs=outputs, kept=kept, **state)
+        return replace(tail, sources=whole(SOURCES, UsedFile, tail.sources), outputs=outputs)
 
 
 def refuse_layout(path: str, layout: object) -> NoReturn:
@@ -362,84 +336,3 @@ def _json(value: Any) -> str:
             "{" + ", ".join(f"{_ENCODE(key)}: {_json(item)}" for key, item in value.items()) + "}"
         )
     return _ENCODE(value)
-
-
-def decode_used(fields: dict[str, Any]) -> UsedFile:
-    """Read a used file back from JSON."""
-    content = fields.get("content")
-    return UsedFile(**{**fields, "content": None if content is None else Content(**content)})
-
-
-def decode_position(fields: dict[str, Any] | None) -> Position | None:
-    """Read a position back from JSON."""
-    return None if fields is None else Position(**fields)
-
-
-def _with_state(fields: dict[str, Any]) -> dict[str, Any]:
-    """Decode the state of a commit, and the positions that it reached."""
-    return {
-        **fields,
-        "position": decode_position(fields.get("position")),
-        "positions": tuple(map(tuple, fields.get("positions", ()))),
-        "shards": tuple(
-            Shard(shard["rows"], tuple(StateFile(**item) for item in shard["files"]))
-            for shard in fields.get("shards", ())
-        ),
-    }
-
-
-_Nested = list[Any] | dict[str, Any]
-"""The shape of a value: [the shape of each item] for a list ([]: any items), {key: the shape of its
-value} for an object, whose other keys may have any value."""
-
-_LONGEST = 60
-_SHARD: _Nested = {"files": [{}]}
-_COMMIT: dict[str, _Nested] = {
-    "position": {},
-    "positions": [],
-    "shards": [_SHARD],
-    "counters": {},
-    "outputs": {},
-}
-
-
-def check_shape(manifest: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the key, if a value should be a list or an object and is not."""
-    outputs = ("rows", *SIDE_OUTPUTS)
-    shape: dict[str, _Nested] = {
-        **_COMMIT,
-        "config": {},
-        "sources": [{"content": {}}],
-        "outputs": {name: {"parts": [{}]} for name in outputs},
-        "kept": [_COMMIT],
-        "segments": {name: [{}] for name in ("sources", *outputs)},
-    }
-    _check(manifest, shape, "")
-
-
-def mistyped(key: str, expected: str, value: object) -> str:
-    """Return the message for a value of a wrong type; `value` is cut to a readable length.
-
-    >>> mistyped("commit", "int", "two")
-    "commit: expected int, received 'two' (str)"
-    """
-    shown = repr(value)
-    if len(shown) > _LONGEST:
-        shown = f"{shown[: _LONGEST - 1]}…"
-    shown = "null" if value is None else f"{shown} ({type(value).__name__})"
-    return f"{key}: expected {expected}, received {shown}"
-
-
-def _check(value: Any, shape: _Nested, key: str) -> None:
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            raise TypeError(mistyped(key, "a list", value))
-        for inner in shape:
-            for index, item in enumerate(value):
-                _check(item, inner, f"{key}[{index}]")
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError(mistyped(key, "an object", value))
-    for name, inner in shape.items():
-        if name in value:
-            _check(value[name], inner, f"{key}.{name}" if key else name)

@@ -8,13 +8,8 @@ import pyarrow as pa
 
 from streamrnn.base.display import first_of, location
 from streamrnn.errors import StateError
-from streamrnn.stream.checkpoints.manifest import (
-    Manifest,
-    UsedFile,
-    decode_position,
-    decode_used,
-    fields_of,
-)
+from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile
+from streamrnn.stream.checkpoints.records import built, fields_of
 from streamrnn.stream.config import check_schema_types
 from streamrnn.stream.sources import Position
 
@@ -83,13 +78,8 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
     try:
         facts = json.loads(text)
         check_schema_types(facts["schema"])
-        return SeenFiles(
-            tuple(map(decode_used, facts["sources"])),
-            decode_position(facts["position"]),
-            str(facts["home"]),
-            dict(facts["schema"]),
-            label,
-        )
+        seen: SeenFiles = built(SeenFiles, facts)
+        return replace(seen, label=label)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(
             f"{label}: the list of used files in its metadata is damaged: {error}. Export it again."
