@@ -29,8 +29,7 @@ from streamrnn.stream.states.incoming import key_names, meta
 from streamrnn.stream.states.keys import KeyIndex, by_shard, key_hashes, shard_of
 from streamrnn.stream.states.layer_states import from_layer, to_layer
 from streamrnn.stream.states.layout import MATRIX, Held, Layout, waiting_after
-from streamrnn.stream.states.opening import from_arrow
-from streamrnn.stream.states.table import Copying, StateTable
+from streamrnn.stream.states.table import Copying, StateTable, from_arrow
 
 __all__ = [
     "FOR_RUNS",

@@ -13,8 +13,7 @@ from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.frameworks import FRAMEWORKS, Framework, as_floats
 from streamrnn.stream.states.incoming import UnfitValueError, converted, key_names
 from streamrnn.stream.states.layout import Layout
-from streamrnn.stream.states.opening import from_arrow
-from streamrnn.stream.states.table import StateTable
+from streamrnn.stream.states.table import StateTable, from_arrow
 
 _HELD = "y"
 _FIRST = {"h": 0, "c": 1}

@@ -5,14 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
-from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
+from streamrnn.stream.states.arrays import SlotArrays
 from streamrnn.stream.states.arrow import load_streams, to_arrow
 from streamrnn.stream.states.copying import Changes, SlicedCopy
 from streamrnn.stream.states.files import as_table
@@ -35,7 +34,7 @@ class Copying(NamedTuple):
     finish: Callable[[], pa.Table]
 
 
-class StateTable:
+class StateTable(SlotArrays):
     """The state of every stream, and its only writer. A stream is identified by its slot.
 
     Each stream has: `steps` since its last reset; the time of its last row, in ticks; the states of
@@ -60,35 +59,12 @@ class StateTable:
     """
 
     def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
-        self.layout = layout
+        super().__init__(layout, initial)
         self._index = KeyIndex(layout.keys)
         self._changes = Changes(self._index.rebuild)
         self.knows_initial = initial is not None or not layout.states
-        self._initial = {
-            name: np.zeros_like(one[0]) if initial is None else initial[name]
-            for name, one in layout.empty_states(1).items()
-        }
-        # Row s of each array belongs to slot s; there are spare rows for new streams.
-        self._steps = np.zeros(0, np.int64)
-        self._last_time = np.zeros(0, np.int64)
-        self._seen = np.zeros(0, bool)
-        self._dirty = np.zeros(0, bool)
-        self._states = layout.empty_states(0)
-        self._previous: dict[str, tuple[Array, Bools]] = {
-            name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
-            for name, kind in layout.previous.items()
-        }
-        self._waiting: dict[str, Array] = {
-            name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
-            for name, kind in layout.waiting.items()
-        }
-        self._waiting_count = np.zeros(0, np.int64)
         self._held = Held(_NONE, None)
         self.newest: int | None = None
-        self._spare: list[dict[str, Floats]] = []
-        self._room = 0
-        self._used = 0  # rows of the state arrays that may have been written
-        self._copies: list[SlicedCopy] = []  # unfinished copies
 
     @classmethod
     def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
@@ -186,21 +162,6 @@ class StateTable:
             return None
         return self._index.plain(batch, columns, LastTimes(self._last_time, self._seen), most)
 
-    def make_room(self, streams: int) -> None:
-        """Set the initial state of the slots below `streams` that are new since the last call."""
-        start, self._room = self._room, streams
-        if len(self._waiting_count) < self._room:
-            size = len(self._steps)
-            self._states = {name: grown(array, size) for name, array in self._states.items()}
-            self._waiting = {name: grown(array, size) for name, array in self._waiting.items()}
-            # Last, as its length stands for all: after an interrupt, no other is shorter.
-            self._waiting_count = grown(self._waiting_count, size)
-        self._waiting_count[start : self._room] = 0
-        for name, array in self._states.items():
-            if start < self._used or self._initial[name].view(np.uint32).any():
-                array[start : self._room] = self._initial[name]
-        self._used = max(self._used, self._room)
-
     def lookup(self, keys: Sequence[pa.Array]) -> Ints:
         """Return the slot (N,) of each of N keys, -1 if unknown. Do not call it within a change."""
         with self._changes.lock:
@@ -222,6 +183,12 @@ class StateTable:
     def key_arrays(self, slots: Ints | None = None) -> list[pa.Array]:
         """Return the key columns, one value per stream, or only for `slots`."""
         return self._index.arrays(slots)
+
+    def states(self, name: str) -> Floats:
+        """Return one state of all streams, (S, size), as a read-only view of the table."""
+        view = self._states[name][: self.streams]
+        view.flags.writeable = False
+        return view
 
     def idle(self, idle: int) -> Ints:
         """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
@@ -323,134 +290,7 @@ class StateTable:
         self._index.truncate(size)
         self._room = min(self._room, size)
 
-    def _grow(self, size: int) -> None:
-        self._last_time, self._seen = grown(self._last_time, size), grown(self._seen, size)
-        self._dirty = grown(self._dirty, size)
-        self._previous = {
-            name: (grown(values, size), grown(present, size))
-            for name, (values, present) in self._previous.items()
-        }
-        # Last, as its length stands for all: after an interrupt, no other is shorter.
-        self._steps = grown(self._steps, size)
-
-    # -- steps, times, previous values ---------------------------------------------------------
-
-    def steps(self, slots: Ints) -> Ints:
-        """Return the steps (B,) since the last reset of each stream."""
-        return self._steps.take(slots)
-
-    def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it had one."""
-        return self._last_time.take(slots), self._seen.take(slots)
-
-    def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
-        """Return the last values (B,) of a feature, and which of them are present."""
-        values, present = self._previous[name]
-        return values.take(slots), present.take(slots)
-
-    def advance(
-        self,
-        slots: Ints,
-        steps: Ints,
-        last_time: Ints | None,
-        previous: Mapping[str, tuple[Array, Bools]],
-        seen: Bools | bool = True,
-    ) -> None:
-        """Write the steps, times and previous values of these streams, and mark them dirty.
-
-        The arrays (B,) have the form in which `steps`, `last_times` and `previous` return them.
-        `seen`: whether a stream has had a row.
-        """
-        if self._copies:
-            self._keep(slots)
-        self._steps[slots] = steps
-        self._seen[slots] = seen
-        if last_time is not None:
-            self._last_time[slots] = last_time
-        for name, (values, present) in previous.items():
-            self._previous[name][0][slots] = values
-            self._previous[name][1][slots] = present
-        self._dirty[slots] = True
-
-    # -- states of the model -------------------------------------------------------------------
-
-    def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
-        """Call `run` to advance the states of B streams; those marked in `reset` are reset first.
-
-        `run` receives name -> (B, size) and changes it in place: the memory of the table if the
-        slots are consecutive, else a copy that is written back. Threads may call `move`
-        concurrently for different streams.
-        """
-        self._keep(slots)
-        first, size = int(slots[0]), len(slots)
-        if int(slots[-1]) - first == size - 1 and (slots[1:] > slots[:-1]).all():
-            views = {name: array[first : first + size] for name, array in self._states.items()}
-            if reset.any():
-                for name, view in views.items():
-                    view[reset] = self._initial[name]
-            run(views)
-            return
-        try:
-            room = self._spare.pop()
-        except IndexError:  # a check beforehand would race with other threads
-            room = {}
-        if len(slots) > len(next(iter(room.values()), ())):
-            room = self.layout.empty_states(len(slots))
-        states = {name: array[: len(slots)] for name, array in room.items()}
-        self.gather(slots, reset, states)
-        run(states)
-        self.scatter(slots, states)
-        self._spare.append(room)
-
-    def gather(self, slots: Ints, reset: Bools | None, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots to `out`, name -> (B, size); if `reset`, the initial state."""
-        any_reset = reset is not None and np.count_nonzero(reset)  # twice as fast as any()
-        for name, array in self._states.items():
-            array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
-            if any_reset:
-                out[name][reset] = self._initial[name]
-
-    def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
-        """Write the states of B slots, name -> (B, size); omitted names keep their values."""
-        if self._copies:
-            self._keep(slots)
-        for name, values in states.items():
-            self._states[name][slots] = values
-
-    def reset(self, slots: Ints) -> None:
-        """Set the states of these streams to the initial state."""
-        self._keep(slots)
-        for name, array in self._states.items():
-            array[slots] = self._initial[name]
-
-    def states(self, name: str) -> Floats:
-        """Return one state of all streams, (S, size), as a read-only view of the table."""
-        view = self._states[name][: self.streams]
-        view.flags.writeable = False
-        return view
-
-    # -- rows that wait for their window, rows that are held until the end -----------------------
-
-    def waiting_counts(self, slots: Ints) -> Ints:
-        """Return the number (B,) of waiting rows of each stream."""
-        counts: Ints = self._waiting_count[slots]
-        return counts
-
-    def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
-        """Return the first `counts` (B,) waiting rows of each stream, (K, …), by stream."""
-        values: Array = self._waiting[name][_row_index(slots, counts)]
-        return values
-
-    def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
-        """Replace the waiting rows of each stream by `counts` (B,) rows.
-
-        `rows` have the form in which `waiting` returns them.
-        """
-        self._keep(slots)
-        index = _row_index(slots, counts)
-        self._waiting_count[slots] = counts
-        for name, values in rows.items():
-            self._waiting[name][index] = values
+    # -- rows that are held until the end --------------------------------------------------------
 
     @property
     def held(self) -> Held:
@@ -521,30 +361,15 @@ class StateTable:
     def adopt(self, keys: KeyIndex, held: Held, arrays: Sequence[Array]) -> None:
         """Replace all streams: their keys, held rows, and `arrays` (as in `_columns`)."""
         self._index, self._held = keys, held
-        self._steps, self._last_time, self._seen, self._waiting_count, *others = arrays
-        array = iter(others)
-        self._states = {name: next(array) for name in self._states}
-        self._waiting = {name: next(array) for name in self._waiting}
-        self._previous = {name: (next(array), next(array)) for name in self._previous}
+        self._replace(iter(arrays))
 
     def _between_changes(self, work: Callable[[], object]) -> None:
         with self._changes.lock:
             self._changes.complete()
             work()
 
-    def _columns(self) -> list[Array]:
-        """Return all arrays with a row per slot whose values belong in an Arrow table."""
-        arrays = self._steps, self._last_time, self._seen, self._waiting_count
-        previous = [array for pair in self._previous.values() for array in pair]
-        return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
-
     def _forget(self, begun: SlicedCopy) -> None:
         self._copies = [other for other in self._copies if other is not begun]
-
-    def _keep(self, slots: Ints) -> None:
-        """Save, for unfinished copies, what is about to be overwritten."""
-        for begun in self._copies:
-            begun.keep(slots)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""
@@ -555,21 +380,32 @@ def _do_nothing() -> None:
     pass
 
 
-def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Return the slot of each of `counts` rows per stream, and the row's index in its stream."""
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(slots, counts), within
+def from_arrow(
+    source: pa.Table,
+    layout: Layout,
+    initial: Mapping[str, Floats] | None,
+    label: str,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    same_pipeline: bool = False,
+    before: StateTable | None = None,
+    notes: list[str] | None = None,
+) -> StateTable:
+    """Build a state table with this layout from an Arrow table.
 
+    `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
+    the origin of each layer's state; everything else of a stream (steps, last time, previous
+    values, waiting rows) is read as without `mapping`. A stream may have steps but no last time, if
+    its first state came without times; this is noted unless this pipeline wrote the table
+    (`same_pipeline`). `before` is the state that the table replaces: no stream may lose its last
+    time. A sentence is added to `notes` for each thing that is not read.
 
-def _item(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_fixed_size_list(kind) else kind
-
-
-def _width(kind: pa.DataType) -> tuple[int, ...]:
-    return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
-
-
-def _dtype(kind: pa.DataType) -> npt.DTypeLike:
-    if pa.types.is_string(kind):
-        return object
-    return np.float32 if pa.types.is_floating(kind) else np.int64
+    Raises StateError, with `label`, for the table of another model if there is no mapping; for a
+    column that is missing, duplicate, or of another type or size; and for invalid values, with the
+    row and the stream.
+    """
+    table = StateTable(layout, initial)
+    load_streams(
+        table, source, label, mapping, same_pipeline=same_pipeline, before=before, notes=notes
+    )
+    return table
