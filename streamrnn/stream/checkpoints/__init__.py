@@ -101,7 +101,13 @@ from streamrnn.stream.checkpoints.reading import (
     read_manifest,
     read_token,
 )
-from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema
+from streamrnn.stream.checkpoints.resume import (
+    check_same_pipeline,
+    check_schema,
+    refuse_lost_files,
+    refuse_lost_pipe,
+    rows_of_no_file,
+)
 from streamrnn.stream.checkpoints.seen import SeenFiles, seen_files, with_seen, with_seen_files
 from streamrnn.stream.checkpoints.starting import (
     refuse_inside_output,
@@ -114,9 +120,6 @@ from streamrnn.stream.checkpoints.used import (
     changed_files,
     current_names,
     plan_sources,
-    refuse_lost_files,
-    refuse_lost_pipe,
-    rows_of_no_file,
 )
 from streamrnn.stream.checkpoints.versions import Snapshot
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from streamrnn.base.display import count, first_of, location
+from streamrnn.base.display import count, first_of
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile
 from streamrnn.stream.checkpoints.rewrites import Rewrite, find_rewrites
@@ -20,7 +20,6 @@ from streamrnn.stream.sources import (
     Reading,
     SourceFile,
     Table,
-    canonical_name,
     etag,
 )
 
@@ -91,7 +90,7 @@ def plan_sources(
         return SourcePlan(tuple(select(present, ())))
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = _renamed(manifest.sources, names)
+    used = renamed(manifest.sources, names)
     position = manifest.position
     id = manifest.table if isinstance(manifest, Manifest) else ""
     table = _in_table(reader.table, used, position, id)
@@ -167,125 +166,23 @@ def _in_table(
     return table.listing({file.path for file in used}, gone, partly)
 
 
-def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str) -> None:
-    """Refuse to start the output at `path` over if rows that cannot be read again would be lost.
-
-    These are all rows if this run reads a pipe (`reader` is None), else the rows that are in no
-    used file, such as rows of an earlier pipe. Raises CheckpointError.
-    """
-    rows, instead = manifest.rows + manifest.named("rejects").rows, "add the rows of the pipe"
-    where = ", and this run reads a pipe, which cannot send them again"
-    if reader is not None:
-        rows, instead = rows_of_no_file(manifest, rows), "score new files alone"
-        where = " that are in none of its used files, such as rows of a pipe or a session"
-    if rows > 0:
-        lost = f"{count(rows, 'row')}{where}. "
-        raise _would_lose(path, lost, f"Run without --full-refresh to {instead}; ")
-
-
-def rows_of_no_file(manifest: Manifest, rows: int) -> int:
-    """Return how many of `rows` (written and rejected) are in no used file, or no longer in one.
-
-    Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
-    if there are more rows than the used files have, something was cut from a file.
-    """
-    beyond = sum(manifest.beyond_files.values())
-    contents = [file.content for file in manifest.sources if file.content is not None]
-    if len(contents) < len(manifest.sources):
-        return beyond  # the rows of files that no run has read are not recorded
-    return max(beyond, rows - sum(content.rows for content in contents))
-
-
-def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
-    return CheckpointError(
-        f"{location(path)} has {lost}--full-refresh would discard these rows, and could not score "
-        f"them again. {instead}or say with --full-refresh --force that these rows may go."
-    )
-
-
-def refuse_lost_files(
-    manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, path: str
-) -> None:
-    """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
-
-    Files that a table's log says were rewritten, or whose rows new files hold, are not missed.
-    """
-    listed = {file.name: file for file in present}
-    used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
-    cut = {} if reader.table is not None else _rows_of_cut(used, listed, reader)
-    gone = [*_gone(used, listed, reader.table), *(file for file in used if file.path in cut)]
-    names = {file.path for file in used}
-    rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
-    rewritten = {file.path for rewrite in rewrites.matches for file in rewrite.old}
-    missing = [file for file in gone if file.path not in rewritten]
-    if not missing:
-        return
-    contents = [(file.path, file.content) for file in missing if file.content is not None]
-    rows = f"{sum(content.rows - cut.get(name, 0) for name, content in contents):,}"
-    least = "at least " if len(contents) < len(missing) else ""
-    instead = (
-        "Restore these rows; or run with --force and without --full-refresh, to keep these rows "
-        "and score new files alone; "
-        if reader.table is not None or any(file.path in cut for file in missing)
-        else "Run without --full-refresh to score new files alone; or set [source] path to "
-        "all the files; "
-    )
-    raise _would_lose(
-        path,
-        f"{least}{rows} rows of {count(len(missing), 'file')} that the source does not have: "
-        f"{first_of([file.path for file in missing], 1)}. ",
-        instead,
-    )
-
-
-def _gone(
-    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
-) -> list[UsedFile]:
-    """Return the used files that the source lacks; of a table, unless they were rewritten."""
-    gone = [file for file in used if file.path not in listed]
-    if table is None:
-        return gone
-    # When a run noted that a file is gone, the log had explained what became of the file.
-    lost = {*table.lost([file.path for file in gone if not file.gone])}
-    lost |= table.deleted([file.path for file in gone])
-    return [file for file in gone if file.path in lost]
-
-
-def _rows_of_cut(
-    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: FileSource
-) -> dict[str, int]:
-    """Return how many rows are left in used files that were cut in place: name -> rows.
-
-    Where rows are not recorded, sizes are compared. A torn file counts as having no rows.
-    """
-    cut = {}
-    for then in used:
-        file = listed.get(then.path)
-        if file is None or (then.size, then.mtime_ns) == (file.size, file.mtime_ns):
-            continue
-        try:
-            rows = reader.footer(file).rows
-        except DataError:
-            rows = 0
-        if rows < then.content.rows if then.content is not None else file.size < then.size:
-            cut[then.path] = rows
-    return cut
-
-
 def changed_files(
     manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, home: str = ""
 ) -> list[str]:
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = _renamed(manifest.sources, names)
+    used = renamed(manifest.sources, names)
     table = _in_table(reader.table, used, manifest.position, manifest.table)
     verdicts = _verdicts(used, listed, manifest.position, reader, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
-def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
-    # If nothing changes, return the same objects, so that their segments are not written again.
+def renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
+    """Return used files with other names: `names` has old name -> new name, as `current_names`.
+
+    If nothing changes, they are the same objects, so that their segments are not written again.
+    """
     if not names:
         return used
     return [replace(file, path=names[file.path]) if file.path in names else file for file in used]
