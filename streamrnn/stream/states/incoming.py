@@ -24,16 +24,18 @@ _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 class Incoming:
     """An Arrow table with one row per stream; the columns `keys` name the streams.
 
-    `label` names the table in messages. Every error is a StateError that names the column and, for
-    invalid values, the first row and its stream.
+    `label` names the table in messages. A key may be null only with `null_keys`. Every error is a
+    StateError that names the column and, for invalid values, the first row and its stream.
     """
 
-    def __init__(self, source: pa.Table, keys: Sequence[pa.Field], label: str) -> None:
+    def __init__(
+        self, source: pa.Table, keys: Sequence[pa.Field], label: str, *, null_keys: bool = False
+    ) -> None:
         self.source = source
         self.label = label
         self._fields = list(keys)
         self.keys = [self.column(field.name, field.type) for field in keys]
-        for field, array in zip(keys, self.keys, strict=True):
+        for field, array in () if null_keys else zip(keys, self.keys, strict=True):
             self.refuse(field.name, nulls_of(array), "key is null")
 
     def __contains__(self, name: str) -> bool:

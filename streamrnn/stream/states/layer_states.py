@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
-from streamrnn.stream.sources import shown
+from streamrnn.stream.sources.casts import nulls_of
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.frameworks import FRAMEWORKS, Framework, as_floats
-from streamrnn.stream.states.incoming import UnfitValueError, converted, key_names
+from streamrnn.stream.states.incoming import Incoming, UnfitValueError, converted, key_names
 from streamrnn.stream.states.layout import Layout
 from streamrnn.stream.states.table import StateTable, from_arrow
 
@@ -70,10 +70,9 @@ def to_layer(
     chosen = _framework(framework, missing)
     states = table if isinstance(table, StateTable) else _part(table, _names(layer))
     groups = _groups(states.layout, _names(layer), chosen)
-    named = _KeyValues(keys, states.layout.keys)
-    slots = named.slots(states)
-    unknown = slots < 0
-    _refuse_missing(named, unknown, missing)
+    named = _incoming(keys, states.layout, null_keys=True)
+    slots = _slots(named, states)
+    _refuse_missing(named, slots < 0, missing)
     columns = [column for group in groups for column in group.columns]
     values = _gather(states, slots, columns, missing)
     arranged = [
@@ -121,13 +120,11 @@ def from_layer(
     chosen = _framework(framework, missing)
     target = _copy(table)
     groups = _groups(target.layout, _names(layer), chosen)
-    named = _KeyValues(keys, target.layout.keys)
+    named = _incoming(keys, target.layout, null_keys=False)
     values = _flattened(states, groups, target.layout, chosen, named, f"layer {layer!r}")
-    named.refuse_null()
-    _refuse_missing(named, named.slots(target) < 0, missing)
+    _refuse_missing(named, _slots(named, target) < 0, missing)
     before = len(target)
-    slots = target.find(named.arrays)
-    named.refuse_repeated(slots)
+    slots = named.slots(target.find)
     new = np.arange(before, len(target))
     others = {name: n for name, n in target.layout.states.items() if name not in values}
     if len(new) and missing == "zeros":
@@ -139,58 +136,23 @@ def from_layer(
     return target.to_arrow()
 
 
-class _KeyValues:
-    """The keys of B streams as callers pass them (see `to_layer`); null is not a key.
+def _incoming(keys: Any, layout: Layout, *, null_keys: bool) -> Incoming:
+    """Return the keys of B streams as a table, from what callers pass (see `to_layer`).
 
     Raises DTypeError for keys in any other form, and for values whose type is not the column's.
     """
+    columns = _columns(keys, layout.keys)
+    arrays = [_typed(*pair) for pair in zip(columns, layout.keys, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(layout.keys))
+    return Incoming(table, layout.keys, "keys", null_keys=null_keys)
 
-    def __init__(self, keys: Any, fields: Sequence[pa.Field]) -> None:
-        self._fields = list(fields)
-        self.arrays = [
-            _typed(values, field)
-            for values, field in zip(_columns(keys, self._fields), fields, strict=True)
-        ]
 
-    def __len__(self) -> int:
-        return len(self.arrays[0])
-
-    def slots(self, table: StateTable) -> Ints:
-        """Return the slot (B,) of each key in a table, -1 if it is missing."""
-        named = self._named()
-        slots = np.full(len(self), -1)
-        index = pa.array(np.flatnonzero(named))
-        slots[named] = table.lookup([array.take(index) for array in self.arrays])
-        return slots
-
-    def refuse_repeated(self, slots: Ints) -> None:
-        """Raise StateError if two keys are equal."""
-        _, first = np.unique(slots, return_index=True)
-        if len(first) < len(slots):
-            row = int(np.setdiff1d(np.arange(len(slots)), first)[0])
-            earlier = int(np.argmax(slots == slots[row]))
-            raise StateError(
-                f"keys: {self.place(row)}: expected each stream once, but row {earlier} has the "
-                "same key"
-            )
-
-    def refuse_null(self) -> None:
-        """Raise StateError if a key is null."""
-        named = self._named()
-        if not named.all():
-            raise StateError(f"keys: {self.place(int(np.argmin(named)))}: the key is null")
-
-    def place(self, row: int) -> str:
-        """Describe one key for a message."""
-        pairs = zip(self._fields, self.arrays, strict=True)
-        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in pairs)
-        return f"row {row} (from 0): stream {key}"
-
-    def _named(self) -> Bools:
-        named = np.ones(len(self), bool)
-        for array in self.arrays:
-            named &= array.is_valid().to_numpy(zero_copy_only=False)
-        return named
+def _slots(keys: Incoming, table: StateTable) -> Ints:
+    """Return the slot (B,) of each key in a table, -1 if it is missing or null."""
+    slots = np.full(len(keys), -1)
+    index = np.flatnonzero(~np.any([nulls_of(array) for array in keys.keys], axis=0))
+    slots[index] = table.lookup([array.take(pa.array(index)) for array in keys.keys])
+    return slots
 
 
 def _columns(keys: Any, fields: Sequence[pa.Field]) -> list[Any]:
@@ -333,10 +295,10 @@ def _gather(
     return values
 
 
-def _refuse_missing(keys: _KeyValues, unknown: Bools, missing: str) -> None:
+def _refuse_missing(keys: Incoming, unknown: Bools, missing: str) -> None:
     if missing == "error" and unknown.any():
         raise StateError(
-            f"keys: {keys.place(int(np.argmax(unknown)))}: not in the state table "
+            f"{keys.place(int(np.argmax(unknown)))}: not in the state table "
             f"({int(unknown.sum())} of {len(keys)} streams). For new streams, set "
             'missing="initial" or missing="zeros"'
         )
@@ -347,7 +309,7 @@ def _flattened(
     groups: Sequence[_Group],
     layout: Layout,
     framework: Framework,
-    keys: _KeyValues,
+    keys: Incoming,
     owner: str,
 ) -> dict[str, Floats]:
     """Return column -> (B, size) of states in a framework's form, checked."""

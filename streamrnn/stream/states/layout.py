@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,26 +62,10 @@ class Layout:
     @classmethod
     def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> "Layout":
         """Return the layout with this `schema`."""
-        metadata = schema.metadata
-        keys = json.loads(metadata[b"streamrnn.keys"])
-        types = {f.name: f.type for f in schema if f.name not in keys}
-        states = {n: t for n, t in types.items() if pa.types.is_fixed_size_list(t)}
-        pending = types.get("pending")
-        return cls(
-            keys=tuple(schema.field(name) for name in keys),
-            time=types.get("last_time"),
-            states={name: kind.list_size for name, kind in states.items()},
-            previous=_below("previous/", types),
-            waiting={n: t.value_type for n, t in _below("waiting/", types).items()},
-            waiting_rows=waiting_rows,
-            stride=stride,
-            pending=tuple(pending) if pending is not None else (),
-            fingerprint=metadata[b"streamrnn.fingerprint"].decode(),
-            layers=json.loads(metadata[b"streamrnn.layers"]),
-            classes=json.loads(metadata.get(b"streamrnn.classes", b"{}")),
-            types={n: t.value_type for n, t in states.items() if t.value_type != pa.float32()},
-            moments=metadata.get(b"streamrnn.moments", b"").decode(),
-        )
+        layout = inferred_layout(schema.empty_table(), "the schema")
+        types = {name: schema.field(name).type.value_type for name in layout.states}
+        types = {name: kind for name, kind in types.items() if kind != pa.float32()}
+        return replace(layout, waiting_rows=waiting_rows, stride=stride, types=types)
 
     def state_type(self, name: str) -> pa.FixedSizeListType:
         """Return the type of the column of a state: a list of `states[name]` numbers."""
@@ -126,18 +110,6 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
     done = np.maximum((steps - window) // stride + 1, 0)
     waiting: Ints = np.maximum(steps - done * stride, 0)
     return waiting
-
-
-def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the fields whose names begin with a prefix, which is removed.
-
-    Fixed-size lists are left out: whatever their names, they are states.
-    """
-    return {
-        name.removeprefix(prefix): kind
-        for name, kind in fields.items()
-        if name.startswith(prefix) and not pa.types.is_fixed_size_list(kind)
-    }
 
 
 def inferred_layout(table: pa.Table, label: str) -> Layout:

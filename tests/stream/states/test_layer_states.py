@@ -203,7 +203,7 @@ GOOD = [np.zeros((2, 3), np.float32)] * 2
         ([GOOD[0], np.array([[0, 0, 0], [0, np.nan, 0]], np.float32)], {}, StateError,
          r"row 1 \(from 0\): stream id='b': lstm/c: .*received NaN"),
         (GOOD, {"keys": ["a", "a"]}, StateError, r"row 1 .*expected each stream once, but row 0"),
-        (GOOD, {"keys": ["a", None]}, StateError, r"row 1 .*the key is null"),
+        (GOOD, {"keys": ["a", None]}, StateError, r"row 1 .*: key is null"),
         (GOOD, {"layer": "lst"}, StateError, r"of layer 'lst'.*a state: lstm, top/gru"),
         (GOOD, {"layer": "top"}, StateError, r"no state of layer 'top'"),
         (GOOD, {"framework": "jax"}, ConfigError, '"keras", "streamrnn", "torch" or "onnx"'),
