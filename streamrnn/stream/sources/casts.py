@@ -74,6 +74,13 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     return _exact(array, kind)
 
 
+def has_equality(kind: pa.DataType) -> bool:
+    """Return whether values can be keys: equal ones have equal bytes."""
+    types = pa.types
+    unequal = (types.is_floating, types.is_nested, types.is_null, types.is_interval)
+    return not any(test(kind) for test in (*unequal, types.is_run_end_encoded))
+
+
 def is_real(kind: pa.DataType) -> bool:
     """Return whether values are integers or floats."""
     return any(test(kind) for test in _NUMBERS)

@@ -13,7 +13,7 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels.plain_rows import PlainColumns
 from streamrnn.stream.sources.angles import MOST_TICKS, sine_and_cosine
-from streamrnn.stream.sources.casts import is_number, is_text, nulls_of, shown
+from streamrnn.stream.sources.casts import has_equality, is_number, is_text, nulls_of, shown
 from streamrnn.stream.sources.columns import (
     Faults,
     PlainFloats,
@@ -333,8 +333,7 @@ def _check_key(field: pa.Field, path: str) -> None:
     kind = field.type
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
-    if any(test(kind) for test in unequal) or pa.types.is_run_end_encoded(kind):
+    if not has_equality(kind):
         raise DTypeError(
             f"{path}: [source] key: column {field.name!r}: expected a type with equality "
             f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"

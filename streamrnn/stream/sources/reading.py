@@ -111,16 +111,8 @@ class FileSource(SourceFiles):
         yielded, then DataError is raised, which names the file.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
-        return self._gathered(slices, before or NOTHING)
-
-    def _gathered(self, slices: Iterator[FileSlice], before: Content) -> Iterator[SourceBatch]:
-        """Yield record batches of whole slices, with at most `rows` rows (or one slice) each.
-
-        `before` is the content of the first file before its first slice. If `slices` raises an
-        error, the slices before it are yielded first.
-        """
         waiting: list[FileSlice] = []
-        last = Reading(before)
+        last = Reading(before or NOTHING)
         free_rows = free_bytes = 0
         schema: pa.Schema | None = None
         try:
@@ -241,7 +233,15 @@ class FileSource(SourceFiles):
     ) -> Iterator[pa.RecordBatch]:
         """Read the rows from `start` to `end` (None: the last), and cast them."""
         (own, schema), first = schemas, start.file_row
-        for batch in self._read(file, reader, own, start):
+        # A column in the file takes precedence over a partition of that name.
+        present, skip = set(reader.schema.names), start.row
+        wanted = [name for name in own.names if name in present]
+        for whole in reader.batches(start.row_group, self.rows, wanted):
+            left = whole.slice(min(skip, whole.num_rows))
+            skip -= whole.num_rows - left.num_rows
+            if not left.num_rows:
+                continue
+            batch = select(left, own, self._partitions(file))
             if end is not None:
                 batch = batch.slice(0, end - first)
             if own != schema:
@@ -250,16 +250,3 @@ class FileSource(SourceFiles):
             yield batch
             if end is not None and first >= end:
                 return
-
-    def _read(
-        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Position
-    ) -> Iterator[pa.RecordBatch]:
-        # A column in the file takes precedence over a partition of that name.
-        present = set(reader.schema.names)
-        wanted = [name for name in schema.names if name in present]
-        skip = start.row
-        for batch in reader.batches(start.row_group, self.rows, wanted):
-            left = batch.slice(min(skip, batch.num_rows))
-            skip -= batch.num_rows - left.num_rows
-            if left.num_rows:
-                yield select(left, schema, self._partitions(file))

@@ -88,6 +88,10 @@ T = TypeVar("T")
 _Call = Callable[[], object]
 
 
+def do_nothing() -> None:
+    """Write or undo a change of nothing."""
+
+
 class OwnLock:
     """A reentrant lock that is free in a forked process."""
 
@@ -135,13 +139,15 @@ class Changes:
             self._left()
             self._left = None
 
-    def make(self, undo: Callable[[], _Call], work: Callable[[], tuple[T, _Call]]) -> T:
+    def make(
+        self, work: Callable[[], tuple[T, _Call]], undo: Callable[[], _Call] = lambda: do_nothing
+    ) -> T:
         """Make one change and return its result.
 
-        `undo()` is called first and returns the call that restores the current state. `work`
-        returns the result and the call that writes the change from values that it holds. Both calls
-        must be idempotent, also after an interrupt. An error or an interrupt in `work` undoes the
-        change; a later one does not.
+        `undo()` is called first and returns the call that restores the current state (default:
+        `work` itself changes nothing). `work` returns the result and the call that writes the
+        change from values that it holds. Both calls must be idempotent, also after an interrupt. An
+        error or an interrupt in `work` undoes the change; a later one does not.
         """
         with self._own.lock:
             self.complete()

@@ -50,30 +50,20 @@ class Incoming:
         if names.count(name) != 1:
             raise StateError(f"{self.label}: {_missing_or_duplicate(name, names)}")
         column = self.source.column(names.index(name))
-        if not column.num_chunks:
-            return self._converted(name, pa.array([], column.type), kind, 0)
-        chunks, row = [], 0
-        for chunk in column.chunks:
-            chunks.append(self._converted(name, chunk, kind, row))
-            row += len(chunk)
+        wrong = f"{self.label}: column {name!r}: expected {kind}, received {column.type}"
+        chunks: list[pa.Array] = []
+        for chunk in column.chunks or [pa.array([], column.type)]:
+            try:
+                chunks.append(converted(chunk, kind))
+            except TypeError as error:
+                raise StateError(wrong) from error
+            except UnfitValueError as error:
+                place = self.place(sum(map(len, chunks)) + error.row)
+                raise StateError(f"{place}: column {name!r}: {error}") from error
+            except pa.ArrowException as error:
+                message = f"{wrong}, which cannot be converted without loss: {error}"
+                raise StateError(message) from error
         return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
-
-    def _converted(self, name: str, chunk: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
-        """Convert a chunk of a column, which starts at this row."""
-        try:
-            return converted(chunk, kind)
-        except TypeError as error:
-            raise StateError(
-                f"{self.label}: column {name!r}: expected {kind}, received {chunk.type}"
-            ) from error
-        except UnfitValueError as error:
-            place = self.place(row + error.row)
-            raise StateError(f"{place}: column {name!r}: {error}") from error
-        except pa.ArrowException as error:
-            raise StateError(
-                f"{self.label}: column {name!r}: expected {kind}, received {chunk.type}, "
-                f"which cannot be converted without loss: {error}"
-            ) from error
 
     def slots(self, find: Callable[[Sequence[pa.Array]], Ints]) -> Ints:
         """Return `find(keys)`. Raises StateError for a duplicate key."""

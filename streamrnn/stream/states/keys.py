@@ -14,6 +14,7 @@ from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources import hashes_of
+from streamrnn.stream.sources.casts import has_equality
 from streamrnn.stream.sources.content import bytes_of, words_of
 
 _CHUNK = 1 << 16
@@ -30,11 +31,8 @@ class KeyIndex:
     def __init__(self, fields: Sequence[pa.Field]) -> None:
         """Raise StateError if the values of a field cannot be compared as bytes."""
         self.fields = tuple(fields)
-        types = pa.types
-        unequal = (types.is_floating, types.is_nested, types.is_null, types.is_interval)
         for field in self.fields:
-            kind = _comparable(field.type)
-            if any(test(kind) for test in (*unequal, types.is_run_end_encoded)):
+            if not has_equality(_comparable(field.type)):
                 raise StateError(
                     f"key column {field.name!r}: expected a type with equality (string, integer, "
                     f"boolean, date, timestamp, decimal, binary), received {field.type}"

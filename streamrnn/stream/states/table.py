@@ -13,7 +13,7 @@ from streamrnn.errors import StateError
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
 from streamrnn.stream.states.arrays import SlotArrays
 from streamrnn.stream.states.arrow import load_streams, to_arrow
-from streamrnn.stream.states.copying import Changes, SlicedCopy
+from streamrnn.stream.states.copying import Changes, SlicedCopy, do_nothing
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.keys import KeyCopy, KeyIndex
 from streamrnn.stream.states.layout import Held, Layout, inferred_layout
@@ -125,7 +125,7 @@ class StateTable(SlotArrays):
         The change is atomic, also under interrupts (see `Changes`). `work` itself may add streams
         (`find`), and must not write anything else. Other threads wait.
         """
-        return self._changes.make(lambda: partial(self._truncate, len(self._index)), work)
+        return self._changes.make(work, lambda: partial(self._truncate, len(self._index)))
 
     # -- streams -------------------------------------------------------------------------------
 
@@ -213,9 +213,9 @@ class StateTable(SlotArrays):
             slots = self.idle(idle)
             slots = slots[~self._dirty[slots]]
             few = len(slots) < max(1, _IDLE_SHARE * self.streams)
-            return _NONE if few or self._held.rows is not None else slots, _do_nothing
+            return _NONE if few or self._held.rows is not None else slots, do_nothing
 
-        slots = self._changes.make(lambda: _do_nothing, work)
+        slots = self._changes.make(work)
         # From the end: then no stream that moves is still to be dropped.
         for end in range(len(slots), 0, -_TOGETHER):
             yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
@@ -227,7 +227,7 @@ class StateTable(SlotArrays):
             clean = slots[~self._dirty[slots]]
             return len(clean), self._dropping(clean)
 
-        return self._changes.make(lambda: _do_nothing, work)
+        return self._changes.make(work)
 
     def drop_idle(self, idle: int) -> int:
         """Do all that `dropping` does; return how many streams were removed."""
@@ -237,7 +237,7 @@ class StateTable(SlotArrays):
 
     def drop(self, slots: Ints) -> None:
         """Remove streams (ascending) that hold no rows; the last streams of all get their slots."""
-        self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
+        self._changes.make(lambda: (None, self._dropping(slots)))
         self.forget_removed()
 
     def _dropping(self, slots: Ints) -> Callable[[], None]:
@@ -273,11 +273,11 @@ class StateTable(SlotArrays):
 
         def work() -> tuple[None, Callable[[], None]]:
             if self._index.removed != before.removed:
-                return None, _do_nothing
+                return None, do_nothing
             index.find(self._index.arrays(np.arange(len(index), self.streams)))
             return None, partial(self._index.become, index)
 
-        self._changes.make(lambda: _do_nothing, work)
+        self._changes.make(work)
 
     def note_newest(self) -> None:
         """Set `newest` to the latest time of all streams."""
@@ -374,10 +374,6 @@ class StateTable(SlotArrays):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def from_arrow(
