@@ -36,6 +36,10 @@ RESTORE = (
     "rewind OUT` lists them), or start over with --full-refresh."
 )
 """What to do about a file of an output that is damaged or gone."""
+RESTORE_MANIFEST = (
+    "Restore it from a backup, or start over with --full-refresh, which removes the output written "
+    "so far."
+)
 # The names of an attempt's files, of rows or of state: commit, shard, token.
 _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 # Names of files inside begin with "_" too: Polars recognizes hidden files by their own names.

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
-from streamrnn.stream.checkpoints.directory import is_part
+from streamrnn.stream.checkpoints.directory import RESTORE_MANIFEST, is_part
 from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
 from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.checkpoints.records import check, mistyped
@@ -38,8 +38,7 @@ def edits_refused(path: str) -> Iterator[None]:
         elif named := re.search(r"(unexpected|missing) .*?'(\w+)'", cause):
             cause = f"key {named[2]!r} is {named[1]}"
         raise CheckpointError(
-            f"{path} was edited: its checksum is valid, but {cause}. Restore it from a "
-            "backup, or start over with --full-refresh, which removes the output written so far."
+            f"{path} was edited: its checksum is valid, but {cause}. {RESTORE_MANIFEST}"
         ) from error
 
 

@@ -178,10 +178,10 @@ class OutputFolder:
                 check_files(self._files, self.directories, last)
                 finished, removed = self._ledger.reconcile(last)
                 if finished:
-                    parts = f"{finished} part{'' if finished == 1 else 's'}"
+                    parts = count(finished, "part")
                     self.recovered.append(f"finished commit {last.commit}: {parts} in place")
                 if removed:
-                    files = f"{removed} file{'' if removed == 1 else 's'}"
+                    files = count(removed, "file")
                     self.recovered.append(f"removed {files} that no commit names")
                 for repair in self.recovered:
                     _LOGGER.info("%s: %s", self.path, repair)

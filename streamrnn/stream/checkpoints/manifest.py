@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, DataError
+from streamrnn.stream.checkpoints.directory import RESTORE_MANIFEST
 from streamrnn.stream.checkpoints.records import built, fields_of
 from streamrnn.stream.checkpoints.segments import Segment
 from streamrnn.stream.config import SIDE_OUTPUTS, recorded_place
@@ -278,8 +279,7 @@ class Manifest:
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
             raise CheckpointError(
                 f"{path} is damaged: its checksum does not match its content "
-                f"({len(data)} bytes found). Restore it from a backup, or start over with "
-                "--full-refresh, which removes the output written so far."
+                f"({len(data)} bytes found). {RESTORE_MANIFEST}"
             )
         fields = json.loads(data)
         layout = fields.pop("layout", None)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from streamrnn.base.storage.files import Files
 from streamrnn.errors import CheckpointError
-from streamrnn.stream.checkpoints.directory import INSIDE
+from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE_MANIFEST
 from streamrnn.stream.sources import Content
 
 TAIL = 128
@@ -164,6 +164,5 @@ def _decoded(columns: dict[str, Any], count: int, kind: type[_Entry]) -> list[_E
 def _damaged(path: str, segment: Segment, received: str) -> CheckpointError:
     return CheckpointError(
         f"{path} is damaged: expected {segment.bytes} bytes with sha256 {segment.sha256[:16]}…, "
-        f"found {received}. Restore it from a backup, or start over with --full-refresh, which "
-        "removes the output written so far."
+        f"found {received}. {RESTORE_MANIFEST}"
     )

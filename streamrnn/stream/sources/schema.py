@@ -1,6 +1,5 @@
 """The columns that a pipeline uses, and the names and types that files may have for them."""
 
-import difflib
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.display import first_of
+from streamrnn.base.display import closest, first_of
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.stream.sources.casts import may_cast, type_named
 from streamrnn.stream.sources.contract import Feature, check_feature
@@ -122,8 +121,8 @@ def _has_take(kind: pa.DataType) -> bool:
 
 def missing_column(path: str, name: str, names: Sequence[str]) -> str:
     """Return the message for a column that a file lacks."""
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    near = closest(name, names)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"{path}: column {name!r} not found.{hint} Available columns: {first_of(names, 50)}"
 
 
@@ -176,8 +175,7 @@ def check_present(expected: pa.Schema, received: pa.Schema, path: str, origin: s
     present = set(received.names)
     if missing := [name for name in expected.names if name not in present]:
         name = missing[0]
-        close = difflib.get_close_matches(name, received.names, n=1)
-        old = close[0] if close else "its name here"
+        old = closest(name, received.names) or "its name here"
         raise DataError(
             f"{missing_column(path, name, received.names)}. Expected the columns of {origin}. If "
             f'the column has another name here, set [source] rename = {{ {name} = "{old}" }}.'

@@ -6,7 +6,6 @@ units and widths.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
-from streamrnn.stream.sources import shown
+from streamrnn.stream.sources import missing_column, shown
 from streamrnn.stream.sources.casts import is_text, nulls_of
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
@@ -48,7 +47,7 @@ class Incoming:
         """Return a column in this type; see `converted` for the types that are accepted."""
         names = self.source.column_names
         if names.count(name) != 1:
-            raise StateError(f"{self.label}: {_missing_or_duplicate(name, names)}")
+            raise StateError(_missing_or_duplicate(self.label, name, names))
         column = self.source.column(names.index(name))
         wrong = f"{self.label}: column {name!r}: expected {kind}, received {column.type}"
         chunks: list[pa.Array] = []
@@ -132,7 +131,7 @@ def key_names(table: pa.Table, label: str = "the table") -> list[str]:
         )
     for name in names:
         if table.column_names.count(name) != 1:
-            raise StateError(f"{label}: {_missing_or_duplicate(name, table.column_names)}")
+            raise StateError(_missing_or_duplicate(label, name, table.column_names))
     return names
 
 
@@ -140,11 +139,10 @@ def _count(rows: Bools) -> int:
     return int(np.count_nonzero(rows))
 
 
-def _missing_or_duplicate(name: str, names: Sequence[str]) -> str:
-    if name in names:
-        times = Counter(names)[name]
-        return f"column {name!r}: expected once, found {times} times. Remove all but one"
-    return f"column {name!r} not found. Available columns: {', '.join(names)}"
+def _missing_or_duplicate(label: str, name: str, names: Sequence[str]) -> str:
+    if times := names.count(name):
+        return f"{label}: column {name!r}: expected once, found {times} times. Remove all but one"
+    return missing_column(label, name, names)
 
 
 class UnfitValueError(ValueError):
