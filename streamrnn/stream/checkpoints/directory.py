@@ -44,7 +44,6 @@ RESTORE_MANIFEST = (
 _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
 # Names of files inside begin with "_" too: Polars recognizes hidden files by their own names.
 MANIFEST = f"{INSIDE}/_manifest.json"
-EARLIEST_MANIFEST = f"{INSIDE}/manifest.json"
 LOCK = f"{INSIDE}/_lock"
 OWNER = f"{INSIDE}/_owner"
 LAYOUTS = f"{INSIDE}/_layouts.json"

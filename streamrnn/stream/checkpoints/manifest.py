@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 
@@ -284,7 +284,15 @@ class Manifest:
         fields = json.loads(data)
         layout = fields.pop("layout", None)
         if type(layout) is not int or layout != LAYOUT:  # not true, nor 1.0
-            refuse_layout(path, layout)
+            number = f"has layout {json.dumps(layout)}"
+            raise CheckpointError(
+                f"{path} {'was written before version 0.1.0' if layout is None else number}; this "
+                f"version of streamrnn reads layout {LAYOUT}. To start over and keep this output, "
+                "set another [sink] path (and another [sink] rejects and [alerts] path, if they "
+                "are set). Or start over in its place with --full-refresh, which removes it. If "
+                "its [state] init is an output of another layout, too, start that one over first, "
+                "because its state cannot be read."
+            )
         del fields["sha256"]
         tail: Manifest = built(cls, fields)
 
@@ -297,19 +305,6 @@ class Manifest:
             for name, output in tail.outputs.items()
         }
         return replace(tail, sources=whole(SOURCES, UsedFile, tail.sources), outputs=outputs)
-
-
-def refuse_layout(path: str, layout: object) -> NoReturn:
-    """Raise CheckpointError for a manifest of another layout (None: older than layout numbers)."""
-    number = json.dumps(layout)
-    written = "was written before version 0.1.0" if layout is None else f"has layout {number}"
-    raise CheckpointError(
-        f"{path} {written}; this version of streamrnn reads layout {LAYOUT}. To start over and "
-        "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
-        "if they are set). Or start over in its place with --full-refresh, which removes it. If "
-        "its [state] init is an output of another layout, too, start that one over first, because "
-        "its state cannot be read."
-    )
 
 
 def encode_schema(schema: pa.Schema) -> str:

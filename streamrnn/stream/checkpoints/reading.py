@@ -9,9 +9,9 @@ import pyarrow as pa
 from streamrnn.base.storage.files import Files, sink_errors
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
-from streamrnn.stream.checkpoints.directory import EARLIEST_MANIFEST, INSIDE, MANIFEST, name_inside
+from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, name_inside
 from streamrnn.stream.checkpoints.edited import check_types, edits_refused
-from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, Shard, refuse_layout
+from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, Shard
 from streamrnn.stream.checkpoints.seen import with_seen_files
 from streamrnn.stream.checkpoints.segments import read_segment
 from streamrnn.stream.checkpoints.versions import check_shards, read_shards, read_version
@@ -55,24 +55,18 @@ def find_commit(files: Files) -> int | None:
 
 def _stored(files: Files) -> bytes | None:
     """Read the bytes of the manifest."""
-    for name in (MANIFEST, EARLIEST_MANIFEST):
-        try:
-            with sink_errors("read", files.show(name)):
-                data = files.read(name)
-        except OSError as error:
-            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise
-        else:
-            if name == EARLIEST_MANIFEST:
-                refuse_layout(files.show(name), None)
-            return data
+    try:
+        with sink_errors("read", files.show(MANIFEST)):
+            return files.read(MANIFEST)
+    except OSError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise
     return None
 
 
 def lists_manifest(files: Files) -> bool:
     """Whether a manifest is listed in a folder (it may be damaged)."""
-    names = files.entries(INSIDE)
-    return any(name_inside(name) in names for name in (MANIFEST, EARLIEST_MANIFEST))
+    return name_inside(MANIFEST) in files.entries(INSIDE)
 
 
 def has_manifest(path: str) -> bool:

@@ -18,7 +18,6 @@ from stream.checkpoints.small_run import REJECTS, SCHEMA, expected, files_of, ou
 
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
-from streamrnn.outputs import verify
 from streamrnn.stream.checkpoints import (
     OutputFolder,
     Snapshot,
@@ -306,25 +305,6 @@ def test_all_names_inside_begin_with_an_underscore(out):
         names = [name for name in files_of(folder) if name.startswith("_streamrnn/")]
         assert names
         assert all(os.path.basename(name).startswith("_") for name in names)
-
-
-def test_an_output_of_before_there_were_layouts_is_refused(out):
-    """By all that read it; a run may start over in its place, and leaves nothing of it."""
-    run(out)
-    os.rename(f"{out}/_streamrnn/_manifest.json", f"{out}/_streamrnn/manifest.json")
-    before = files_of(out)
-    for read in (run, verify, load_state):
-        with pytest.raises(
-            CheckpointError,
-            match=r"streamrnn/manifest\.json was written before version 0\.1\.0; .*"
-            r"To start over and keep this output, set another \[sink\] path",
-        ):
-            read(out)
-    assert files_of(out).keys() == before.keys()
-    run(out, full_refresh=True)
-    assert outcome(out) == expected()
-    inside = {*read_manifest(out).state_names(), "_manifest.json", "_lock"}
-    assert {name for name in files_of(out) if "/" in name} == {f"_streamrnn/{n}" for n in inside}
 
 
 def test_a_manifest_of_another_layout_is_refused(out):
