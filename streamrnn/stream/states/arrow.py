@@ -12,6 +12,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import short_model
 from streamrnn.errors import StateError
+from streamrnn.stream.sources import ticks
 from streamrnn.stream.sources.casts import nulls_of
 from streamrnn.stream.states.carrying import differing_classes, origin_of
 from streamrnn.stream.states.incoming import Incoming, meta
@@ -116,7 +117,7 @@ def _times(
             f"{unknown:,} of {len(steps):,} streams in the state table have steps but no "
             "last_time: their first rows are never counted as late or after a gap"
         )
-    return _ticks(time), seen
+    return ticks(time), seen
 
 
 def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
@@ -266,13 +267,6 @@ def _differing(text: str, layout: Layout) -> tuple[str, str]:
 def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
     differing = {name: layer for name, layer in layers.items() if others.get(name) != layer}
     return f"that differ: {json.dumps(differing, sort_keys=True)}"
-
-
-def _ticks(array: pa.Array) -> Ints:
-    kind = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
-    integers = array.cast(kind).fill_null(pa.scalar(0, kind))
-    ticks: Ints = integers.to_numpy(zero_copy_only=False).astype(np.int64)
-    return ticks
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:

@@ -72,7 +72,8 @@ class KeyIndex:
 
     def truncate(self, size: int) -> None:
         """Remove the keys added last, down to `size`."""
-        self._keys = [_first(size + self.removed, chunks) for chunks in self._keys]
+        kept = size + self.removed
+        self._keys = [pa.chunked_array(keys).slice(0, kept).chunks for keys in self._keys]
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
@@ -155,17 +156,6 @@ class KeyCopy(KeyIndex):
         taken._keys = [[key.take(take)] for key in self._whole()]
         taken._size, taken._moved, taken.removed = len(slots), 0, 0
         return taken
-
-
-def _first(size: int, chunks: list[pa.Array]) -> list[pa.Array]:
-    """Return chunks of the first `size` keys."""
-    first: list[pa.Array] = []
-    start = 0
-    for chunk in chunks:
-        if start < size or not first:
-            first.append(chunk.slice(0, size - start))
-        start += len(chunk)
-    return first
 
 
 def _joined(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
