@@ -18,7 +18,7 @@ from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints.directory import RESTORE_MANIFEST, is_part
 from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
 from streamrnn.stream.checkpoints.partitioning import layout_in
-from streamrnn.stream.checkpoints.records import check, mistyped
+from streamrnn.stream.checkpoints.records import check_fields, mistyped
 from streamrnn.stream.config import SIDE_OUTPUTS, check_recorded
 from streamrnn.stream.sinks import Part, layout_of
 from streamrnn.stream.states.positions import from_json
@@ -44,8 +44,8 @@ def edits_refused(path: str) -> Iterator[None]:
 
 def check_types(manifest: Manifest) -> None:
     """Raise ValueError, naming the key, for a value that no commit writes."""
-    check([manifest])
-    check(manifest.outputs.values())
+    check_fields([manifest])
+    check_fields(manifest.outputs.values())
     commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
     for commit in commits:
         if any(not shard.files for shard in commit.shards):

@@ -41,7 +41,7 @@ def built(hint: Any, value: Any, key: str = "") -> Any:
     """Return a value from JSON in the type of a hint: dataclasses from objects, tuples from lists.
 
     Raises TypeError, naming the key, if a value should be a list or an object and is not, or if a
-    field of a dataclass is unknown or missing. Other types are not checked: see `check`.
+    field of a dataclass is unknown or missing. Other types are not checked: see `check_fields`.
     """
     if value is None and NoneType in _options(hint):
         return None
@@ -60,7 +60,7 @@ def built(hint: Any, value: Any, key: str = "") -> Any:
     return kind(**items) if is_record else items
 
 
-def check(items: Iterable[Any]) -> None:
+def check_fields(items: Iterable[Any]) -> None:
     """Check the fields of instances of one dataclass, and of the dataclasses in these fields.
 
     Raises ValueError, naming field and dataclass, for a value of another type than its hint.
@@ -76,7 +76,7 @@ def check(items: Iterable[Any]) -> None:
             values, hint = [entry for value in values for entry in value], get_args(hint)[0]
             _check_each(values, (hint,), key)
         if any(map(is_dataclass, _options(hint))):
-            check(value for value in values if value is not None)
+            check_fields(value for value in values if value is not None)
 
 
 def _check_each(values: Sequence[object], hints: Sequence[Any], key: str) -> None:

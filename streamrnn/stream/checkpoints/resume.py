@@ -10,7 +10,7 @@ from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile, decode_schema
 from streamrnn.stream.checkpoints.rewrites import find_rewrites
-from streamrnn.stream.checkpoints.used import current_names, renamed
+from streamrnn.stream.checkpoints.used import current_names, renamed_files
 from streamrnn.stream.config import may_change, value_of, without_secrets
 from streamrnn.stream.config.values import WAYS
 from streamrnn.stream.sources import FileSource, SourceFile, Table, canonical_name
@@ -123,7 +123,7 @@ def refuse_lost_files(
     Files that a table's log says were rewritten, or whose rows new files hold, are not missed.
     """
     listed = {file.name: file for file in present}
-    used = renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
+    used = renamed_files(manifest.sources, current_names(manifest, listed, canonical_name(path)))
     cut = {} if reader.table is not None else _rows_of_cut(used, listed, reader)
     gone = [*_gone(used, listed, reader.table), *(file for file in used if file.path in cut)]
     names = {file.path for file in used}

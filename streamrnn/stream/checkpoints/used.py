@@ -90,7 +90,7 @@ def plan_sources(
         return SourcePlan(tuple(select(present, ())))
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = renamed(manifest.sources, names)
+    used = renamed_files(manifest.sources, names)
     position = manifest.position
     id = manifest.table if isinstance(manifest, Manifest) else ""
     table = _in_table(reader.table, used, position, id)
@@ -172,13 +172,13 @@ def changed_files(
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = renamed(manifest.sources, names)
+    used = renamed_files(manifest.sources, names)
     table = _in_table(reader.table, used, manifest.position, manifest.table)
     verdicts = _verdicts(used, listed, manifest.position, reader, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
-def renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
+def renamed_files(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
     """Return used files with other names: `names` has old name -> new name, as `current_names`.
 
     If nothing changes, they are the same objects, so that their segments are not written again.
