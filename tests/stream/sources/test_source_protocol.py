@@ -64,7 +64,7 @@ def test_every_source_is_tried_here() -> None:
     """A new one takes its place among the parameters of `opened`."""
     found = {
         name
-        for name in sources.__all__
+        for name in dir(sources)
         if isinstance(each := getattr(sources, name), type) and hasattr(each, "replayable")
     }
     assert found == {"FileSource", "StreamSource"}

@@ -31,18 +31,3 @@ def format_of(path: str, name: str) -> FileFormat:
 def suffixes_of(name: str) -> tuple[str, ...]:
     """Return the suffixes of the files to read in a directory; for "auto", of Parquet."""
     return SOURCE_FORMATS["parquet" if name == "auto" else name].suffixes
-
-
-__all__ = [
-    "OTHER_DELIMITERS",
-    "SOURCE_FORMATS",
-    "ColumnStatistics",
-    "FileFormat",
-    "FileReader",
-    "Footer",
-    "Hints",
-    "UnparsedError",
-    "format_of",
-    "shows_rows",
-    "suffixes_of",
-]
