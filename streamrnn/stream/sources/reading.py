@@ -91,9 +91,11 @@ class FileSource(SourceFiles):
 
         Raises DataError if the file cannot be read or lacks a column in use.
         """
+        alone = copy(self)
+        alone.files = [file]
         stop = None if rows is None else Position(file.name, 0, 0, rows)
         content = NOTHING
-        for batch in self._gathered(self._slices_of(file, None, stop), NOTHING):
+        for batch in alone.batches(stop=stop):
             content = batch.readings[file.name].content
         return content
 
