@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -27,33 +27,46 @@ _IN_MEMORY = "memory:"
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
-class InitialState(NamedTuple):
-    """A state and its name in [state] init; `table` is None if the name is a path."""
+Start = Literal["init", "given", "output"]
+"""Where `process` starts: as set in the pipeline file, from `state=`, or from its own output."""
 
-    name: str
-    table: pa.Table | None
+
+class InitialState(NamedTuple):
+    """Where `process` starts, with the name and the table of the state if it is given.
+
+    `table` is None if the name is a path.
+    """
+
+    start: Start
+    name: str = ""
+    table: pa.Table | None = None
 
     @classmethod
     def of(cls, state: Any) -> Self:
-        """Name a path or a table. Raises DTypeError, and DataError for a damaged table.
+        """Name the path or the table of `state=`. Raises DTypeError; DataError if it is damaged.
 
         A table in memory is named by its content, so that an output folder refuses a rerun with
         another table, as it refuses one with another path.
         """
+        if state is None:
+            return cls("init")
+        if isinstance(state, str) and state == "output":
+            return cls("output")
         if isinstance(state, str | os.PathLike):
-            return cls(os.fspath(state), None)
+            return cls("given", os.fspath(state))
         table = as_table(state, "state")
-        return cls(f"{_IN_MEMORY}{state_digest(table)[:16]}", table)
+        return cls("given", f"{_IN_MEMORY}{state_digest(table)[:16]}", table)
 
     @property
-    def override(self) -> str:
-        """The override of a pipeline file that names this state."""
-        return f"state.init={json.dumps(self.name, ensure_ascii=False)}"
+    def overrides(self) -> list[str]:
+        """The overrides of a pipeline file that name this state."""
+        name = json.dumps(self.name, ensure_ascii=False)
+        return [f"state.init={name}"] if self.start == "given" else []
 
-    def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def set_in(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the tables of a pipeline file with this state in place of the state they name."""
-        if not isinstance(state := data.get("state", {}), Mapping):
-            return dict(data)
+        if self.start != "given" or not isinstance(state := data.get("state", {}), Mapping):
+            return data
         return {**data, "state": {**state, "init": self.name}}
 
 

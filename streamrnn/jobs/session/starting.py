@@ -3,13 +3,12 @@
 import logging
 import warnings
 from contextlib import suppress
-from typing import Literal
 
 import pyarrow as pa
 
 from streamrnn.base.display import count, location
 from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
-from streamrnn.jobs.preflight import logged_table, open_source, run_config
+from streamrnn.jobs.preflight import Start, logged_table, open_source, run_config
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -26,17 +25,7 @@ from streamrnn.stream.sources.casts import type_named
 from streamrnn.stream.states import key_names
 from streamrnn.stream.states.positions import from_json
 
-Start = Literal["init", "given", "output"]
-"""Where `process` starts: as set in the pipeline file, from `state=`, or from its own output."""
-
 _LOGGER = logging.getLogger("streamrnn.pipeline")
-
-
-def start_of(state: object) -> Start:
-    """Return where a pipeline with this `state=` starts."""
-    if state is None:
-        return "init"
-    return "output" if isinstance(state, str) and state == "output" else "given"
 
 
 def require_output(config: Config) -> None:
