@@ -7,39 +7,29 @@
 """
 
 from streamrnn.jobs.evaluation.evaluating import comparison, evaluate_pipeline, scored_source
-from streamrnn.jobs.evaluation.evaluation import (
-    Evaluation,
-    MeasuredOutput,
-    figures_of,
-    measures_of,
-)
+from streamrnn.jobs.evaluation.evaluation import Evaluation, GroupedMeasures
 from streamrnn.jobs.evaluation.matching import (
     ComparedCounts,
     EvaluationPlan,
     LabelledRows,
-    LabelledStreams,
     ScoreRows,
     compared_rows,
     not_compared,
 )
-from streamrnn.jobs.evaluation.measures import Classes, Number, Pairs
+from streamrnn.jobs.evaluation.measures import Classes, Number
 
 __all__ = [
     "Classes",
     "ComparedCounts",
     "Evaluation",
     "EvaluationPlan",
+    "GroupedMeasures",
     "LabelledRows",
-    "LabelledStreams",
-    "MeasuredOutput",
     "Number",
-    "Pairs",
     "ScoreRows",
     "compared_rows",
     "comparison",
     "evaluate_pipeline",
-    "figures_of",
-    "measures_of",
     "not_compared",
     "scored_source",
 ]

@@ -14,7 +14,7 @@ from streamrnn.jobs.evaluation.matching import EvaluationPlan
 from streamrnn.jobs.fitting import FitFolder
 from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_target
 from streamrnn.nn.models.mixture import gives_moments
-from streamrnn.stream.checkpoints import Manifest, current_names, read_manifest
+from streamrnn.stream.checkpoints import current_names, read_manifest
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
 from streamrnn.stream.sources import FileSource, SourceBatch, canonical_name, parse_time
@@ -82,6 +82,8 @@ def comparison(
     assert target is not None
     batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
     labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
+    begins = source.times(source.files)
+    complete = len(begins) == sum(source.footer(file).rows > 0 for file in source.files)
     time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
     aim = loaded.config.target
     kinds = {name: wide.schema.field(name).type for name in aim.column}
@@ -100,7 +102,7 @@ def comparison(
         until=None if until is None else parse_time(str(until), time.type, "until", zone),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         spreads=not quantiles and gives_moments(loaded.model),
-        source_begins=_begin(source),
+        source_begins=min(of.first for of in begins) if begins and complete else None,
         season=format_duration(aim.season),
         trained_means=_trained_means(loaded),
     )
@@ -108,11 +110,28 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
-    """Open the files that an output was scored from, and new files.
+    """Open the files that an output was scored from, as they were read, and then new files.
 
+    New files may have labels for the last rows, so files that a run would read next are included.
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
     """
-    return _source(lenient(loaded), read_manifest(output), output)
+    loaded, manifest = lenient(loaded), read_manifest(output)
+    source = file_source(loaded, RunOptions())
+    listed = {file.name: file for file in source.files}
+    names = current_names(manifest, listed, canonical_name(output))
+    used = [names.get(file.path, file.path) for file in manifest.sources]
+    if not any(name in listed for name in used):
+        raise MissingFileError(
+            f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
+            "scored from is there. Restore them, or fix the path."
+        )
+    source.earlier = manifest.config.get("source.schema", {})
+    new = [file for file in source.files if file.name not in set(used)]
+    new = list(after_rule(loaded, source)(new, used))
+    if loaded.config.source.order == "time":
+        new = list(source.in_time_order(new))
+    source.files = [listed[name] for name in used if name in listed] + new
+    return source
 
 
 def _watched(
@@ -138,33 +157,3 @@ def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
     """Return [output] quantiles if there is one target and one output per quantile, else ()."""
     quantiles, targets = loaded.config.quantiles, loaded.config.target.labels
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
-
-
-def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSource:
-    """Return the source with its used files in the order in which they were read, then new files.
-
-    New files may have labels for the last rows, so files that a run would read next are included.
-    """
-    source = file_source(loaded, RunOptions())
-    listed = {file.name: file for file in source.files}
-    names = current_names(manifest, listed, canonical_name(output))
-    used = [names.get(file.path, file.path) for file in manifest.sources]
-    if not any(name in listed for name in used):
-        raise MissingFileError(
-            f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
-            "scored from is there. Restore them, or fix the path."
-        )
-    source.earlier = manifest.config.get("source.schema", {})
-    new = [file for file in source.files if file.name not in set(used)]
-    new = list(after_rule(loaded, source)(new, used))
-    if loaded.config.source.order == "time":
-        new = list(source.in_time_order(new))
-    source.files = [listed[name] for name in used if name in listed] + new
-    return source
-
-
-def _begin(source: FileSource) -> int | None:
-    """Return the earliest time of the source; None if not all files record it."""
-    times = source.times(source.files)
-    rows = [file for file in source.files if source.footer(file).rows]
-    return min(item.first for item in times) if times and len(times) == len(rows) else None

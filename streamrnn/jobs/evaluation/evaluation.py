@@ -1,7 +1,8 @@
 """Compare the committed scores of an output with what happened."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +18,13 @@ from streamrnn.jobs.evaluation.matching import (
     ComparedCounts,
     EvaluationPlan,
     LabelledRows,
-    LabelledStreams,
-    LabelsBefore,
+    LabelMeans,
     ScoreRows,
     compared_rows,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
 from streamrnn.nn.training.metrics import level_weights
+from streamrnn.stream.scoring import SourceLabels
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,11 @@ class Evaluation:
 
     def counts(self) -> dict[str, int]:
         """Return the counts of rows by name."""
-        names = ("rows", "no_score", "no_source", "no_label", "no_weight")
-        return {name: getattr(self, name) for name in names}
+        return {of.name: getattr(self, of.name) for of in fields(ComparedCounts)}
 
 
 def evaluate(
-    path: str, labels: LabelledStreams, plan: EvaluationPlan, file: str | None = None
+    path: str, labels: SourceLabels, plan: EvaluationPlan, file: str | None = None
 ) -> Evaluation:
     """Compare the scores of an output folder with labels, in bounded memory.
 
@@ -94,40 +94,68 @@ class MeasuredOutput(NamedTuple):
     quantile: float | None = None
 
 
-@dataclass
+class GroupedMeasures:
+    """The measures of all outputs by group, and the number of `rows` of each group."""
+
+    def __init__(self, plan: EvaluationPlan) -> None:
+        self.outputs = measures_of(plan)
+        self.rows = np.zeros(1, np.int64)
+
+    def add(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
+        """Add N rows; `group` (N,) counts from 0."""
+        rows = np.bincount(group, minlength=len(self.rows))
+        rows[: len(self.rows)] += self.rows
+        self.rows = rows
+        for item in self.outputs:
+            score, label = scores.score[:, item.units], labels.label[:, item.target]
+            forecasts = labels.forecasts(item.target)
+            item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
+
+    def figures(self, groups: int, means: Sequence[float] | None) -> list[dict[str, Doubles]]:
+        """Return the figures (groups,) of each output by name; `means`: of the targets, if known.
+
+        If there are several quantiles, all have the same `crps`, which is computed from all of them
+        together (see `level_weights`).
+        """
+        figures = [
+            dict(item.measure.result(groups, None if means is None else means[item.target]))
+            for item in self.outputs
+        ]
+        levels = [item.quantile for item in self.outputs if item.quantile is not None]
+        if len(levels) > 1:
+            weights = level_weights(levels).tolist()
+            losses = [of["pinball"] for of in figures]
+            crps = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+            figures = [{**of, "crps": crps} for of in figures]
+        return figures
+
+
 class _Run:
     """One evaluation: reads both sides, and sums up the pairs."""
 
-    path: str
-    labels: LabelledStreams
-    plan: EvaluationPlan
-    counts: ComparedCounts = field(default_factory=ComparedCounts)
-
-    def __post_init__(self) -> None:
-        self._outputs = measures_of(self.plan)
+    def __init__(self, path: str, labels: SourceLabels, plan: EvaluationPlan) -> None:
+        self.path, self.labels, self.plan = path, labels, plan
+        self._measures = GroupedMeasures(plan)
         self._months: dict[int, int] = {}
-        self._group_rows = np.zeros(1, np.int64)
 
     def result(self) -> Evaluation:
-        plan, streams, before = self.plan, self.labels, None
+        plan, counts = self.plan, ComparedCounts()
+        rows, before = iter(self.labels), None
         if plan.trained_means is None and plan.since is not None:
-            streams = before = LabelsBefore(self.labels, plan.since)
-        for scores, labels in compared_rows(self.path, streams, plan, self.counts):
-            self.counts.rows += len(scores.slot)
-            group = self._groups(scores)
-            for groups in (
-                np.zeros(len(scores.slot), np.int64),
-                *([] if group is None else [group]),
-            ):
-                self._sum(groups, scores, labels)
-        earlier = None if before is None else before.means()
-        table = self._table(earlier if plan.trained_means is None else plan.trained_means)
-        if plan.trained_means is not None:
+            before = LabelMeans(plan.since)
+            rows = before.watched(rows)
+        for scores, labels in compared_rows(self.path, self.labels.find, rows, plan, counts):
+            counts.rows += len(scores.slot)
+            for groups in self._groups(scores):
+                self._measures.add(groups, scores, labels)
+        means, mean = plan.trained_means, "the mean of the labels compared, known only afterwards"
+        if means is not None:
             mean = "the mean of the labels that the fit of this model was trained on"
-        elif earlier is not None:
-            mean = "the mean of the labels before the first row compared"
-        else:
-            mean = "the mean of the labels compared, known only afterwards"
+        elif before is not None:
+            deque(rows, maxlen=0)  # the rest of the labels
+            if (means := before.means()) is not None:
+                mean = "the mean of the labels before the first row compared"
+        table = self._table(means)
         texts = {
             "persistence": "the value at the row itself",
             "seasonal": f"the value {plan.season} before the label, or a multiple of it",
@@ -137,7 +165,7 @@ class _Run:
         return Evaluation(
             location(self.path),
             table,
-            **vars(self.counts),
+            **vars(counts),
             baselines={
                 name: text
                 for name, text in texts.items()
@@ -146,51 +174,35 @@ class _Run:
             zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
         )
 
-    def _sum(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
-        added = np.bincount(group, minlength=len(self._group_rows))
-        added[: len(self._group_rows)] += self._group_rows
-        self._group_rows = added
-        for item in self._outputs:
-            item.measure.add(
-                Pairs(
-                    group,
-                    scores.score[:, item.units],
-                    labels.label[:, item.target],
-                    labels.forecasts(item.target),
-                    labels.weight,
-                )
-            )
-
-    def _groups(self, rows: ScoreRows) -> Ints | None:
-        """Return the group (N,) of each row, from 1; None if rows are not grouped."""
-        if self.plan.by is None:
-            return None
+    def _groups(self, rows: ScoreRows) -> list[Ints]:
+        """Return the groups (N,) of each row: 0 for all rows; from 1, its stream or month."""
+        groups: list[Ints] = [np.zeros(len(rows.slot), np.int64)]
         if self.plan.by == "stream":
-            return rows.slot + 1
-        months, index = np.unique(_months(rows.time, self.plan), return_inverse=True)
-        numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
-        group: Ints = np.array(numbers, np.int64)[index]
-        return group
+            groups.append(rows.slot + 1)
+        elif self.plan.by == "month":
+            months, index = np.unique(_months(rows.time, self.plan), return_inverse=True)
+            numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
+            groups.append(np.array(numbers, np.int64)[index])
+        return groups
 
     def _table(self, means: Sequence[float] | None) -> pa.Table:
-        groups = len(self._group_rows)
-        shown = np.flatnonzero(self._group_rows > 0)
-        shown = np.unique(np.append(shown, 0))
+        rows = self._measures.rows
+        shown = np.unique(np.append(np.flatnonzero(rows > 0), 0))
         names = self._group_columns(shown)
         if self.plan.by == "month":
             order = np.argsort([m or "" for m in names["month"].to_pylist()], kind="stable")
             shown = shown[order]
             names = {name: column.take(pa.array(order)) for name, column in names.items()}
         tables = []
-        results = figures_of(self._outputs, groups, means)
-        for item, figures in zip(self._outputs, results, strict=True):
+        results = self._measures.figures(len(rows), means)
+        for item, figures in zip(self._measures.outputs, results, strict=True):
             columns = {
                 "output": pa.array([item.name] * len(shown)),
                 "target": pa.array([self.plan.targets[item.target]] * len(shown)),
             }
             if self.plan.several_horizons:
                 columns["horizon"] = pa.array([self.plan.horizons[item.target]] * len(shown))
-            columns["rows"] = pa.array(self._group_rows[shown])
+            columns["rows"] = pa.array(rows[shown])
             if item.quantile is not None:
                 columns["quantile"] = pa.array([item.quantile] * len(shown))
             columns |= {
@@ -221,27 +233,6 @@ class _Run:
         index = pa.array(shown - 1, mask=shown == 0)
         keys = zip(self.plan.keys, self.labels.key_arrays(), strict=True)
         return {name: key.take(index) for name, key in keys}
-
-
-def figures_of(
-    outputs: Sequence[MeasuredOutput], groups: int, means: Sequence[float] | None
-) -> list[dict[str, Doubles]]:
-    """Return the figures (groups,) of each output by name; `means`: the targets' means, if known.
-
-    If there are several quantiles, all have the same `crps`, which is computed from all of them
-    together (see `level_weights`).
-    """
-    figures = [
-        dict(item.measure.result(groups, None if means is None else means[item.target]))
-        for item in outputs
-    ]
-    levels = [item.quantile for item in outputs if item.quantile is not None]
-    if len(levels) > 1:
-        weights = level_weights(levels).tolist()
-        losses = [of["pinball"] for of in figures]
-        crps = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
-        figures = [{**of, "crps": crps} for of in figures]
-    return figures
 
 
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:

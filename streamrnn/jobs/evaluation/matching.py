@@ -1,8 +1,8 @@
 """Read the scores of an output, and join them with the labels of its source, by stream and time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -145,67 +145,6 @@ def _but(matched: Ints, slot: Ints) -> Array:
     return keep
 
 
-class ScoreColumns(NamedTuple):
-    """The columns of an output that are read; `time` has the type that it has in the source."""
-
-    keys: tuple[str, ...]
-    time: pa.Field
-    scores: tuple[str, ...]
-
-
-def score_rows(
-    path: str,
-    manifest: Manifest,
-    wanted: ScoreColumns,
-    find: Callable[[Sequence[pa.Array]], Ints],
-) -> Iterator[ScoreRows]:
-    """Read key, time and scores of the committed parts, in order (within each partition).
-
-    Raises CheckpointError for a missing or damaged part, ConfigError for a missing column.
-    """
-    written = decode_schema(manifest.schema).names
-    columns = [*wanted.keys, wanted.time.name, *wanted.scores]
-    for part, batch in part_batches(path, manifest, columns):
-        present = f"(columns: {', '.join(written)})"
-        if missing := [
-            name for name in (*wanted.keys, wanted.time.name) if name not in batch.schema.names
-        ]:
-            raise ConfigError(
-                f"{location(path)} has no column {missing[0]!r} {present}. Scores are joined with "
-                f"labels by key and time: add {', '.join(map(repr, missing))} to [output] columns, "
-                "and score again with --full-refresh"
-            )
-        for name in wanted.scores:
-            if name not in batch.schema.names:
-                raise ConfigError(
-                    f"[output] names: {location(path)} has no column {name!r} {present}. Set the "
-                    "names that it was written with"
-                )
-        try:
-            time = batch.column(wanted.time.name).cast(wanted.time.type)
-        except pa.ArrowException as error:
-            raise CheckpointError(
-                f"{location(path)}: {part.name} cannot be read: {error}"
-            ) from error
-        keys = [batch.column(name) for name in wanted.keys]
-        scores = [batch.column(name).to_numpy(zero_copy_only=False) for name in wanted.scores]
-        score = [values.astype(np.float32) for values in scores]  # NaN for null
-        yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
-
-
-class LabelledStreams(Protocol):
-    """The rows of a source with their labels, and the streams that they belong to."""
-
-    def __iter__(self) -> Iterator[SeasonalLabels]:
-        """Return the labels of successive rows."""
-
-    def find(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys; new keys are added."""
-
-    def key_arrays(self) -> list[pa.Array]:
-        """Return the key columns, one value per slot."""
-
-
 @dataclass(frozen=True)
 class EvaluationPlan:
     """What is compared, and how.
@@ -250,6 +189,46 @@ class EvaluationPlan:
         return (*(["persistence"] if self.ahead else []), *(["seasonal"] if self.season else []))
 
 
+def score_rows(
+    path: str,
+    manifest: Manifest,
+    plan: EvaluationPlan,
+    find: Callable[[Sequence[pa.Array]], Ints],
+) -> Iterator[ScoreRows]:
+    """Read key, time and scores of the committed parts, in order (within each partition).
+
+    Raises CheckpointError for a missing or damaged part, ConfigError for a missing column.
+    """
+    written = decode_schema(manifest.schema).names
+    columns = [*plan.keys, plan.time.name, *plan.scores]
+    for part, batch in part_batches(path, manifest, columns):
+        present = f"(columns: {', '.join(written)})"
+        if missing := [
+            name for name in (*plan.keys, plan.time.name) if name not in batch.schema.names
+        ]:
+            raise ConfigError(
+                f"{location(path)} has no column {missing[0]!r} {present}. Scores are joined with "
+                f"labels by key and time: add {', '.join(map(repr, missing))} to [output] columns, "
+                "and score again with --full-refresh"
+            )
+        for name in plan.scores:
+            if name not in batch.schema.names:
+                raise ConfigError(
+                    f"[output] names: {location(path)} has no column {name!r} {present}. Set the "
+                    "names that it was written with"
+                )
+        try:
+            time = batch.column(plan.time.name).cast(plan.time.type)
+        except pa.ArrowException as error:
+            raise CheckpointError(
+                f"{location(path)}: {part.name} cannot be read: {error}"
+            ) from error
+        keys = [batch.column(name) for name in plan.keys]
+        scores = [batch.column(name).to_numpy(zero_copy_only=False) for name in plan.scores]
+        score = [values.astype(np.float32) for values in scores]  # NaN for null
+        yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
+
+
 _REASONS = {
     "no_score": "without a score",
     "no_source": "without a row in the source",
@@ -280,21 +259,16 @@ class ComparedCounts:
     no_weight: int = 0
 
 
-class LabelsBefore:
-    """The streams of `labels`; while these are read, labels known before a time are summed up."""
+class LabelMeans:
+    """The means of labels known before a time, summed up while rows are read."""
 
-    def __init__(self, labels: LabelledStreams, time: int) -> None:
-        self._streams, self._time = labels, time
-        self._rest: Iterator[SeasonalLabels] = iter(())
-        self._weight = 0.0
+    def __init__(self, time: int) -> None:
+        self._time, self._weight = time, 0.0
         self._sums: Doubles | float = 0.0
 
-    def __iter__(self) -> Iterator[SeasonalLabels]:
-        self._rest = self._read()
-        return self._rest
-
-    def _read(self) -> Iterator[SeasonalLabels]:
-        for item in self._streams:
+    def watched(self, rows: Iterable[SeasonalLabels]) -> Iterator[SeasonalLabels]:
+        """Yield the rows, and add their labels."""
+        for item in rows:
             labels = item.labels
             earlier = np.maximum(labels.at.max(axis=1), labels.rows.time) < self._time
             earlier &= ~np.isnan(labels.label).any(axis=1)
@@ -304,32 +278,26 @@ class LabelsBefore:
             yield item
 
     def means(self) -> list[float] | None:
-        """Read the rest; return the mean (K) of each target, None if there were no labels."""
-        for _ in self._rest:
-            pass
+        """Return the mean (K) of each target so far, None if there were no labels."""
         return np.divide(self._sums, self._weight).tolist() if self._weight else None
-
-    def find(self, keys: Sequence[pa.Array]) -> Ints:
-        """Return the slot (N,) of each of N keys; new keys are added."""
-        return self._streams.find(keys)
-
-    def key_arrays(self) -> list[pa.Array]:
-        """Return the key columns, one value per slot."""
-        return self._streams.key_arrays()
 
 
 def compared_rows(
-    path: str, labels: LabelledStreams, plan: EvaluationPlan, counts: ComparedCounts
+    path: str,
+    find: Callable[[Sequence[pa.Array]], Ints],
+    labels: Iterable[SeasonalLabels],
+    plan: EvaluationPlan,
+    counts: ComparedCounts,
 ) -> Iterator[tuple[ScoreRows, LabelledRows]]:
     """Read the side that is behind until nothing more can match; yield pairs of rows.
 
+    `find` returns the slot (N,) of each of N keys, as in the rows of `labels`; new keys are added.
     Pairs are complete: scores are finite, labels are there, weights are above zero. The others are
     added to `counts`, which are final at the end. Raises what `evaluate` raises.
     """
     manifest = read_manifest(path)
     matcher = Matcher(ordered=set(layout_in(manifest.config)) <= set(plan.keys))
-    columns = ScoreColumns(plan.keys, plan.time, plan.scores)
-    scores = score_rows(path, manifest, columns, labels.find)
+    scores = score_rows(path, manifest, plan, find)
     labelled = iter(labels)
     more_scores = more_labels = True
     while more_scores or (more_labels and matcher.waiting_scores):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -108,27 +108,32 @@ class Pairs(NamedTuple):
 
 
 class Sums:
-    """Weighted sums by group: one column per name."""
+    """The weight of the rows of each group, and weighted sums: one column per name."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        self._sums = np.zeros((0, len(names)))
+        self._sums = np.zeros((0, 1 + len(names)))
 
     def add(self, group: Ints, weight: Doubles, **values: Array) -> None:
         """Add values (N,), multiplied by their weights."""
         groups = max(len(self._sums), int(group.max(initial=-1)) + 1)
-        added = [
-            np.bincount(group, weight * values[name], minlength=groups) for name in self._names
-        ]
-        self._sums = np.stack(added, axis=1) + _rows(self._sums, groups)
+        columns = [weight, *(weight * values[name] for name in self._names)]
+        added = [np.bincount(group, column, minlength=groups) for column in columns]
+        self._sums = np.stack(added, axis=1) + self._rows(groups)
 
-    def of(self, groups: int) -> dict[str, Doubles]:
-        """Return the sums (groups,) by name."""
-        return dict(zip(self._names, _rows(self._sums, groups).T, strict=True))
+    def weight(self, groups: int) -> Doubles:
+        """Return the weight (groups,) of the rows."""
+        return self._rows(groups)[:, 0]
 
+    def means(self, groups: int) -> dict[str, Doubles]:
+        """Return the means (groups,) by name, NaN without a weight."""
+        total, *sums = self._rows(groups).T
+        weight = np.where(total > 0, total, np.nan)
+        return {name: of / weight for name, of in zip(self._names, sums, strict=True)}
 
-def _rows(sums: Doubles, groups: int) -> Doubles:
-    return np.concatenate([sums, np.zeros((groups - len(sums), sums.shape[1]))])
+    def _rows(self, groups: int) -> Doubles:
+        missing = np.zeros((groups - len(self._sums), self._sums.shape[1]))
+        return np.concatenate([self._sums, missing])
 
 
 class Measure(Protocol):
@@ -154,23 +159,22 @@ class _Beside:
     """Sums of the errors of a baseline and of the model, over rows with a baseline forecast."""
 
     def __init__(self, *names: str) -> None:
-        self._rows = Sums("rows")
-        self._sums = Sums("total", *names, *(f"{name}_where" for name in names))
+        self._rows = Sums()
+        self._sums = Sums(*names, *(f"{name}_where" for name in names))
 
     def add(
         self, pairs: Pairs, name: str, baseline: dict[str, Array], model: dict[str, Array]
     ) -> None:
         """Add errors (N,) by name; rows without a forecast of the baseline are left out."""
         has = ~np.isnan(pairs.forecasts[name])
-        ones = np.ones(int(has.sum()))
         values = baseline | {f"{key}_where": array for key, array in model.items()}
         chosen = {key: array[has] for key, array in values.items()}
-        self._rows.add(pairs.group[has], ones, rows=ones)
-        self._sums.add(pairs.group[has], pairs.weight[has], total=ones, **chosen)
+        self._rows.add(pairs.group[has], np.ones(int(has.sum())))
+        self._sums.add(pairs.group[has], pairs.weight[has], **chosen)
 
     def result(self, groups: int) -> tuple[Doubles, dict[str, Doubles]]:
         """Return the number of rows and the mean errors (groups,) by name."""
-        return self._rows.of(groups)["rows"], _means(self._sums.of(groups))
+        return self._rows.weight(groups), self._sums.means(groups)
 
 
 def better(model: Doubles, baseline: Doubles) -> Doubles:
@@ -179,13 +183,26 @@ def better(model: Doubles, baseline: Doubles) -> Doubles:
         return np.where(model == baseline, 0, 1 - model / baseline)
 
 
-def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
-    """Compare the log-loss with the base rate's; NaN where all labels have one class."""
-    base = np.where(figures["accuracy_base_rate"] < 1, figures["log_loss_base_rate"], np.nan)
-    return better(figures["log_loss"], base)
+def _of_classes(
+    means: Mapping[str, Doubles], rates: Doubles, answers: Mapping[str, Doubles]
+) -> dict[str, Doubles]:
+    """Return the figures of classes whose shares of the labels are `rates` (classes, groups).
+
+    `better_base_rate` compares log-losses; it is NaN where all labels have one class.
+    """
+    base = -sum(map(_weighted_log, rates), np.zeros(rates.shape[1]))
+    most = rates.max(axis=0)
+    return {
+        "log_loss": means["loss"],
+        "log_loss_base_rate": base,
+        "accuracy": means["right"],
+        "accuracy_base_rate": most,
+        **answers,
+        "better_base_rate": better(means["loss"], np.where(most < 1, base, np.nan)),
+    }
 
 
-class Distance:
+class Distance(Measure):
     """MAE and RMSE; of a quantile also the pinball loss, and the share of labels at or below it.
 
     The RMSE is compared with the RMSE of the mean, and of the baselines named by `forecasts`. A
@@ -195,11 +212,10 @@ class Distance:
     def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
         self._quantile = quantile
         self._shift: float | None = None
-        self._sums = Sums("total", "mae", "square", "label", "label_square", "pinball", "coverage")
+        self._sums = Sums("mae", "square", "label", "label_square", "pinball", "coverage")
         self._beside = {name: _Beside("mae", "square", "pinball") for name in forecasts}
 
     def add(self, pairs: Pairs) -> None:
-        """Add rows."""
         if self._shift is None and len(pairs.label):
             self._shift = float(pairs.label[0])
         error = pairs.score[:, 0].astype(np.float64) - pairs.label
@@ -208,7 +224,6 @@ class Distance:
         self._sums.add(
             pairs.group,
             pairs.weight,
-            total=np.ones(len(error)),
             label=label,
             label_square=label**2,
             coverage=error >= 0,
@@ -224,8 +239,7 @@ class Distance:
         return {"mae": abs(error), "square": error**2, "pinball": pinball}
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name."""
-        sums = _means(self._sums.of(groups))
+        sums = self._sums.means(groups)
         figures = {"mae": sums["mae"], "rmse": np.sqrt(sums["square"])}
         if self._quantile is not None:
             figures["pinball"], figures["coverage"] = sums["pinball"], sums["coverage"]
@@ -251,7 +265,7 @@ class Distance:
         return figures
 
 
-class Band:
+class Band(Measure):
     """MAE and RMSE of a mean (N, 2: mean, standard deviation), and the coverage of its band.
 
     `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645
@@ -264,25 +278,22 @@ class Band:
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
         self._distance = Distance(forecasts)
-        self._sums = Sums("total", *self._names)
+        self._sums = Sums(*self._names)
 
     def add(self, pairs: Pairs) -> None:
-        """Add rows."""
         self._distance.add(pairs)
         mean, spread = pairs.score.T.astype(np.float64)
         within = abs(pairs.label - mean) <= NORMAL_90 * spread
         self._sums.add(
             pairs.group,
             pairs.weight,
-            total=np.ones(len(mean)),
             spread=spread,
             coverage_90=within,
             crps=_crps_of_normal(pairs.label - mean, spread),
         )
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name."""
-        sums = _means(self._sums.of(groups))
+        sums = self._sums.means(groups)
         band = {name: sums[name] for name in self._names}
         return {**self._distance.result(groups, mean), **band}
 
@@ -324,7 +335,7 @@ class _Answers:
         return figures
 
 
-class Binary:
+class Binary(Measure):
     """Log-loss, accuracy and AUC of a probability.
 
     The base rate is the group's own, so no constant forecast does better. The model is compared
@@ -332,18 +343,16 @@ class Binary:
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
-        self._sums = Sums("total", "positive", "loss", "right")
+        self._sums = Sums("positive", "loss", "right")
         self._answers = _Answers(forecasts)
         self._ranks = Ranks()
 
     def add(self, pairs: Pairs) -> None:
-        """Add rows."""
         score, positive = pairs.score[:, 0].astype(np.float64), pairs.label == 1
         right = (score >= 0.5) == positive
         self._sums.add(
             pairs.group,
             pairs.weight,
-            total=np.ones(len(score)),
             positive=positive,
             loss=-_log(np.where(positive, score, 1 - score)),
             right=right,
@@ -352,30 +361,21 @@ class Binary:
         self._ranks.add(pairs.group, pairs.score[:, 0], positive, pairs.weight)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name."""
-        sums = _means(self._sums.of(groups))
-        rate = sums["positive"]
+        means, answers = self._sums.means(groups), self._answers.result(groups)
+        rate = means["positive"]
         area, bound = self._ranks.auc(groups)
-        figures = {
-            "base_rate": rate,
-            "log_loss": sums["loss"],
-            "log_loss_base_rate": -_weighted_log(rate) - _weighted_log(1 - rate),
-            "accuracy": sums["right"],
-            "accuracy_base_rate": np.maximum(rate, 1 - rate),
-            **self._answers.result(groups),
-        }
-        figures["better_base_rate"] = _better_than_rate(figures)
-        return {**figures, "auc": area, "auc_error": bound}
+        figures = _of_classes(means, np.stack([rate, 1 - rate]), answers)
+        return {"base_rate": rate, **figures, "auc": area, "auc_error": bound}
 
 
-class Classes:
+class Classes(Measure):
     """Log-loss and accuracy of one probability per class, as in `Binary`; there is no AUC."""
 
     def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
         self._target = target
         self._count = count
         self._labels = [f"class_{i}" for i in range(count)]
-        self._sums = Sums("total", "loss", "right", *self._labels)
+        self._sums = Sums("loss", "right", *self._labels)
         self._answers = _Answers(forecasts)
 
     def add(self, pairs: Pairs) -> None:
@@ -394,7 +394,6 @@ class Classes:
         self._sums.add(
             pairs.group,
             pairs.weight,
-            total=np.ones(len(label)),
             loss=-_log(chosen),
             right=right,
             **classes,
@@ -402,21 +401,12 @@ class Classes:
         self._answers.add(pairs, right)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name."""
-        sums = _means(self._sums.of(groups))
-        rates = np.stack([sums[name] for name in self._labels])
-        figures = {
-            "log_loss": sums["loss"],
-            "log_loss_base_rate": -sum(map(_weighted_log, rates)),
-            "accuracy": sums["right"],
-            "accuracy_base_rate": rates.max(axis=0),
-            **self._answers.result(groups),
-        }
-        figures["better_base_rate"] = _better_than_rate(figures)
-        return figures
+        means = self._sums.means(groups)
+        rates = np.stack([means[name] for name in self._labels])
+        return _of_classes(means, rates, self._answers.result(groups))
 
 
-class Number:
+class Number(Measure):
     """The measure of an output for a target of integers or booleans: `Binary` or `Distance`.
 
     The output is a probability if all labels are 0 or 1 and all scores from 0 to 1.
@@ -428,7 +418,6 @@ class Number:
         self._empty = True
 
     def add(self, pairs: Pairs) -> None:
-        """Add rows."""
         self._distance.add(pairs)
         if self._binary is None:
             return
@@ -440,15 +429,9 @@ class Number:
             self._binary.add(pairs)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        """Return figures (groups,) by name."""
         if self._binary is None or self._empty:
             return self._distance.result(groups, mean)
         return self._binary.result(groups)
-
-
-def _means(sums: dict[str, Any]) -> dict[str, Doubles]:
-    weight = np.where(sums["total"] > 0, sums["total"], np.nan)
-    return {name: values / weight for name, values in sums.items()}
 
 
 def _log(values: Doubles) -> Doubles:

@@ -12,15 +12,11 @@ from streamrnn.jobs.evaluation import (
     Classes,
     ComparedCounts,
     EvaluationPlan,
+    GroupedMeasures,
     LabelledRows,
-    LabelledStreams,
-    MeasuredOutput,
     Number,
-    Pairs,
     ScoreRows,
     compared_rows,
-    figures_of,
-    measures_of,
     not_compared,
 )
 from streamrnn.plugins.report.output import rules_of
@@ -38,6 +34,7 @@ from streamrnn.plugins.report.picture import (
 )
 from streamrnn.plugins.report.scan import MOST_OUTPUTS, StreamMeans, Subject, texts_of_keys
 from streamrnn.plugins.report.timeline import Timeline, positions
+from streamrnn.stream.scoring import SourceLabels
 
 BINS = 10
 _NONE = np.full(1, np.nan)
@@ -87,37 +84,25 @@ class Errors(NamedTuple):
         return {"error": self.error, **baseline, "rows": self.rows}
 
 
-class _Groups:
+class _Groups(GroupedMeasures):
     """The measures of all pairs, by group."""
 
     def __init__(self, plan: EvaluationPlan) -> None:
+        super().__init__(plan)
         self._plan = plan
-        self._outputs: list[MeasuredOutput] = measures_of(plan)
-        self._rows = np.zeros(0, np.int64)
 
-    def add(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
-        if not len(group):
-            return
-        rows = np.bincount(group, minlength=len(self._rows))
-        rows[: len(self._rows)] += self._rows
-        self._rows = rows
-        for item in self._outputs:
-            forecasts, label = labels.forecasts(item.target), labels.label[:, item.target]
-            score = scores.score[:, item.units]
-            item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
-
-    def figures(self, groups: int) -> Sequence[Mapping[str, Doubles]]:
+    def figures_of(self, groups: int) -> Sequence[Mapping[str, Doubles]]:
         """Return the figures of each output: name -> values (groups,)."""
         with np.errstate(invalid="ignore"):
-            return figures_of(self._outputs, groups, self._plan.trained_means)
+            return self.figures(groups, self._plan.trained_means)
 
     def errors(self, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
         """Return the `drawn` figure of each output by group, for at least `groups` groups."""
-        groups = max(groups, len(self._rows))
+        groups = max(groups, len(self.rows))
         rows = np.zeros(groups, np.int64)
-        rows[: len(self._rows)] = self._rows
+        rows[: len(self.rows)] = self.rows
         errors = []
-        each = zip(self._outputs, self.figures(groups), drawn, strict=True)
+        each = zip(self.outputs, self.figures_of(groups), drawn, strict=True)
         for item, figures, figure in each:
             error = np.where(rows > 0, figures[figure.name], np.nan)
             baseline = np.where(rows > 0, figures.get(figure.baseline, np.nan), np.nan)
@@ -184,13 +169,13 @@ class ForecastErrors:
         self.counts = ComparedCounts()
         self.all, self.by_time, self.by_stream, self.by_hour = (_Groups(plan) for _ in range(4))
         self.output, self._timeline = output, timeline
-        measure = measures_of(plan)[0].measure
+        measure = self.all.outputs[0].measure
         classes = isinstance(measure, Number | Classes) and len(plan.targets) == 1
         self.reliability = _Reliability(len(plan.scores)) if classes else None
 
-    def read(self, path: str, labels: LabelledStreams) -> None:
+    def read(self, path: str, labels: SourceLabels) -> None:
         """Read the output at `path` and its labels. Raises what `evaluate` raises."""
-        for scores, happened in compared_rows(path, labels, self.plan, self.counts):
+        for scores, happened in compared_rows(path, labels.find, labels, self.plan, self.counts):
             place = _places(scores.time, self.plan.time.type, self.plan.zone)
             self.counts.rows += len(place)
             self.all.add(np.zeros(len(place), np.int64), scores, happened)
@@ -235,7 +220,7 @@ def error_pictures(
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
     plan, timeline = errors.plan, subject.timeline
-    drawn = [Figure.of(figures) for figures in errors.all.figures(1)]
+    drawn = [Figure.of(figures) for figures in errors.all.figures_of(1)]
     items: list[Picture | Missing] = [
         _over_time(subject, errors, drawn),
         _by_stream(errors.by_stream.errors(0, drawn), keys),
@@ -266,7 +251,7 @@ def _over_time(subject: Subject, compared: ForecastErrors, drawn: Sequence[Figur
     errors = compared.by_time.errors(subject.timeline.buckets, drawn)
     first, panels = errors[0], _panels(errors, subject.timeline.starts())
     left = not_compared(vars(compared.counts))
-    plan, figures = compared.plan, compared.all.figures(1)
+    plan, figures = compared.plan, compared.all.figures_of(1)
     names = ["the quantiles together"] if plan.quantiles else plan.scores
     crps = [  # of the quantiles, or of each distribution
         f"CRPS of {name}, over all rows: {short(of['crps'][0])}."
