@@ -125,35 +125,55 @@ class SampleRule(NamedTuple):
     at_end: bool
 
 
-class Samples(NamedTuple):
-    """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
-
-    `used`: whether a step that counts has a weight; windows without a weight are left out.
-    """
+@dataclass(frozen=True)
+class StepRuns:
+    """Runs of steps: `length` from `begin`."""
 
     begin: Ints
     length: Ints
-    counted: Ints
-    used: Bools
-    at_end: bool
+
+    @property
+    def first(self) -> Ints:
+        """The first step of each run that counts in the loss, or would with a weight."""
+        return self.begin
 
     @property
     def steps(self) -> int:
-        """The number of steps of all windows in use."""
-        return int(self.length[self.used].sum())
+        """The number of steps that are trained on."""
+        return int(self.length.sum())
 
     @property
     def judged(self) -> int:
         """The number of steps that count in the loss, or would with a weight."""
-        return int((self.begin + self.length - self.counted).sum())
+        return int((self.begin + self.length - self.first).sum())
 
     def counts(self, staged: Staged) -> int:
         """Return how many steps count in the loss."""
         ends = self.begin + self.length
         return sum(
             int(np.count_nonzero(staged.weight[first:end]))
-            for first, end in zip(self.counted.tolist(), ends.tolist(), strict=True)
+            for first, end in zip(self.first.tolist(), ends.tolist(), strict=True)
         )
+
+
+@dataclass(frozen=True)
+class Samples(StepRuns):
+    """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
+
+    `used`: whether a step that counts has a weight; windows without a weight are left out.
+    """
+
+    counted: Ints
+    used: Bools
+    at_end: bool
+
+    @property
+    def first(self) -> Ints:
+        return self.counted
+
+    @property
+    def steps(self) -> int:
+        return int(self.length[self.used].sum())
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
         """Yield `lanes` windows at a time, in the given order; `steps` has no effect."""
@@ -211,36 +231,18 @@ FRESH, RESUMED, CARRIED = 0, 1, 2
 """A piece starts from the initial state, or its stream's state before the fit or at the cut."""
 
 
-class Pieces(NamedTuple):
+@dataclass(frozen=True)
+class Pieces(StepRuns):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
     `last`: the state after the piece is the stream's state at the cut. `before`: number of steps of
     the stream from its initial state to the piece.
     """
 
-    begin: Ints
-    length: Ints
     stream: Ints
     origin: Ints
     last: Bools
     before: Ints
-
-    @property
-    def steps(self) -> int:
-        """The number of all steps."""
-        return int(self.length.sum())
-
-    @property
-    def judged(self) -> int:
-        """The number of steps that count in the loss, or would with a weight."""
-        return self.steps
-
-    def counts(self, staged: Staged) -> int:
-        """Return how many steps count in the loss."""
-        return sum(
-            int(np.count_nonzero(staged.weight[begin : begin + length]))
-            for begin, length in zip(self.begin.tolist(), self.length.tolist(), strict=True)
-        )
 
     def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
         """Return a window of staged rows."""
@@ -251,13 +253,6 @@ class Pieces(NamedTuple):
         number = np.arange(len(order))
         sequences = Sequences(number, self.begin[order], self.length[order], number)
         return place(sequences, lanes, steps)
-
-
-class StepRuns(NamedTuple):
-    """Runs of steps: `length` from `begin`."""
-
-    begin: Ints
-    length: Ints
 
 
 @dataclass(frozen=True)
@@ -304,7 +299,7 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     validation, training = _validation(staged, ends), _training(staged, ends, rule)
     for pieces in (training, validation):
         _forget_burn_in(weight, pieces.begin, pieces.length, pieces.before, rule.burn_in)
-    return Division(training, validation, StepRuns(training.begin, training.length))
+    return Division(training, validation, training)
 
 
 def _forget_burn_in(weight: Floats, begin: Ints, length: Ints, before: Ints, burn_in: int) -> None:

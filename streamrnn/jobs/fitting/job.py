@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.base.display import count, location
-from streamrnn.errors import CheckpointError, ConfigError, DataError, DivergedError
+from streamrnn.errors import CheckpointError, ConfigError, DivergedError
 from streamrnn.jobs.fitting.baseline import Baselines, Calibration, best_season, seasonal_forecasts
 from streamrnn.jobs.fitting.commit import (
     HISTORY_FILE,
@@ -25,7 +26,7 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress, try_rates
-from streamrnn.jobs.fitting.learner import find_wrong_label
+from streamrnn.jobs.fitting.learner import refuse_wrong_label
 from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
 from streamrnn.jobs.fitting.request import (
     FitSource,
@@ -76,10 +77,7 @@ class FitJob:
         with ExitStack() as stack:
             stack.enter_context(limited(self.config.model.threads))
             if not self.options.writes:
-                scratch = stack.enter_context(tempfile.TemporaryDirectory())
-                self._folder = FitFolder(Path(scratch) / "model.safetensors")
-                self._folder.path.mkdir()
-                steps = self._begin_or_resume(None, [])
+                steps = self._in_scratch(stack.enter_context(tempfile.TemporaryDirectory()))
             else:
                 stack.enter_context(self._folder.locked())
                 self.summary.folder = location(str(self._folder.path))
@@ -94,12 +92,16 @@ class FitJob:
         Raises what `run` raises, and writes nothing.
         """
         with tempfile.TemporaryDirectory() as scratch:
-            self._folder = FitFolder(Path(scratch) / "model.safetensors")
-            self._folder.path.mkdir()
-            self._begin_or_resume(None, [])
+            self._in_scratch(scratch)
         return self._units
 
     # ---- what is to be done
+
+    def _in_scratch(self, scratch: str) -> Callable[[], None]:
+        """Check all but the rows of a first fit in a temporary folder; return the rest of it."""
+        self._folder = FitFolder(Path(scratch) / "model.safetensors")
+        self._folder.path.mkdir()
+        return self._begin_or_resume(None, [])
 
     def _after_last(self) -> Callable[[], None]:
         """Decide what is to be done after the last fit here."""
@@ -133,7 +135,7 @@ class FitJob:
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
             self._refuse_another(last, wanted)
-        fit = FitSource.of(loaded, last.record.files if last is not None and resumed else None)
+        fit = FitSource(loaded, last.record.files if last is not None and resumed else None)
         rule = division_rule(loaded, config, fit.bound.schema)
         if fit.later:
             self.summary.notes.append(
@@ -161,7 +163,8 @@ class FitJob:
                 )
             if self.options.writes:
                 folder.begin(initial)
-            parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
+            parts = divide(staged, rule, fit.target)
+            self._check_rows(fit, staged, model, parts, reader)
             baselines = self._baselines(fit, staged, parts, record)
             adapt_normalization(model.learner.model, staged, parts.rows)
             model.scale(staged, parts.rows)
@@ -261,10 +264,10 @@ class FitJob:
         self.summary.counts = {name: int(n) for name, n in staged.counts.items() if n}
         return staged, reader
 
-    def _divide(
+    def _check_rows(
         self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
-    ) -> Division:
-        """Check that the rows can be trained on, and judged; return `parts`."""
+    ) -> None:
+        """Check that the rows can be trained on, and judged."""
         summary, train = self.summary, self.config.train
         if not len(parts.rows.begin):
             raise ConfigError(
@@ -296,15 +299,8 @@ class FitJob:
             summary.notes.append(
                 "no row is in [train] validation; the model has the weights of the last epoch"
             )
-        wrong = find_wrong_label(staged, model.learner, model.units)
-        if wrong is not None:
-            column = fit.target.names[wrong.target]
-            raise DataError(
-                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label from "
-                f"[target] column {column!r} is {wrong.value:g}; the loss "
-                f"{model.learner.loss.name} expects {wrong.expected}"
-            )
-        return parts
+        place = partial(self._place, staged, fit, reader)
+        refuse_wrong_label(staged, model.learner, model.units, fit.target.names, place)
 
     def _baselines(
         self, fit: FitSource, staged: Staged, parts: Division, record: FitRecord

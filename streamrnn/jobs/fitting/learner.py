@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
-from streamrnn.errors import ConfigError, DivergedError
+from streamrnn.errors import ConfigError, DataError, DivergedError
 from streamrnn.jobs.fitting.division import (
     CARRIED,
     RESUMED,
@@ -45,16 +45,6 @@ _OF_CLASSES = (CategoricalCrossentropy, CategoricalHinge)
 _OF_PROBABILITIES = (BinaryCrossentropy, KLDivergence, *_OF_CLASSES)
 
 
-class WrongLabel(NamedTuple):
-    """A label that a loss cannot use, with the numbers of its row, its stream and its target."""
-
-    row: int
-    stream: int
-    target: int
-    value: float
-    expected: str
-
-
 def check_units(loss: Loss, units: int, targets: int) -> None:
     """Raise ConfigError unless a model with `units` outputs fits the loss and the targets."""
     if isinstance(loss, Quantile):
@@ -80,8 +70,18 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
         raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, not only one")
 
 
-def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
-    """Return the first label that the loss cannot use, of the first stream that has one."""
+def refuse_wrong_label(
+    staged: Staged,
+    learner: "Learner",
+    units: int,
+    columns: Sequence[str],
+    place: Callable[[int, int], str],
+) -> None:
+    """Raise DataError for the first label that the loss cannot use, of the first such stream.
+
+    `columns` (K,) are the columns of the labels; `place` names a row, by its number and the number
+    of its stream.
+    """
     targets, weights = staged.targets, learner.class_weights
     # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
@@ -92,11 +92,11 @@ def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLab
         if len(places):
             step, target = begin + int(places[0][0]), int(places[0][1])
             sequence = np.searchsorted(staged.start_Q, step, side="right") - 1
-            value = float(staged.labels[step, target])
-            return WrongLabel(
-                int(staged.row[step]), int(staged.stream_Q[sequence]), target, value, expected
+            where = place(int(staged.row[step]), int(staged.stream_Q[sequence]))
+            raise DataError(
+                f"{where}: the label from [target] column {columns[target]!r} is "
+                f"{staged.labels[step, target]:g}; the loss {learner.loss.name} expects {expected}"
             )
-    return None
 
 
 def _wrong(loss: Loss, label: Floats, units: int, only_classes: bool) -> tuple[Bools, str]:

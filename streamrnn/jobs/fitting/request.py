@@ -8,9 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pyarrow as pa
 
@@ -18,7 +16,7 @@ from streamrnn.base.display import location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.fitting.commit import FitCommit, FitFile, FitFolder, FitIdentity
 from streamrnn.jobs.fitting.plan import without_calibration
-from streamrnn.jobs.fitting.staging import Limit, Reader
+from streamrnn.jobs.fitting.staging import Reader
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
 from streamrnn.jobs.preflight import (
     ModelFile,
@@ -32,18 +30,15 @@ from streamrnn.jobs.preflight import (
 from streamrnn.nn.formats import EmbeddedIds, check_layers, load_model, untrained
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
-from streamrnn.stream.checkpoints import SeenFiles, SourcePlan, UsedFile, with_seen
+from streamrnn.stream.checkpoints import SeenFiles, UsedFile, with_seen
 from streamrnn.stream.config import Config, value_of, whole_schedule
 from streamrnn.stream.scoring import (
-    BoundPipeline,
-    BoundTarget,
     LoadedPipeline,
     RunOptions,
     Scorer,
     starting_table,
 )
 from streamrnn.stream.sources import (
-    FileSource,
     Position,
     Reading,
     SourceBatch,
@@ -276,58 +271,44 @@ def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions)
         )
 
 
-@dataclass
 class FitSource:
     """The rows that a fit reads, from files that its initial state has not seen.
 
     `files` are the name, size and time of all files, in order; `later` is the number of files that
-    came after the fit began, which are not read. `plain` reads the new files as a run would,
-    and `wide` also reads the columns of [target]; `seen` are the files that the initial
-    state has seen; None if its table lists none.
+    came after the fit began, which are not read. `plain` reads the new files as a run would, and
+    `wide` also reads the columns of [target]; `seen` are the files that the initial state has seen;
+    None if its table lists none.
     """
 
-    bound: BoundPipeline
-    loaded: LoadedPipeline
-    files: list[FitFile]
-    later: int
-    plan: SourcePlan
-    plain: FileSource
-    seen: SeenFiles | None
-    wide: FileSource
-    target: BoundTarget
-
-    @classmethod
-    def of(cls, loaded: LoadedPipeline, began_with: list[FitFile] | None = None) -> Self:
+    def __init__(self, loaded: LoadedPipeline, began_with: list[FitFile] | None = None) -> None:
         """Open the source of a loaded pipeline. Raises what a first run raises.
 
         `began_with`: the files of a fit that is resumed; others are not read.
         """
-        source = open_source(loaded, RunOptions())
-        files = source.of_files
-        assert files is not None  # checked before
-        listed = list(files.files)
+        plain = open_source(loaded, RunOptions()).of_files
+        assert plain is not None  # checked before
+        listed = list(plain.files)
         if began_with is not None:
             names = {file.name for file in began_with}
-            files.files = [file for file in listed if file.name in names]
-        later, kept = len(listed) - len(files.files), _fit_files(files.files)
-        seen = seen_by_init(loaded, files)
-        readable = list(files.files)
-        bound, plan = plan_first_run(loaded, files)
-        new = files.files
-        files.files = new or readable  # any file has the types of the columns
-        wide, target = with_target(bound, files)
+            plain.files = [file for file in listed if file.name in names]
+        readable = list(plain.files)
+        self.loaded, self.plain = loaded, plain
+        self.later, self.files = len(listed) - len(readable), _fit_files(readable)
+        self.seen = seen_by_init(loaded, plain)
+        self.bound, self.plan = plan_first_run(loaded, plain)
+        new = plain.files
+        plain.files = new or readable  # any file has the types of the columns
+        self.wide, target = with_target(self.bound, plain)
         assert target is not None  # checked before
-        wide.files, files.files = list(new), new
-        return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
+        self.target = target
+        self.wide.files, plain.files = list(new), new
 
     def reader(self, table: StateTable, rows: int | None = None) -> Reader:
         """Return a reader of the rows before [train] until; it starts from the states in `table`.
 
         It reads at most `rows` rows, by default all.
         """
-        source, until = self.loaded.config.source, self.loaded.config.train.until
-        limit = Limit(source.time, until, rows, source.time_zone)
-        return Reader(Scorer(self.bound, table), self.target, limit)
+        return Reader(Scorer(self.bound, table), self.target, rows)
 
     def batches(self) -> Iterator[SourceBatch]:
         """Read all record batches, with the columns of [target]."""

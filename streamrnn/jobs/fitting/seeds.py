@@ -291,7 +291,7 @@ class SeedsJob:
             loaded = LoadedPipeline(config, reader(self._state_table), path_of_model)
         if not self.config.train.state or loaded.kind.needs_end:
             return False
-        fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
+        fit = FitSource(loaded, self._commit(self.seeds[0]).record.files)
         table = starting_table(fit.bound, None, "", self.summary.notes, on_change="carry")
         home, stop = str(self._folder.path), self.options.stop
         states = trained_state(loaded, fit, fit.reader(table), stop, home, self.summary)

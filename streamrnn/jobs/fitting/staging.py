@@ -76,21 +76,9 @@ def mapped(path: Path, dtype: Any, shape: tuple[int, ...], mode: Any = "w+") -> 
 _BLOCK = 1 << 16
 
 
-class Limit(NamedTuple):
-    """The rows to read: at most `rows`, earlier than `time` in a column (None: no limit).
-
-    `time` is in `zone` if it has no offset.
-    """
-
-    column: str | None = None
-    time: str | None = None
-    rows: int | None = None
-    zone: str = ""
-
-
 @dataclass
 class Reader:
-    """Reads a source up to a limit, again and again.
+    """Reads the rows of a source before [train] until, again and again; at most `most` of them.
 
     After a pass, `rows` is the number of rows read, `left` the file and row of the first row that
     was left out (None if all were read), and `mixed` whether a later row was read.
@@ -98,13 +86,13 @@ class Reader:
 
     scorer: Scorer
     target: BoundTarget
-    limit: Limit
+    most: int | None = None
     rows: int = 0
     left: tuple[str, int] | None = None
     mixed: bool = False
 
     def batches(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
-        """Yield the record batches without the rows beyond the limit."""
+        """Yield the record batches without the rows that are left out."""
         self.rows, self.left, self.mixed = 0, None, False
         for batch in batches:
             keep = self._within(batch.batch)
@@ -114,23 +102,23 @@ class Reader:
                 first, origin = int(np.argmin(keep)), batch.origin
                 self.left = origin.file(first), int(origin.row_N[first])
                 self.mixed = bool(keep[first:].any())
-            kept = batch if keep.all() else _some(batch, np.flatnonzero(keep))
+            kept = batch.kept(keep)
             self.rows += kept.batch.num_rows
             yield kept
-            if self.limit.rows is not None and self.rows >= self.limit.rows:
+            if self.most is not None and self.rows >= self.most:
                 return
 
     def _within(self, rows: pa.RecordBatch) -> Bools:
-        column, time, most, zone = self.limit
+        config = self.scorer.bound.loaded.config
         keep = np.ones(rows.num_rows, bool)
-        if time is not None and column is not None:
-            values = rows.column(column)
-            ticks = pa.scalar(parse_time(time, values.type, "[train] until", zone), values.type)
+        if (until := config.train.until) is not None:
+            values = rows.column(str(config.source.time))
+            ticks = parse_time(until, values.type, "[train] until", config.source.time_zone)
             # A null is read: the contract reports it.
-            earlier = pc.fill_null(pc.less(values, ticks), True)
+            earlier = pc.fill_null(pc.less(values, pa.scalar(ticks, values.type)), True)
             keep = earlier.to_numpy(zero_copy_only=False)
-        if most is not None:
-            keep = keep & (np.cumsum(keep) <= most - self.rows)
+        if self.most is not None:
+            keep = keep & (np.cumsum(keep) <= self.most - self.rows)
         return keep
 
     def place(self, batches: Iterator[SourceBatch], row: int) -> str:
@@ -141,11 +129,6 @@ class Reader:
                 return batch.origin.place(row - begin)
             begin += batch.batch.num_rows
         raise AssertionError(f"row {row} was read before")
-
-
-def _some(batch: SourceBatch, index: Ints) -> SourceBatch:
-    rows, origin = batch.batch.take(pa.array(index)), batch.origin.take(index)
-    return SourceBatch(rows, origin, batch.position, batch.readings)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Bools, Ints
+from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count, first_of, short_model
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError
@@ -242,7 +242,7 @@ def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterato
         if pa.types.is_temporal(times.type):
             times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
         ticks: Ints = pc.fill_null(times.cast(pa.int64()), _EARLIEST).to_numpy(zero_copy_only=False)
-        yield _kept(item, ticks >= first)
+        yield item.kept(ticks >= first)
 
 
 class LastRows:
@@ -279,7 +279,7 @@ class LastRows:
             valid = np.flatnonzero(slots >= 0)
             keep[valid] = self._left[slots[valid]] - _earlier(slots[valid]) <= self._most
             self._left -= np.bincount(slots[valid], minlength=len(self._left))
-            yield _kept(item, keep)
+            yield item.kept(keep)
 
     def _slots(self, item: SourceBatch, add: bool) -> Ints:
         """Return the slots: with `add`, of the rows that have a key, else of all rows.
@@ -308,11 +308,3 @@ def _earlier(slots: Ints) -> Ints:
     earlier = np.empty(len(slots), np.int64)
     earlier[order] = within
     return earlier
-
-
-def _kept(item: SourceBatch, keep_N: Bools) -> SourceBatch:
-    """Return a batch with only the rows to keep, at the same position."""
-    if keep_N.all():
-        return item
-    rows = np.flatnonzero(keep_N)
-    return replace(item, batch=item.batch.take(pa.array(rows)), origin=item.origin.take(rows))

@@ -1,11 +1,13 @@
 """The interface of a source of record batches."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, Self
 
+import numpy as np
 import pyarrow as pa
 
+from streamrnn.base.arrays import Bools
 from streamrnn.stream.sources.content import Content, Reading
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.position import Origin, Position
@@ -30,6 +32,13 @@ class SourceBatch:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     cast: int = 0
     offset: str = ""
+
+    def kept(self, keep_N: Bools) -> Self:
+        """Return the batch with only the rows to keep, at the same position."""
+        if keep_N.all():
+            return self
+        rows = np.flatnonzero(keep_N)
+        return replace(self, batch=self.batch.take(pa.array(rows)), origin=self.origin.take(rows))
 
 
 class Source(Protocol):

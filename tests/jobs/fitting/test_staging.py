@@ -23,7 +23,7 @@ from streamrnn.jobs.fitting.division import (
 )
 from streamrnn.jobs.fitting.learner import Learner
 from streamrnn.jobs.fitting.request import FitSource
-from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
+from streamrnn.jobs.fitting.staging import Reader, Staged, stage
 from streamrnn.nn.training import losses, optimizers
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
@@ -36,9 +36,9 @@ def opened(folder: Path, **tables: Any) -> tuple[FitSource, Reader, Staged]:
     data = fits.config(folder, **tables)
     del data["model"]["layers"]
     loaded = LoadedPipeline(Config.parse(data))
-    fit = FitSource.of(loaded)
+    fit = FitSource(loaded)
     table = starting_table(fit.bound, None, "")
-    reader = Reader(Scorer(fit.bound, table), fit.target, Limit())
+    reader = Reader(Scorer(fit.bound, table), fit.target)
     (folder / "rows").mkdir(exist_ok=True)
     return fit, reader, stage(reader, fit.batches(), folder / "rows")
 
