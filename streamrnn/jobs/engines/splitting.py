@@ -225,16 +225,6 @@ class Chunk:
     failed: bool = False
     by_time: bool = False
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return sum(batch.num_rows for batch, _ in self.batches)
-
-    @property
-    def bytes(self) -> int:
-        """Number of bytes of the rows."""
-        return sum(batch.nbytes + offset_N.nbytes for batch, offset_N in self.batches)
-
     def origin(self, offset_N: Array) -> Origin:
         """Return the origin of rows, given their offsets in the row range."""
         starts = np.array([span.offset for span in self.spans], np.int64)
@@ -304,8 +294,8 @@ def split(
     chunks = [
         Chunk(_joined(own), tuple(spans), row_range.first, failed, by_time) for own in batches
     ]
-    result.rows_S = [chunk.rows for chunk in chunks]
-    result.bytes = sum(chunk.bytes for chunk in chunks)
+    result.rows_S = [sum(rows.num_rows for rows, _ in chunk.batches) for chunk in chunks]
+    result.bytes = sum(a.nbytes + b.nbytes for chunk in chunks for a, b in chunk.batches)
     return result, chunks
 
 

@@ -94,20 +94,6 @@ def rewind(
     >>> rewind("out/weather", to=1).rows
     50
     """
-    manifest = restore_commit(path, to, before=before, rejects=rejects, force=force)
-    Publisher.of(manifest.config, path).publish(manifest)
-    return manifest
-
-
-def restore_commit(
-    path: str,
-    to: int | None = None,
-    *,
-    before: str | None = None,
-    rejects: str | None = None,
-    force: bool = False,
-) -> Manifest:
-    """Do what `rewind` does, and leave the tables of [publish] as they are."""
     listed = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
@@ -118,6 +104,20 @@ def restore_commit(
         target = choice[to]
     else:
         raise ConfigError(f"{path} cannot go back to commit {to}. {_retained(listed)}")
+    manifest = restore_commit(path, listed, target, rejects=rejects, force=force)
+    Publisher.of(manifest.config, path).publish(manifest)
+    return manifest
+
+
+def restore_commit(
+    path: str,
+    listed: Manifest,
+    target: RetainedCommit,
+    *,
+    rejects: str | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Go back to a commit that the last manifest, `listed`, retains, and publish nothing."""
     if (lost := listed.live - target.live) > 0 and not force:
         raise CheckpointError(
             f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "

@@ -4,8 +4,6 @@ import logging
 import time
 from dataclasses import asdict
 
-import pyarrow as pa
-
 from streamrnn.errors import PublishError
 from streamrnn.jobs.outputs import Publisher
 from streamrnn.stream.checkpoints import Manifest
@@ -18,7 +16,7 @@ RETRY_SECONDS = 30.0
 
 
 class RunPublisher:
-    """The tables of one run.
+    """The tables of one run; `check` and `titles` are as in `Publisher`.
 
     A failure does not stop the run: it is logged as a warning, and the tables are retried when the
     files listed so far are scored. A failure that remains at the end is an error, raised after
@@ -26,30 +24,20 @@ class RunPublisher:
     """
 
     def __init__(self, config: Config, summary: Summary) -> None:
-        self._named: Publisher | None = None
-        if config.sink.folder is not None:
-            self._named = Publisher.of(config.canonical(), config.sink.folder)
-        self._tables = self._named if config.publish.used else None
+        folder = config.sink.folder
+        self._publisher = Publisher("", (), {})
+        if folder is not None:
+            self._publisher = Publisher.of(config.canonical(), folder)
+        self.check, self.titles = self._publisher.check, self._publisher.titles
         self._summary = summary
         self._error: PublishError | None = None
         self._tried = float("-inf")
         self._commit: int | None = None  # the last commit that all tables have
 
-    def check(self, schema: pa.Schema) -> None:
-        """Raise ConfigError if a library is missing, or a table cannot have these columns."""
-        if self._tables is not None:
-            self._tables.check(schema)
-
-    @property
-    def titles(self) -> list[str]:
-        """The tables, for messages."""
-        return [] if self._tables is None else self._tables.titles
-
     def warn_of_left(self, before: Manifest | None) -> None:
         """Warn of tables that the last commit names and that this run no longer updates."""
-        if before is not None and self._named is not None:
-            for table in self._named.abandoned_tables(before.config):
-                _LOGGER.warning("%s", table)
+        for table in [] if before is None else self._publisher.abandoned_tables(before.config):
+            _LOGGER.warning("%s", table)
 
     def after_commit(self, manifest: Manifest | None) -> None:
         """Publish a commit, unless an earlier one failed: then `publish` or `retry` catches up."""
@@ -63,10 +51,10 @@ class RunPublisher:
 
     def publish(self, manifest: Manifest | None, *, merged: bool = False) -> None:
         """Bring all tables up to date. `merged`: the last commit only merged parts."""
-        if self._tables is None or manifest is None or manifest.commit == self._commit:
+        if not self.titles or manifest is None or manifest.commit == self._commit:
             return
         merged = merged and self._error is None and self._commit is not None
-        done, error = self._tables.attempt(manifest, merged=merged)
+        done, error = self._publisher.attempt(manifest, merged=merged)
         for item in done:
             self._add(asdict(item))
         if error is None:

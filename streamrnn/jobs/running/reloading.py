@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError, DataError
@@ -120,24 +119,17 @@ def _check_models(
     return note
 
 
-class Reload(NamedTuple):
-    """A rewind before a run: what was done, and what to add to the error of a run that fails."""
-
-    note: str
-    if_it_fails: str
-
-
 def rewind_before_changes(
     loaded: LoadedPipeline, source: Source, named: Sequence[str], options: RunOptions
-) -> Reload | None:
+) -> tuple[str, str] | None:
     """Rewind the output to the last commit before a `named` file, else a changed one, was read.
 
     With `force`, changed files that the initial state has seen do not count. What can be checked
-    without reading rows is checked first. Returns None if no used file changed. Raises ConfigError
-    for a name that no used file has or a source without files; CheckpointError if no retained
-    commit is early enough, if sessions have scored rows since, unless `force` allows dropping them,
-    or if the output is another pipeline's or model's; DataError and DTypeError for files that a run
-    would refuse.
+    without reading rows is checked first. Returns what was done, and what to add to the error of a
+    run that fails; None if no used file changed. Raises ConfigError for a name that no used file
+    has or a source without files; CheckpointError if no retained commit is early enough, if
+    sessions have scored rows since, unless `force` allows dropping them, or if the output is
+    another pipeline's or model's; DataError and DTypeError for files that a run would refuse.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
@@ -184,8 +176,9 @@ def rewind_before_changes(
     )
     _check_order(loaded, files, again, target, path)
     dropped = manifest.rows - target.rows
-    restore_commit(path, target.commit, force=options.force)  # the run publishes when it begins
-    return Reload(
+    # The run publishes when it begins.
+    restore_commit(path, manifest, target, force=options.force)
+    return (
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",
         f"The output {location(path)} was rewound to commit {target.commit} "

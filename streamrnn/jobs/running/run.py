@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 
 import pyarrow as pa
 
@@ -83,7 +82,8 @@ class RunJob:
         self.summary = Summary(output=location(str(loaded.config.sink.path)))
         self._metrics = metrics
         self._tables = RunPublisher(loaded.config, self.summary)
-        self._committed: Callable[[], None] = self._update_metrics
+        self._output: Destination  # once it is open
+        self._committed: Callable[[], None] = self._after_commit
         self.unsaved: StateTable | None = None
         self._began = 0.0
         self._committed_once = False
@@ -108,18 +108,18 @@ class RunJob:
             open_destination(self.loaded, self.options, source) as output,
             self._closing,
         ):
+            self._output = output
             self.summary.state = output.place
             self.summary.recovered = list(output.recovered)
             before = output.last.commit if output.last else 0
             if self._metrics is not None:
                 self._metrics.watch(self.summary, output)
-            self._committed = partial(self._after_commit, output)
             self._tables.warn_of_left(output.last or replaced)
             self._tables.publish(output.last)
             if self.options.follow:
-                self._follow(output)
+                self._follow()
             else:
-                self._read_once(source, output)
+                self._read_once(source)
             output.record_tables(self.config.canonical())
             if output.last is not None:
                 self.summary.commit = output.last.commit
@@ -180,91 +180,88 @@ class RunJob:
             return
         named = () if self.options.reload is True else self.options.reload
         done = rewind_before_changes(self.loaded, source, named, self.options)
-        self.summary.reloaded = done.note if done else "no used file changed; nothing to reload"
+        note, if_it_fails = done or ("no used file changed; nothing to reload", "")
+        self.summary.reloaded = note
         try:
             yield
         except StreamRNNError as error:
             if done:
-                error.add_note(done.if_it_fails)
+                error.add_note(if_it_fails)
             raise
 
-    def _read_once(self, source: Source, output: Destination) -> None:
-        used = len(output.last.sources) if output.last else 0
-        engine = self._read(source, output, None, last=True)
+    def _read_once(self, source: Source) -> None:
+        used = len(self._output.last.sources) if self._output.last else 0
+        engine = self._read(source, None, last=True)
         if engine is not None:
-            self._end(engine, output)
-            if output.last is not None and source.time is not None:
+            self._end(engine)
+            if self._output.last is not None and source.time is not None:
                 kind = source.schema.field(source.time).type
-                self.summary.unusual_gap = note_on_gap(output.last.sources, used, kind)
+                self.summary.unusual_gap = note_on_gap(self._output.last.sources, used, kind)
             return
         if self.summary.interrupted:  # in the replay
             return
         self.summary.nothing_new = True
-        self.summary.streams = output.last.state_rows if output.last else 0
-        self._save(output, output.load_state)
+        self.summary.streams = self._output.last.state_rows if self._output.last else 0
+        self._save(self._output.load_state)
 
-    def _follow(self, output: Destination) -> None:
+    def _follow(self) -> None:
         watcher = Watcher(
-            lambda: file_source(self.loaded, self.options),
-            self.options,
-            partial(self._looked, output),
+            lambda: file_source(self.loaded, self.options), self.options, self._looked
         )
 
         def report() -> None:
-            watcher.report(output.last, self.summary)
-            self._after_commit(output)
+            watcher.report(self._output.last, self.summary)
+            self._after_commit()
 
         self._committed = report
         engine: Engine | None = None
         for source in watcher:
-            engine = self._read(source, output, engine, last=False) or engine
-            self._tables.publish(output.last)
-            self._tables.publish(output.last, merged=output.merge_parts())
+            engine = self._read(source, engine, last=False) or engine
+            self._tables.publish(self._output.last)
+            self._tables.publish(self._output.last, merged=self._output.merge_parts())
         if engine is not None and not self.summary.interrupted:
-            engine.end(output.target([]))
-            self._end(engine, output)
+            engine.end(self._output.target([]))
+            self._end(engine)
 
-    def _after_commit(self, output: Destination) -> None:
+    def _after_commit(self) -> None:
         """Publish a commit, and write the metrics; after the first commit, remove the replay."""
         folder = self.config.sink.folder
         if folder is not None and not self._committed_once:
             discard_replay(folder)
             self._committed_once = True
-        self._tables.after_commit(output.last)
+        self._tables.after_commit(self._output.last)
         self._update_metrics()
 
-    def _after_replayed(self, output: Destination) -> None:
+    def _after_replayed(self) -> None:
         """Keep the output locked, and write the metrics, after a commit of a replay."""
-        if output.folder is not None:
-            output.folder.renew()
+        if self._output.folder is not None:
+            self._output.folder.renew()
         self._update_metrics()
 
     def _update_metrics(self) -> None:
         if self._metrics is not None:
             self._metrics.update()
 
-    def _looked(self, output: Destination) -> None:
+    def _looked(self) -> None:
         """Retry the tables that failed, and record a finished look at the source in the metrics.
 
         A look that was interrupted is not recorded.
         """
-        self._tables.retry(output.last)
+        self._tables.retry(self._output.last)
         if self._metrics is not None and not self.summary.interrupted:
             self._metrics.succeed()
 
-    def _read(
-        self, source: Source, output: Destination, engine: Engine | None, last: bool
-    ) -> Engine | None:
+    def _read(self, source: Source, engine: Engine | None, last: bool) -> Engine | None:
         """Score the new rows of the source, and return the engine.
 
         Returns None if there are no new rows, or if the run is stopped in a replay. `engine` is the
         engine of the earlier rounds, None in the first round of a run. With `last` the run ends
         after this round.
         """
-        first = output.last is None and engine is None
+        first = self._output.last is None and engine is None
         seen = seen_by_init(self.loaded, source) if first else None
-        plan = output.plan(source, self.options.force, seen)
-        committed, begun = output.last, engine is not None
+        plan = self._output.plan(source, self.options.force, seen)
+        committed, begun = self._output.last, engine is not None
         self._note_used(source, plan, seen_by_init=seen is not None)
         if not begun and plan.files and committed is not None and committed.live:
             self.summary.state_notes.append(
@@ -274,18 +271,18 @@ class RunJob:
         if not begun:
             bound = self.loaded.bind(source.schema, source.name)
             self._tables.check(bound.emitter.schema)
-            output.begin(bound)
+            self._output.begin(bound)
         if source.replayable and not plan.files:
             if seen is not None:  # a misfit initial state is an error even if no file is new
-                self._start(bound, source, output, plan, committed)
-            output.commit_sources(plan, last)
+                self._start(bound, source, plan, committed)
+            self._output.commit_sources(plan, last)
             unfinished = not begun and committed is not None and not committed.complete
             if not (unfinished and last):
                 if last and committed is not None and committed.model != self.loaded.fingerprint:
                     self.summary.state_notes.append(_NOT_TAKEN_OVER)
                 return None
         if engine is None:
-            engine = self._start(bound, source, output, plan, committed)
+            engine = self._start(bound, source, plan, committed)
             if engine is None:
                 return None
         source.files = self._in_order(source, plan)
@@ -293,12 +290,12 @@ class RunJob:
         if total is not None:
             total += self.summary.rows - (plan.position.file_row if plan.position else 0)
         self.summary.files += len(plan.files)
-        target = output.target(source.files, pipe=source.of_files is None)
+        target = self._output.target(source.files, pipe=source.of_files is None)
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
-            named = name_the_files(error, source, plan.used, self.config.source.order, output)
-            if named is error and (calls := self._state_of_calls(output, committed)) is not None:
+            named = name_the_files(error, source, plan.used, self.config.source.order, self._output)
+            if named is error and (calls := self._state_of_calls(committed)) is not None:
                 live = 0 if committed is None else committed.live
                 named = name_the_position(error, *calls, str(source.time), live)
             elif named is error and self.config.state.init is None:
@@ -326,7 +323,7 @@ class RunJob:
             )
 
     def _state_of_calls(
-        self, output: Destination, committed: Manifest | None
+        self, committed: Manifest | None
     ) -> tuple[CallPosition | None, pa.Table] | None:
         """Return the position and state of the calls that the run began from.
 
@@ -334,7 +331,7 @@ class RunJob:
         """
         init = self.config.state.init
         if committed is not None and (committed.positions or committed.live):
-            position, table = from_json(committed.positions), output.load_state()
+            position, table = from_json(committed.positions), self._output.load_state()
         elif init is not None:
             table = self.loaded.read_init(init)
             if (position := last_position(table, init)) is None:
@@ -344,17 +341,12 @@ class RunJob:
         return None if table is None else (position, table)
 
     def _start(
-        self,
-        bound: BoundPipeline,
-        source: Source,
-        output: Destination,
-        plan: SourcePlan,
-        committed: Manifest | None,
+        self, bound: BoundPipeline, source: Source, plan: SourcePlan, committed: Manifest | None
     ) -> Engine | None:
-        options, replay, replayed = self.options, None, None
+        options, output, replay, replayed = self.options, self._output, None, None
         on_change = options.on_change(self.config.model)
         if committed is not None and needs_replay(bound, committed, on_change):
-            state, after = output.load_state(), partial(self._after_replayed, output)
+            state, after = output.load_state(), self._after_replayed
             replay = Replay(bound, source, committed, state, self.summary, options, after)
             if (replayed := replay.run()) is None:
                 return None  # interrupted
@@ -428,7 +420,7 @@ class RunJob:
             streams = last.state_rows
             self.options.progress(Progress(0, None, streams, 0.0, self.summary.resumed))
 
-    def _end(self, engine: Engine, output: Destination) -> None:
+    def _end(self, engine: Engine) -> None:
         self.summary.streams = engine.streams
         here = engine.streams + self.summary.dropped_streams
         self.summary.new_streams = here - engine.streams_before
@@ -438,16 +430,16 @@ class RunJob:
             self.summary.fresh_init_streams = self.summary.new_streams
         if not self.summary.interrupted:
             table = engine.table
-            self._save(output, output.load_state if table is None else table.to_arrow)
+            self._save(self._output.load_state if table is None else table.to_arrow)
         elif not self.summary.commits:
             self.summary.state = None
-            if output.resumable:
+            if self._output.resumable:
                 self.summary.rows_out = 0
 
-    def _save(self, output: Destination, state: Callable[[], pa.Table | None]) -> None:
+    def _save(self, state: Callable[[], pa.Table | None]) -> None:
         if self.config.state.save is None:
             return
         table = state()
         if table is not None:
-            write_state_file(with_seen_files(table, output.last), self.config.state.save)
+            write_state_file(with_seen_files(table, self._output.last), self.config.state.save)
             self.summary.state = location(self.config.state.save)

@@ -55,42 +55,36 @@ def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Sco
 
 
 def scorer_after(
-    loaded: LoadedPipeline, schema: pa.Schema, last: Manifest, state: pa.Table | None
-) -> Scorer:
-    """Return a scorer with the state and the column types of the output's last commit.
-
-    Raises the errors of a run that cannot resume from it.
-    """
-    folder = str(loaded.config.sink.folder)
-    notes = [str(loaded.choice.note)] if loaded.choice.kept else []
-    scorer = _scorer_after(loaded, schema, last, state, notes)
-    for note in notes:
-        _LOGGER.warning("%s: %s", location(folder), note)
-    return scorer
-
-
-def _scorer_after(
     loaded: LoadedPipeline,
     schema: pa.Schema,
     last: Manifest,
     state: pa.Table | None,
-    notes: list[str],
+    *,
+    quiet: bool = False,
 ) -> Scorer:
-    folder = str(loaded.config.sink.folder)
+    """Return a scorer with the state and the column types of the output's last commit.
+
+    Unless it is to be `quiet`, log what a user should know of the state. Raises the errors of a run
+    that cannot resume from it.
+    """
+    place = location(str(loaded.config.sink.folder))
     bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
-    on_change = loaded.config.model.on_change
+    on_change, folder = loaded.config.model.on_change, str(loaded.config.sink.folder)
     may_differ = on_change != "error"
     check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=may_differ)
+    notes = [str(loaded.choice.note)] if loaded.choice.kept else []
     table = starting_table(
         bound,
         state,
-        f"the state of {location(folder)}",
+        f"the state of {place}",
         notes,
         on_change=on_change,
         earlier_map=last.config.get("state.map", {}),
     )
     scorer = Scorer(bound, table)
     scorer.position = from_json(last.positions)
+    for note in () if quiet else notes:
+        _LOGGER.warning("%s: %s", place, note)
     return scorer
 
 
@@ -99,7 +93,7 @@ def check_first(loaded: LoadedPipeline, last: Manifest | None, state: pa.Table |
     if last is None:
         return
     none = None if state is None else state.slice(0, 0)
-    scorer = _scorer_after(loaded, schema_before_rows(loaded, last), last, none, [])
+    scorer = scorer_after(loaded, schema_before_rows(loaded, last), last, none, quiet=True)
     check_schema(last, scorer.bound.emitter.schema, str(loaded.config.sink.folder))
 
 
