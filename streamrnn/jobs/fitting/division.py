@@ -139,7 +139,7 @@ class StepRuns:
 
     @property
     def steps(self) -> int:
-        """The number of steps that are trained on."""
+        """The number of steps of all runs in use."""
         return int(self.length.sum())
 
     @property

@@ -77,7 +77,7 @@ def refuse_wrong_label(
     columns: Sequence[str],
     place: Callable[[int, int], str],
 ) -> None:
-    """Raise DataError for the first label that the loss cannot use, of the first such stream.
+    """Raise DataError for the first label that the loss cannot use, in the order of the streams.
 
     `columns` (K,) are the columns of the labels; `place` names a row, by its number and the number
     of its stream.

@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from typing import Any, Self
 
@@ -316,11 +317,7 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
                 "reads an input of the model. Pass mean and variance, or move it to the front"
             )
         source = staged.inputs[inputs[id(symbol)]]
-
-        def blocks(source: Array = source) -> Iterator[Array]:
-            return _blocks(source, training)
-
-        count, mean, variance = _moments(blocks, source.shape[1])
+        count, mean, variance = _moments(partial(_blocks, source, training), source.shape[1])
         if layer.features is None:  # axis=None: one mean over all features
             square = (variance + mean * mean).mean()
             mean, variance = mean.mean(), square - mean.mean() ** 2

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -200,15 +200,6 @@ def stage(reader: Reader, batches: Iterator[SourceBatch], folder: Path) -> Stage
         return staged_rows.sorted()
 
 
-class _Steps(NamedTuple):
-    """Files with the steps of record batches, one after another."""
-
-    stream: ArrayFile
-    begins: ArrayFile
-    row: ArrayFile
-    time: ArrayFile
-
-
 class _Rows:
     """The steps and labels of successive record batches, in files."""
 
@@ -218,7 +209,8 @@ class _Rows:
         self._labels = LabelReader(reader.target)
         self._stored_streams = reader.scorer.table.streams
         targets = len(reader.target.names)
-        self._steps = _Steps(*(self._file(name, np.int64) for name in _Steps._fields))
+        names = ("stream", "begins", "row", "time")
+        self._steps = {name: self._file(name, np.int64) for name in names}
         self._label_row = self._file("label_row", np.int64)
         self._label = self._file("label", np.float32, (2 * targets + 1,))
         self._label_at = self._file("label_at", np.int64, (max(1, len(reader.target.horizons)),))
@@ -243,11 +235,9 @@ class _Rows:
         stream = np.repeat(by_stream.slot, by_stream.length)
         row = by_stream.row_M + self._read
         time = np.zeros(len(row), np.int64) if rows.time is None else rows.time[by_stream.row_M]
-        steps = self._steps
-        steps.stream.append(stream)
-        steps.begins.append(by_stream.step_M == 1)
-        steps.row.append(row)
-        steps.time.append(time)
+        of_steps = {"stream": stream, "begins": by_stream.step_M == 1, "row": row, "time": time}
+        for name, values in of_steps.items():
+            self._steps[name].append(values)
         for number, array in enumerate(loaded.inputs.of(by_stream)):
             self._input(number, array).append(array)
         self._sizes.append(len(row))
@@ -304,10 +294,14 @@ class _Rows:
         offset = np.zeros(len(self._count), np.int64)
         ends = np.cumsum(self._count[streams])
         offset[streams] = ends - self._count[streams]
-        stream, begins, row, time = (file.map() for file in self._steps)
+        stream, begins, row, time = (file.map() for file in self._steps.values())
         sources: list[Array] = [*(file.map() for file in self._inputs), row, time, begins]
         labels, at = self._labels_by_row()
-        columns = [self._target(n, source) for n, source in enumerate([*sources, labels, at])]
+        steps = sum(self._sizes)
+        columns = [
+            mapped(self._folder / f"sorted_{n}", source.dtype, (steps, *source.shape[1:]))
+            for n, source in enumerate([*sources, labels, at])
+        ]
         for begin, size in zip(np.cumsum([0, *self._sizes]), self._sizes, strict=False):
             cut = slice(begin, begin + size)
             place = _places(np.asarray(stream[cut]), offset)
@@ -317,10 +311,6 @@ class _Rows:
         for path in self._folder.glob("raw.*"):
             path.unlink()
         return self._staged(columns, streams, ends)
-
-    def _target(self, number: int, source: Array) -> Array:
-        shape = (sum(self._sizes), *source.shape[1:])
-        return mapped(self._folder / f"sorted_{number}", source.dtype, shape)
 
     def _labels_by_row(self) -> tuple[Floats, Ints]:
         """Return labels, values and weights, and the times of labels, by the number of the row."""
