@@ -15,17 +15,23 @@ class FolderTarget:
     """Writes parts of an output folder; `files` are all files that the run reads, in order.
 
     `pipe`: the run reads a pipe instead, and the rows of the pipe are counted over all runs.
+    `counters` returns the counters of a commit, in place of the scorer's.
     """
 
     def __init__(
-        self, folder: OutputFolder, files: Sequence[SourceFile], *, pipe: bool = False
+        self,
+        folder: OutputFolder,
+        files: Sequence[SourceFile],
+        *,
+        pipe: bool = False,
+        counters: Callable[[], dict[str, int]] | None = None,
     ) -> None:
         self.folder = folder
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
         self._begun = 0  # index of the first file that may be unfinished
-        self._pipe = pipe
+        self._pipe, self._counters = pipe, counters
         self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 
     def commit(
@@ -46,6 +52,8 @@ class FolderTarget:
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
         """Return the counters of the run until it is complete, and of rows that are in no file."""
+        if self._counters is not None:
+            return self._counters()
         beyond = self._beyond
         if self._pipe and scorer.rows_read:
             beyond = beyond | {"piped": beyond.get("piped", 0) + scorer.rows_read}

@@ -110,7 +110,7 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
-    """Open the files that an output was scored from, as they were read, and then new files.
+    """Open the files that an output was scored from, in that order, and then new files.
 
     New files may have labels for the last rows, so files that a run would read next are included.
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.

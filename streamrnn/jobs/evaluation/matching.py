@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +25,6 @@ class ScoreRows(NamedTuple):
     time: Ints
     score: Floats
 
-    def take(self, index: Array) -> "ScoreRows":
-        """Return the rows that an index or a mask selects."""
-        return ScoreRows._make(array[index] for array in self)
-
 
 class LabelledRows(NamedTuple):
     """N rows of a source: stream, time, weight; own value, label and seasonal forecast (N, K)."""
@@ -50,9 +46,13 @@ class LabelledRows(NamedTuple):
         """Return the forecasts (N,) of a target by baseline, NaN where a baseline has none."""
         return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
 
-    def take(self, index: Array) -> "LabelledRows":
-        """Return the rows that an index or a mask selects."""
-        return LabelledRows._make(array[index] for array in self)
+
+_Rows = TypeVar("_Rows", ScoreRows, LabelledRows)
+
+
+def _taken(rows: _Rows, index: Array) -> _Rows:
+    """Return the rows that an index or a mask selects."""
+    return type(rows)._make(array[index] for array in rows)
 
 
 class Matcher:
@@ -101,11 +101,11 @@ class Matcher:
             scores = ScoreRows._make(map(np.concatenate, zip(*self._scores, strict=True)))
             labels = LabelledRows._make(map(np.concatenate, zip(*self._labels, strict=True)))
             left, right = _pairs(scores, labels)
-            pairs = scores.take(left), labels.take(right)
+            pairs = _taken(scores, left), _taken(labels, right)
             keep = self._remaining(left, scores.slot)
             self.missing += len(keep) - int(keep.sum()) - len(left)
-            self._scores = [scores.take(keep)]
-            self._labels = [labels.take(self._remaining(right, labels.slot))]
+            self._scores = [_taken(scores, keep)]
+            self._labels = [_taken(labels, self._remaining(right, labels.slot))]
         if labels_ended:
             self.missing += sum(len(rows.slot) for rows in self._scores)
             self._scores = []
@@ -318,7 +318,7 @@ def compared_rows(
     counts.no_source += matcher.missing
 
 
-def _wanted(rows: Any, plan: EvaluationPlan, counts: ComparedCounts) -> Any:
+def _wanted(rows: _Rows, plan: EvaluationPlan, counts: ComparedCounts) -> _Rows:
     """Return the rows at `since` or later, and before `until`.
 
     Scores from before the source begins are left out, too, and counted.
@@ -333,7 +333,7 @@ def _wanted(rows: Any, plan: EvaluationPlan, counts: ComparedCounts) -> Any:
         early = chosen & (time < plan.source_begins)
         counts.no_source += int(early.sum())
         chosen &= ~early
-    return rows.take(chosen)
+    return _taken(rows, chosen)
 
 
 def _complete(
@@ -349,4 +349,4 @@ def _complete(
     for name, good in present.items():
         setattr(counts, name, getattr(counts, name) + int((valid & ~good).sum()))
         valid &= good
-    return scores.take(valid), labels.take(valid)
+    return _taken(scores, valid), _taken(labels, valid)

@@ -15,30 +15,17 @@ from streamrnn.jobs.preflight.checks import (
     seen_by_init,
     with_target,
 )
-from streamrnn.jobs.preflight.initial import (
-    GivenState,
-    InitialState,
-    ModelFile,
-    Start,
-    included_model,
-    initial_table,
-    logged_table,
-    reader,
-)
+from streamrnn.jobs.preflight.initial import IN_MEMORY, ModelFile, logged_table, reader
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
 
 __all__ = [
     "CALIBRATION",
-    "GivenState",
-    "InitialState",
+    "IN_MEMORY",
     "ModelFile",
-    "Start",
     "after_rule",
     "check_sink",
     "features_of",
     "file_source",
-    "included_model",
-    "initial_table",
     "lenient",
     "logged_table",
     "notes_on_calibration",

@@ -99,7 +99,8 @@ class Replay:
             loop = Loop(Scorer(self._bound, table), self._loop_summary, options, every, self._after)
             loop.total_rows = self._plan.most
             batches = self._rows(self._source.subset(files), start)
-            loop.run(batches, _ReplayTarget(folder, files, self._counters), last=False)
+            target = FolderTarget(folder, files, counters=self._counters)
+            loop.run(batches, target, last=False)
             self._report()
         self._summary.seconds_by_phase["replay"] = time.perf_counter() - began
         if self._loop_summary.interrupted:
@@ -206,22 +207,6 @@ class Replay:
         if self._options.progress is not None:
             rows = self._before["rows"] + now.rows
             self._options.progress(replace(now, rows=rows, note="replay: nothing is written"))
-
-
-class _ReplayTarget(FolderTarget):
-    """Commits the state of a replay, and how far it has read."""
-
-    def __init__(
-        self,
-        folder: OutputFolder,
-        files: Sequence[SourceFile],
-        counters: Callable[[], dict[str, int]],
-    ) -> None:
-        super().__init__(folder, files)
-        self._counters = counters
-
-    def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        return self._counters()
 
 
 def discard_replay(output: str) -> None:

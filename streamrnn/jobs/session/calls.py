@@ -88,7 +88,23 @@ class Calls:
         position = last if requests else next_position(position, last, sum(map(len, batches)))
         if len(batches) > 1:
             scorer = scorer.copy()  # the assignment below commits all of them, or none
-        scored = self._score(batches, checked, scorer, position, align, requests, unfit or {})
+        if not batches:
+            scorer.position = position
+        scored = []
+        for batch in batches:
+            name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
+            used, reasons = checked.columns(batch, first_row, refuse=align and not requests)
+            item = scorer.process(
+                used,
+                name,
+                first_row,
+                position,
+                cast=checked.changed * batch.num_rows,
+                align=align,
+                errors=requests,
+                unfit={**reasons, **unfit} if unfit else reasons,  # `unfit` dicts are in one batch
+            )
+            scored.append(item)
         self.scorer = scorer
         self._checked = checked
         outputs = [item.output if item.answer is None else item.answer for item in scored]
@@ -143,35 +159,6 @@ class Calls:
         loaded = scorer.bound.loaded
         features = loaded.contract.features_alone(loaded.config.columns)
         return CheckedSchema.of(schema, used, scorer.bound.schema, "earlier rows", features)
-
-    def _score(
-        self,
-        batches: list[pa.RecordBatch],
-        checked: CheckedSchema,
-        scorer: Scorer,
-        position: CallPosition | None,
-        align: bool,
-        requests: bool,
-        unfit: Mapping[int, str],
-    ) -> list[Scored]:
-        if not batches:
-            scorer.position = position
-        scored = []
-        for batch in batches:
-            name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
-            used, reasons = checked.columns(batch, first_row, refuse=align and not requests)
-            item = scorer.process(
-                used,
-                name,
-                first_row,
-                position,
-                cast=checked.changed * batch.num_rows,
-                align=align,
-                errors=requests,
-                unfit={**reasons, **unfit} if unfit else reasons,  # `unfit` dicts are in one batch
-            )
-            scored.append(item)
-        return scored
 
     def go_on_with(self, scorer: Scorer) -> None:
         """Score the next calls with the scorer of another model, which may want other types."""

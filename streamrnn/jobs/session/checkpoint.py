@@ -17,6 +17,7 @@ from streamrnn.errors import (
     DataError,
     MissingFileError,
     StateError,
+    UnsupportedError,
 )
 from streamrnn.jobs.preflight import ModelFile
 from streamrnn.stream.config import Config, absolute_paths
@@ -249,6 +250,24 @@ def check_arguments(model: object, on_change: object, mapping: object) -> None:
     for layer, origin in mapping.items():
         if not (isinstance(layer, str) and isinstance(origin, str)):
             raise ConfigError(f"{_MAP}, received {layer!r}: {origin!r}")
+
+
+def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
+    """Read the model file of a loaded pipeline; a relative path is resolved from `folder`.
+
+    Raises MissingFileError; UnsupportedError if the file has another model now.
+    """
+    path = loaded.config.model.path
+    if "://" not in path:
+        path = os.path.join(folder, path)
+    file = ModelFile.read(path)
+    with file.on_disk() as copy:
+        if LoadedPipeline(loaded.config, model_path=copy).fingerprint != loaded.fingerprint:
+            raise UnsupportedError(
+                f"[model] path: {location(path)}: the file is not the model that was loaded. "
+                "Load the pipeline again, or leave out include_model."
+            )
+    return file
 
 
 def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str] | None) -> Config:

@@ -23,6 +23,7 @@ from streamrnn.jobs.session.data import BATCH
 from streamrnn.jobs.session.starting import (
     check_first,
     first_scorer,
+    require_output,
     schema_before_rows,
     scorer_after,
 )
@@ -53,6 +54,7 @@ _RENEW_SECONDS = 60.0
 @contextmanager
 def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
     """Own the output of a pipeline, which metrics call `label`: see `Pipeline.session`."""
+    require_output(loaded.config, "session")
     _refuse_what_waits_for_the_end(loaded)
     check_sink(loaded.config)
     refuse_own_output(loaded, ())
@@ -71,15 +73,9 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
 
 
 def _refuse_what_waits_for_the_end(loaded: LoadedPipeline) -> None:
-    config = loaded.config
-    if config.sink.folder is None:
-        path = "none" if config.sink.path is None else repr(config.sink.path)
-        raise ConfigError(
-            f"session: expected [sink] path to name the folder of an output, received {path}"
-        )
     if loaded.kind.needs_end:
         raise ConfigError(f'session: kind "{loaded.kind.name}" needs all rows at once; use run()')
-    if config.output.emit == "final":
+    if loaded.config.output.emit == "final":
         raise ConfigError(
             'session: [output] emit = "final" writes the last row of each stream when the input '
             'ends, and the input of a session does not. Set emit = "every" or "last", or use run()'
@@ -333,13 +329,10 @@ class Session:
         self._output.begin(bound)
         source = self._loaded.config.source
         if self._output.last is None and source.path is not None and not source.piped:
-            self._count_as_used(bound.loaded)
-
-    def _count_as_used(self, loaded: LoadedPipeline) -> None:
-        """Record in the first commit the files that the initial state has seen, as a run does."""
-        source = file_source(loaded, RunOptions(follow=True))
-        if (seen := seen_by_init(loaded, source)) is not None:
-            self._partly = self._output.plan(source, False, seen).position
+            # The first commit records the files that the initial state has seen, as a run's does.
+            files = file_source(bound.loaded, RunOptions(follow=True))
+            if (seen := seen_by_init(bound.loaded, files)) is not None:
+                self._partly = self._output.plan(files, False, seen).position
 
     def _renew(self) -> None:
         """Keep the output locked between commits (on object stores)."""

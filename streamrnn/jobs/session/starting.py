@@ -1,14 +1,18 @@
 """Where the first call of `process` starts: from the initial state, or from its own output."""
 
+import json
 import logging
+import os
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import pyarrow as pa
 
 from streamrnn.base.display import count, location
-from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
-from streamrnn.jobs.preflight import Start, logged_table, open_source, run_config
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.jobs.preflight import IN_MEMORY, logged_table, open_source, run_config
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -22,19 +26,63 @@ from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, starting_table
 from streamrnn.stream.sources import canonical_name, in_earlier_types
 from streamrnn.stream.sources.casts import type_named
-from streamrnn.stream.states import key_names
+from streamrnn.stream.states import StateTable, as_table, key_names, state_digest
 from streamrnn.stream.states.positions import from_json
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
-def require_output(config: Config) -> None:
-    """Raise ConfigError if there can be no output to start from."""
+GivenState: TypeAlias = pa.Table | StateTable | str | os.PathLike[str]
+"""A state table, "output", or the path of an exported table or of an output folder."""
+Start = Literal["init", "given", "output"]
+"""Where `process` starts: as set in the pipeline file, from `state=`, or from its own output."""
+
+
+class InitialState(NamedTuple):
+    """Where `process` starts, with the name and the table of the state if it is given.
+
+    `table` is None if the name is a path.
+    """
+
+    start: Start
+    name: str = ""
+    table: pa.Table | None = None
+
+    @classmethod
+    def of(cls, state: Any) -> Self:
+        """Return what `state=` says. Raises DTypeError, and DataError for a damaged table.
+
+        A table in memory is named by its content, so that an output folder refuses a rerun with
+        another table, as it refuses one with another path.
+        """
+        if state is None:
+            return cls("init")
+        if isinstance(state, str) and state == "output":
+            return cls("output")
+        if isinstance(state, str | os.PathLike):
+            return cls("given", os.fspath(state))
+        table = as_table(state, "state")
+        return cls("given", f"{IN_MEMORY}{state_digest(table)[:16]}", table)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The overrides of a pipeline file that name this state."""
+        name = json.dumps(self.name, ensure_ascii=False)
+        return [f"state.init={name}"] if self.start == "given" else []
+
+    def set_in(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the tables of a pipeline file with this state in place of the state they name."""
+        if self.start != "given" or not isinstance(state := data.get("state", {}), Mapping):
+            return data
+        return {**data, "state": {**state, "init": self.name}}
+
+
+def require_output(config: Config, what: str, advice: str = "") -> None:
+    """Raise ConfigError if there can be no output, which `what` needs."""
     if config.sink.folder is None:
         path = "none" if config.sink.path is None else repr(config.sink.path)
         raise ConfigError(
-            f'state="output": expected [sink] path to name the folder of an output, received {path}'
-            '. A state in a folder with the name output is state="./output"'
+            f"{what}: expected [sink] path to name the folder of an output, received {path}{advice}"
         )
 
 
@@ -139,3 +187,52 @@ def warn_of_output(config: Config) -> None:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def initial_table(loaded: LoadedPipeline) -> StateTable:
+    """Return the state that `process`, or a first run, starts from.
+
+    Raises ConfigError if neither [state] init nor a source of files has the types of the keys.
+    """
+    bound = loaded.bind(*_schema(loaded))
+    return starting_table(bound, None, "", on_change=loaded.config.model.on_change)
+
+
+def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
+    """Find a schema with the types that a state table depends on, and the name of its origin."""
+    config = loaded.config
+    init = config.state.init
+    if config.source.path is not None and not config.source.piped:
+        try:
+            source = open_source(loaded, RunOptions())
+        except (DataError, MissingFileError):
+            if init is None:
+                raise
+        else:
+            return source.schema, source.name
+    if init is None:
+        raise ConfigError(
+            "there is no state before the first call of process(), whose data has the types of the "
+            "key columns. Call it with a batch without rows (batch.slice(0, 0)), or name a source "
+            "or an initial state"
+        )
+    return _assumed_schema(loaded, loaded.read_init(init), init), init
+
+
+def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Schema:
+    """Return the columns in use with their types in a state table, else with any valid types."""
+    contract = loaded.contract
+    features = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
+    types = {feature.name: features[feature.kind] for feature in contract.features}
+    types |= {contract.reset: pa.bool_()} if contract.reset else {}
+    carried = list(loaded.columns or ())
+    if "pending" in table.column_names:  # an output row: copied columns and the model's outputs
+        outputs = {*loaded.names, loaded.config.output.model_column}
+        fields = [f for f in table.schema.field("pending").type if f.name not in outputs][:-2]
+        carried = carried or [field.name for field in fields]
+        types |= {field.name: field.type for field in fields}
+    types |= {key: table.schema.field(key).type for key in key_names(table, name)}
+    if contract.time is not None and "last_time" in table.column_names:
+        types[contract.time] = table.schema.field("last_time").type
+    columns = contract.columns(carried)
+    return pa.schema([(column, types.get(column, pa.timestamp("us"))) for column in columns])

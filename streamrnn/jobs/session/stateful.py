@@ -14,15 +14,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import ConfigError, DTypeError
-from streamrnn.jobs.preflight import (
-    GivenState,
-    InitialState,
-    ModelFile,
-    Start,
-    included_model,
-    initial_table,
-    reader,
-)
+from streamrnn.jobs.preflight import ModelFile, reader
 from streamrnn.jobs.running import RunJob
 from streamrnn.jobs.session.calls import Calls
 from streamrnn.jobs.session.checkpoint import (
@@ -31,12 +23,21 @@ from streamrnn.jobs.session.checkpoint import (
     Readable,
     Writable,
     check_arguments,
+    included_model,
     resume_scorer,
     resumed_config,
 )
 from streamrnn.jobs.session.data import rejects_of
 from streamrnn.jobs.session.session import Session, open_session
-from streamrnn.jobs.session.starting import first_scorer, require_output, warn_of_output
+from streamrnn.jobs.session.starting import (
+    GivenState,
+    InitialState,
+    Start,
+    first_scorer,
+    initial_table,
+    require_output,
+    warn_of_output,
+)
 from streamrnn.stream.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.stream.config import Config
 from streamrnn.stream.config.values import OnChange
@@ -69,7 +70,8 @@ class StatefulPipeline:
                 "file with Pipeline.from_toml(path), or tables with Pipeline.from_dict(tables)"
             )
         if start == "output":
-            require_output(config)
+            advice = '. A state in a folder with the name output is state="./output"'
+            require_output(config, 'state="output"', advice)
         self.config = config
         self._start = start
         self._name = name  # of the pipeline file
