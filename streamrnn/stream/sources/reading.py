@@ -1,7 +1,7 @@
 """Record batches of files, one after another, from any position; a batch may span several files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import accumulate
 from typing import NamedTuple
@@ -91,11 +91,9 @@ class FileSource(SourceFiles):
 
         Raises DataError if the file cannot be read or lacks a column in use.
         """
-        alone = copy(self)
-        alone.files = [file]
         stop = None if rows is None else Position(file.name, 0, 0, rows)
         content = NOTHING
-        for batch in alone.batches(stop=stop):
+        for batch in self._gathered(self._slices_of(file, None, stop), NOTHING):
             content = batch.readings[file.name].content
         return content
 
@@ -113,8 +111,12 @@ class FileSource(SourceFiles):
         yielded, then DataError is raised, which names the file.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
+        yield from self._gathered(slices, before or NOTHING)
+
+    def _gathered(self, slices: Iterable[FileSlice], before: Content) -> Iterator[SourceBatch]:
+        """Yield several slices as one batch if they are small and have the same columns."""
         waiting: list[FileSlice] = []
-        last = Reading(before or NOTHING)
+        last = Reading(before)
         free_rows = free_bytes = 0
         schema: pa.Schema | None = None
         try:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ POINTS = [
     (StateTable, "make_room"),
     (CarryOperator, "process"),
     (StateTable, "advance"),
-    (Scorer, "_commit"),
+    (Scorer, "_committing"),
 ]
 
 
@@ -195,13 +196,18 @@ def test_a_process_that_is_forked_amid_a_call_finds_no_lock_and_no_half_call(
             reached.set()
             assert proceed.wait(60)
 
-    def paused(*arguments: Any, **options: Any) -> Any:
+    def around(call: Callable[[], Any]) -> Any:
         if when == "before":
             stand_still()
-        result = original(*arguments, **options)
+        result = call()
         if when == "after":
             stand_still()
         return result
+
+    def paused(*arguments: Any, **options: Any) -> Any:
+        call = partial(original, *arguments, **options)
+        # `_committing` returns the call that commits.
+        return partial(around, call()) if name == "_committing" else around(call)
 
     monkeypatch.setattr(owner, name, paused)
     caller.start()
