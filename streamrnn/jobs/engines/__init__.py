@@ -5,7 +5,5 @@ from streamrnn.jobs.engines.sharded import ShardedEngine
 from streamrnn.jobs.engines.splitting import epoch_rows
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 
-__all__ = ["Engine", "FolderTarget", "LocalEngine", "StreamTarget", "epoch_rows", "open_engine"]
-
 Engine = LocalEngine | ShardedEngine
 """Scores the rows of a run into a target, and makes the commits."""

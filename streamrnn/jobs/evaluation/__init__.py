@@ -17,19 +17,3 @@ from streamrnn.jobs.evaluation.matching import (
     not_compared,
 )
 from streamrnn.jobs.evaluation.measures import Classes, Number
-
-__all__ = [
-    "Classes",
-    "ComparedCounts",
-    "Evaluation",
-    "EvaluationPlan",
-    "GroupedMeasures",
-    "LabelledRows",
-    "Number",
-    "ScoreRows",
-    "compared_rows",
-    "comparison",
-    "evaluate_pipeline",
-    "not_compared",
-    "scored_source",
-]

@@ -2,5 +2,3 @@
 
 from streamrnn.jobs.explaining.explain import explain, feature_statistics, mermaid, validate
 from streamrnn.jobs.explaining.rounding import preview_rows, source_windows
-
-__all__ = ["explain", "feature_statistics", "mermaid", "preview_rows", "source_windows", "validate"]

@@ -21,14 +21,3 @@ from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job
 from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
-
-__all__ = [
-    "HISTORY_FILE",
-    "FitCommit",
-    "FitFolder",
-    "FitOptions",
-    "FitProgress",
-    "FitSummary",
-    "fit_job",
-    "load_untrained",
-]

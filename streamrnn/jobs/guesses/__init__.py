@@ -2,5 +2,3 @@
 
 from streamrnn.jobs.guesses.demo import write_demo
 from streamrnn.jobs.guesses.draft import Draft, draft_pipeline
-
-__all__ = ["Draft", "draft_pipeline", "write_demo"]

@@ -24,31 +24,3 @@ from streamrnn.jobs.outputs.streams import (
     rows_of,
 )
 from streamrnn.stream.checkpoints import read_manifest
-
-__all__ = [
-    "CommitInfo",
-    "Published",
-    "Publisher",
-    "clear_leftovers",
-    "commit_before",
-    "compact",
-    "diff_states",
-    "drop_idle",
-    "drop_streams",
-    "export_state",
-    "files_named",
-    "history",
-    "import_state",
-    "merge_small_parts",
-    "part_batches",
-    "publish",
-    "read_manifest",
-    "read_states",
-    "reset_streams",
-    "restore_commit",
-    "rewind",
-    "rows_of",
-    "rows_of_others",
-    "used_files",
-    "verify",
-]

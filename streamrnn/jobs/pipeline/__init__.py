@@ -4,14 +4,3 @@ from streamrnn.jobs.pipeline.pipeline import Pipeline
 from streamrnn.jobs.session import Session
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import Progress, RowCounts, SourceWindow, Summary, Workload
-
-__all__ = [
-    "Config",
-    "Pipeline",
-    "Progress",
-    "RowCounts",
-    "Session",
-    "SourceWindow",
-    "Summary",
-    "Workload",
-]

@@ -17,27 +17,3 @@ from streamrnn.jobs.preflight.checks import (
 )
 from streamrnn.jobs.preflight.initial import IN_MEMORY, ModelFile, logged_table, reader
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
-
-__all__ = [
-    "CALIBRATION",
-    "IN_MEMORY",
-    "ModelFile",
-    "after_rule",
-    "check_sink",
-    "features_of",
-    "file_source",
-    "lenient",
-    "logged_table",
-    "notes_on_calibration",
-    "open_source",
-    "plan_first_run",
-    "reader",
-    "refusals_of",
-    "refuse_own_output",
-    "run_config",
-    "scaling_of",
-    "seen_before",
-    "seen_by_init",
-    "warnings_of",
-    "with_target",
-]

@@ -30,23 +30,3 @@ from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import ReplayPlan, needs_replay, plan_replay
 from streamrnn.jobs.running.run import RunJob
-
-__all__ = [
-    "FolderDestination",
-    "MetricsFile",
-    "ProcessMetrics",
-    "ReplayPlan",
-    "RunJob",
-    "RunPublisher",
-    "Series",
-    "discard_replay",
-    "log_folder",
-    "needs_replay",
-    "note_on_order",
-    "open_folder",
-    "own_log",
-    "plan_replay",
-    "put_ahead",
-    "record_failure",
-    "recorded",
-]

@@ -9,5 +9,3 @@
 
 from streamrnn.jobs.session.session import Session
 from streamrnn.jobs.session.stateful import StatefulPipeline
-
-__all__ = ["Session", "StatefulPipeline"]
