@@ -1,7 +1,7 @@
 """LSTM with layer normalization over a window of lanes. Gates in the order i, f, c, o (Keras).
 
-In training, the forward pass calls the kernel for scoring, one step at a time. The way back
-computes the gates again, from the states before each step.
+In training, the forward pass calls the kernel for scoring, one step at a time. The backward
+pass computes the gates again, from the states before each step.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +111,7 @@ def run_forward(
     *,
     zero_masked: bool,
 ) -> StepStates:
-    """Advance `states`, write each h to `y_BTU`, and return what the way back needs."""
+    """Advance `states`, write each h to `y_BTU`, and return what the backward pass needs."""
     lanes, steps, features = x_BTF.shape
     x_TBF = np.ascontiguousarray(x_BTF.swapaxes(0, 1))
     if factors.x_BF.size:

@@ -74,7 +74,7 @@ class TapeLayout(NamedTuple):
 
 
 class NormTape(NamedTuple):
-    """What the way back of an LSTM with layer normalization reads and writes, by row.
+    """What the backward pass of an LSTM with layer normalization reads and writes, by row.
 
     Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
     c, and its derivative; c before the step (`before_RU`), and the new c, not yet normalized

@@ -3,17 +3,17 @@
 Both are the sweep of `simd.sweep` over the lanes that have a step. All that a layer keeps lies in
 one flat array, the tape; `TapeLayout` has the offsets. Its rows are time-major: row t*B + b is
 step t of lane b. A row of *states* has h, then the other states, before the step. A row of *kept*
-has the cell's gates; the way back replaces them by their gradients. Every vector of units is
+has the cell's gates; the backward pass replaces them by their gradients. Every vector of units is
 `padded` floats long, a number that does not depend on the width of the CPU's vectors.
 
-On the way back, the gradient of h is what reaches it directly (the lane's *carry*), plus the
+In the backward pass, the gradient of h is what reaches it directly (the lane's *carry*), plus the
 gradients of the gates of the lane's next step times the recurrent weights, transposed. An absent
 step passes the carry on.
 
-On the way back, a cell gets the lane's carry in `old` (the gradient of h, then of the other states,
-then the factors of h), the states before the step in `new`, the kept gates in `own`, and the
-gradients of the next step's gates times the recurrent weights in `z`. It replaces the kept gates by
-the gradients of their sums. The vectors of a row begin `padded` floats apart.
+In the backward pass, a cell gets the lane's carry in `old` (the gradient of h, then of the other
+states, then the factors of h), the states before the step in `new`, the kept gates in `own`, and
+the gradients of the next step's gates times the recurrent weights in `z`. It replaces the kept
+gates by the gradients of their sums. The vectors of a row begin `padded` floats apart.
 """
 
 from collections.abc import Callable
@@ -40,10 +40,10 @@ class Pass(NamedTuple):
     shape: TileShape
     cell: Inlined
     fed: int = 0
-    """The first kept vector that the recurrent weights multiply: on the way back, and in a second
-    sweep forward."""
+    """The first kept vector that the recurrent weights multiply: in the backward pass, and in a
+    second sweep forward."""
     feeds: int = 0
-    """Number of kept vectors that the recurrent weights multiply on the way back."""
+    """Number of kept vectors that the recurrent weights multiply in the backward pass."""
 
 
 class CellPasses(NamedTuple):

@@ -1,7 +1,7 @@
 """Training in memory: gradients, losses, optimizers, metrics, and the loop over epochs.
 
 - `recording`   one pass: what is random in it, and the gradients it collects
-- `rules`       for each class of layer: the call, and the way back; also in `elementwise`,
+- `rules`       for each class of layer: the call, and the backward pass; also in `elementwise`,
                 `shapes`, `operations` and `recurrent`
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on

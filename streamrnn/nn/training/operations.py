@@ -131,7 +131,7 @@ def check_operation(layer: Any) -> None:
 
 
 def operation(layer: Any, inputs: Any, context: CallContext, recording: Recording) -> Recorded:
-    """Compute an operation, and record the way back."""
+    """Compute an operation, and record the backward pass."""
     check_operation(layer)
     arrays = inputs if isinstance(inputs, list) else [inputs]
     y = layer.apply(inputs, context)

@@ -16,7 +16,7 @@ gradients of its inputs. Gradients of weights are added to the recording."""
 
 
 class Recorded(NamedTuple):
-    """The outputs of a call, flat, their masks, and the way back."""
+    """The outputs of a call, flat, their masks, and the backward pass."""
 
     outputs: list[Any]
     masks: list[Any]
@@ -131,7 +131,7 @@ class Recording:
 
 
 Rule: TypeAlias = Callable[[Any, Any, CallContext, Recording], Recorded]
-"""Call a layer on arrays, as `layer.forward` does, and record the way back."""
+"""Call a layer on arrays, as `layer.forward` does, and record the backward pass."""
 
 
 def total_of(gradients: Sequence[Floats | None]) -> Floats | None:

@@ -57,7 +57,7 @@ CellGradients: TypeAlias = tuple[Floats | None, Sequence[Floats | None]]
 
 
 class CellPass(NamedTuple):
-    """Each output (B, T, U) if wanted, the last one (B, U), and the way back."""
+    """Each output (B, T, U) if wanted, the last one (B, U), and the backward pass."""
 
     y_BTU: Floats | None
     last_BU: Floats
