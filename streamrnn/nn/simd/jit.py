@@ -2,9 +2,9 @@
 
 A kernel is compiled on first use and kept on disk: in the user's cache folder, under a name made of
 the version, a hash of the kernels' sources and the CPU. So an edit, an update or another machine
-never loads stale code. Numba's own cache does not notice an edit in a file that a kernel only
-inlines from, and writes its files beside the sources or to a folder set by the host process. If the
-user's cache folder is not writable, a temporary folder takes its place.
+never loads stale code. Numba's own cache does not notice an edit in a file from which a kernel only
+inlines code, and it writes its files beside the sources, or to a folder set by the host process. If
+the user's cache folder is not writable, a temporary folder takes its place.
 
 Kernels are machine code, so a file that another user could have placed is not loaded: folder and
 file must belong to this user or root, be writable by nobody else, and not be links; the temporary

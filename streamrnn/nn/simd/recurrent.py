@@ -160,9 +160,9 @@ def scratch(
 ) -> int:
     """Return an upper bound on the size, in floats, of the scratch array of `shares` threads.
 
-    `unit`: floats of the units' initial sums and own weights, at least a vector of units;
-    `lane_vectors`: number of a lane's vectors, h twice, other states and kept ones; `word`: as in
-    TileShape.
+    `unit` is the number of floats in the units' initial sums and own weights, at least as many
+    as a vector of units has. `lane_vectors` is the number of vectors of a lane: h twice, the other
+    states and the kept vectors. `word` is as in TileShape.
     """
     inputs = max(BLOCK * unit, shares * lanes * features)
     floats = (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
