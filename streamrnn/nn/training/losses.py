@@ -251,7 +251,7 @@ class KLDivergence(RowLoss, kernel="divergence", short="kld"):
 
 
 class CategoricalHinge(RowLoss, kernel="hinge"):
-    """max(1 + the largest prediction of another class - the prediction of the true class, 0)."""
+    """max(1 + max((1 - y_true) * y_pred) - sum(y_true * y_pred), 0), over the last axis."""
 
 
 class Hinge(Elementwise, kernel="hinge"):
