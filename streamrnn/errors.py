@@ -18,7 +18,7 @@
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
-    ├── CheckpointError (RuntimeError)                     1  output or checkpoint of another run
+    ├── CheckpointError (RuntimeError)                     1  output or checkpoint of another job
     ├── SinkError (OSError)                                1  output cannot be written
     ├── PublishError (OSError)                            75  a table of [publish] is behind
     ├── EngineError (RuntimeError)                         1  workers that cannot be reached
@@ -191,7 +191,7 @@ class MissingFileError(StreamRNNError, FileNotFoundError):
 
 
 class CheckpointError(StreamRNNError, RuntimeError):
-    """An output folder is damaged, locked, or another run's; a checkpoint is another job's."""
+    """An output or fit is damaged, locked, or not of this job; a checkpoint is another job's."""
 
 
 class SinkError(StreamRNNError, OSError):

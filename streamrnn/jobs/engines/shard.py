@@ -104,7 +104,7 @@ class Outcome:
 
 
 class ShardTarget:
-    """Writes the parts of one attempt, and finishes the attempt with a commit."""
+    """Writes the parts of one attempt, and finishes the attempt; the driver commits it."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.facts: Facts | None = None
