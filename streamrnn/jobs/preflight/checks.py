@@ -1,4 +1,4 @@
-"""Checks before a run: the files of the source, and paths that lie inside one another."""
+"""Checks before a run: the files of the source, and paths that overlap."""
 
 import itertools
 import os
@@ -203,8 +203,8 @@ def check_sink(config: Config) -> None:
 def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> None:
     """Refuse paths that overlap; `read` are the files of the source.
 
-    Raises ConfigError if source, sink, rejects or saved state lie inside one another, or in another
-    output.
+    Raises ConfigError if two of source, sink, rejects and saved state are the same or one of them
+    lies inside the other, or if one lies in another output.
     """
     config = loaded.config
     outputs = _outputs(config)
@@ -221,15 +221,14 @@ def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> Non
             or (path is not None and _overlap(location, _real(path)))
         ):
             raise ConfigError(
-                f"{name}: {outputs[name]} and the source {path} lie inside one another: the "
-                "next run would read its own output. Choose a path outside the source."
+                f"{name}: {outputs[name]} and the source {path} overlap: the next run would "
+                "read its own output. Choose a path outside the source."
             )
     for name, other in itertools.combinations(locations, 2):
         if _overlap(locations[name], locations[other]):
             raise ConfigError(
-                f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
-                "readers of the output would find files that do not belong to it. Choose a path "
-                "beside it."
+                f"{other}: {outputs[other]} and {name} {outputs[name]} overlap: readers of the "
+                "output would find files that do not belong to it. Choose paths outside each other."
             )
     for name in locations:
         refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output

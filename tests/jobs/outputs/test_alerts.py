@@ -179,7 +179,7 @@ def test_what_the_file_alone_shows_is_refused_by_name(place: Path) -> None:
         pipeline(place, where="score >")
     with pytest.raises(ConfigError, match=r"alerts\.where.*the output goes to stdout"):
         pipeline(place, sink={"path": "-"})
-    with pytest.raises(ConfigError, match="lie inside one another"):
+    with pytest.raises(ConfigError, match="overlap"):
         pipeline(place, alerts={"path": str(place / "out/alerts")}).run()
 
 

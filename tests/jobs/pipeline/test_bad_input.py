@@ -157,7 +157,7 @@ def bidirectional_in_carry(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"model": {"path": str(base / "both.safetensors")}}
 
 
-@case(78, "inside one another")
+@case(78, "overlap")
 def source_holds_the_sink(base: Path, table: pa.Table) -> dict[str, Any]:
     return {"sink": {"path": str(base / "in" / "out")}}
 

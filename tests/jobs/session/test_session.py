@@ -213,7 +213,7 @@ def test_a_session_goes_on_from_where_the_output_was_rewound_to() -> None:
         ({"window": {"kind": "whole"}}, r'session: kind "whole" needs all rows at once'),
         ({"output": {"emit": "final"}}, r'session: \[output\] emit = "final"'),
         ({"sink": {"path": "-"}}, r"session: expected \[sink\] path .*received '-'"),
-        ({"sink": {"path": "in"}}, r"\[sink\] path: in and the source in lie inside one another"),
+        ({"sink": {"path": "in"}}, r"\[sink\] path: in and the source in overlap"),
     ],
 )
 def test_what_a_session_cannot_do(tables: dict[str, Any], message: str) -> None:
