@@ -199,7 +199,7 @@ class Calibration:
             raise ConfigError(
                 f"[output] calibrate: the quantiles {', '.join(f'{q:g}' for q in quantiles)} need "
                 f"{needed} rows with a label in [train] validation, received {rows}. Set an "
-                "earlier since, or a larger share of the streams"
+                "earlier validation.since, or a larger validation.streams"
             )
         self._quantiles, self._count = quantiles, 0
         self._above: Floats = mapped(path, np.float32, (len(quantiles), rows))

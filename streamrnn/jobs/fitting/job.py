@@ -267,7 +267,7 @@ class FitJob:
     def _check_rows(
         self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
     ) -> None:
-        """Check that the rows can be trained on, and judged."""
+        """Check that there are rows with labels to train on and, where needed, to validate with."""
         summary, train = self.summary, self.config.train
         if not len(parts.rows.begin):
             raise ConfigError(
@@ -294,7 +294,7 @@ class FitJob:
             if train.patience:
                 raise ConfigError(
                     "fit: no row is in [train] validation, which patience needs. Set an earlier "
-                    "since, or a larger share of the streams"
+                    "validation.since, or a larger validation.streams"
                 )
             summary.notes.append(
                 "no row is in [train] validation; the model has the weights of the last epoch"

@@ -220,7 +220,7 @@ class SeedsJob:
         if self.config.train.keep == "best" and None in losses.values() and not summary.interrupted:
             raise ConfigError(
                 "fit: no row is in [train] validation, which judges the seeds. Set an earlier "
-                "since, or a larger share of the streams"
+                "validation.since, or a larger validation.streams"
             )
         best = min(fits, key=lambda seed: (losses[seed] is None, losses[seed] or 0.0))
         summary.seed, summary.best_epoch = best, fits[best].best_epoch
@@ -262,7 +262,7 @@ class SeedsJob:
             if not all(errors):
                 raise ConfigError(
                     "fit: no row is in [train] validation, whose errors are part of the spread. "
-                    "Set an earlier since, or a larger share of the streams"
+                    "Set an earlier validation.since, or a larger validation.streams"
                 )
             variance = np.array(errors).mean(axis=0)
         return encoded(mixture_of(models, self.seeds, variance.tolist()))
