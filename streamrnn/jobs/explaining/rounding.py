@@ -52,8 +52,8 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     """Open the source and iterate over its windows: see `Pipeline.windows`."""
     if not loaded.kind.carries_state:
         raise ConfigError(
-            f'windows: lanes do not continue in kind "{loaded.kind.name}". It must be "carry"; '
-            "remove [window] kind"
+            'windows: expected [window] kind "carry", whose lanes continue from window to window, '
+            f'received "{loaded.kind.name}". Remove [window] kind'
         )
     if loaded.config.source.path is None:
         raise ConfigError("windows: [source] path is missing")

@@ -74,7 +74,8 @@ def convert(
         )
     if module is not None and not _is_state_dict(target):
         raise ConfigError(
-            f"module: it loads a file that ends in {TORCH_SUFFIX}, so OUT must have this ending"
+            f"module: a module loads a file that ends in {TORCH_SUFFIX}. Give OUT this ending, or "
+            "leave module out"
         )
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model

@@ -136,7 +136,8 @@ def _checked_variance(owner: object, name: str, value: npt.ArrayLike) -> Floats:
     variance = np.array(value, np.float32)
     if variance.ndim > 1 or not (variance >= 0).all():
         raise ArgumentError(
-            f"{owner}: {name} must be a number, or one for each unit, 0 or more, received {value!r}"
+            f"{owner}: {name} must be one number, or one for each unit, each 0 or more, received "
+            f"{value!r}"
         )
     return variance
 

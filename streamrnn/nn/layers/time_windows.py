@@ -121,7 +121,7 @@ class TwoSizes(Argument[int | Sequence[int], tuple[int, int]]):
         whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in pair]
         if whole != [True, True]:
             raise ArgumentError(
-                f"{owner}: {name} must be a number of steps, 0 or more, or two of them, received "
+                f"{owner}: {name} must be one number of steps or two, each 0 or more, received "
                 f"{value!r}"
             )
         return pair[0], pair[1]
@@ -153,5 +153,5 @@ class DataFormat(Argument[str | None, str | None]):
             return value  # type: ignore[no-any-return]
         raise ArgumentError(
             f"{owner}: data_format={value!r} is not supported: arrays are (batch, time, "
-            "features); put a Permute((2, 1)) before and after it"
+            "features); put a Permute((2, 1)) before and after the layer"
         )

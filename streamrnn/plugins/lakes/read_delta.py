@@ -244,9 +244,9 @@ def _check_features(path: str, state: Mapping[str, Any], version: str) -> None:
     reader = protocol["minReaderVersion"]
     if unknown or reader > 3:
         raise DataError(
-            f"{path}: {version} of the table requires readers with "
-            f"{', '.join(unknown) or f'version {reader}'}, which is not supported. Read an earlier "
-            "version with [source] version, or write the table without it."
+            f"{path}: {version} of the table requires reader features that are not supported "
+            f"({', '.join(unknown) or f'reader version {reader}'}). Read an earlier version with "
+            "[source] version, or write the table without them."
         )
     mode = (state["metaData"].get("configuration") or {}).get("delta.columnMapping.mode", "none")
     if mode != "none":

@@ -109,7 +109,7 @@ def _tables(config: Mapping[str, Any]) -> dict[str, Any]:
 def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     head = f"source.features.{name}."
     if config.get(f"{head}vocabulary") is not None:
-        raise ConfigError(f"feature {name!r} has a vocabulary, which is not recorded.")
+        raise ConfigError(f"feature {name!r} has a vocabulary, which is not recorded")
     options = {key: config.get(head + key) for key in ("valid", "clip", "nulls", "nan", "from")}
     return {"name": name} | {key: v for key, v in options.items() if v not in (None, [])}
 

@@ -335,7 +335,7 @@ def _check_key(field: pa.Field, path: str) -> None:
         kind = kind.storage_type
     if not has_equality(kind):
         raise DTypeError(
-            f"{path}: [source] key: column {field.name!r}: expected a type with equality "
+            f"{path}: [source] key: column {field.name!r}: expected a type that a key can have "
             f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"
         )
 

@@ -34,8 +34,8 @@ class KeyIndex:
         for field in self.fields:
             if not has_equality(_comparable(field.type)):
                 raise StateError(
-                    f"key column {field.name!r}: expected a type with equality (string, integer, "
-                    f"boolean, date, timestamp, decimal, binary), received {field.type}"
+                    f"key column {field.name!r}: expected a type that a key can have (string, "
+                    f"integer, boolean, date, timestamp, decimal, binary), received {field.type}"
                 )
         # In chunks: joining all of them in each record batch would take quadratic time.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]

@@ -119,7 +119,7 @@ def test_missing_and_unused_arrays_are_both_listed():
     """A model of another shape gets all that is wrong at once, and keeps its weights."""
     needs(FILES / "stacked_cells.weights.h5")
     model = Sequential([Input((None, 2)), layers.RNN(layers.LSTMCell(5), name="other")])
-    with pytest.raises(ModelFileError, match="has 2 layers of class rnn, the model has 1"):
+    with pytest.raises(ModelFileError, match="has 2 layers of class rnn, but the model has 1"):
         model.load_weights(FILES / "stacked_cells.weights.h5")
     model = Sequential([Input((None, 2)), layers.LSTM(2, name="lstm")])
     before = model.get_weights()

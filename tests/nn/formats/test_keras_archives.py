@@ -178,7 +178,7 @@ def test_operations_that_cannot_be_computed_are_refused(kind, match, tmp_path):
         ({"dense/vars/0": random(2)}, "arrays that no layer uses: layers/dense/vars/0"),
         ({"gru/cell/vars/0": random(4, 6)}, r"has shape \(4, 6\), but gru/cell/kernel needs"),
         ({"gru/seed_generator/vars/0": np.zeros(2)}, None),
-        ({"gru_1/cell/vars/0": random(3, 6)}, "has 2 layers of class gru, the model has 1"),
+        ({"gru_1/cell/vars/0": random(3, 6)}, "has 2 layers of class gru, but the model has 1"),
     ],
 )
 def test_every_array_is_used_once(change, match, tmp_path):

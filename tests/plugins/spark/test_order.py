@@ -20,7 +20,7 @@ CASES: list[tuple[type[StreamRNNError], str, dict[str, str], Sequence[str]]] = [
     (ConfigError, "order: rows of a DataFrame have no order", {}, ()),
     (DataError, "order: column 'offset' not found. Available columns: id, t", {}, ["offset"]),
     (DTypeError, "order: column 'a': expected text, .* received double", {}, ["t", "a"]),
-    (DTypeError, "key: column 'id': expected a type with equality", {"id": "1.5d"}, ["t"]),
+    (DTypeError, "key: column 'id': expected a type that a key can have", {"id": "1.5d"}, ["t"]),
     (DTypeError, "column 'a': expected number or boolean, received string", {"a": "'x'"}, ["t"]),
     (DTypeError, "column 'a': interval month cannot be read", {"a": "interval 1 month"}, ["t"]),
     (DataError, "the DataFrame: column 'b' not found. Available columns: id, t", {"b": ""}, ["t"]),

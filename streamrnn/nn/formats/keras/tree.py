@@ -172,7 +172,7 @@ class _Stored(_Layout):
                 chosen = list(groups)
             else:
                 raise ModelFileError(
-                    f"the file has {len(groups)} layers of class {kind}, the model has "
+                    f"the file has {len(groups)} layers of class {kind}, but the model has "
                     f"{len(indices)}"
                 )
             for i, group in zip(indices, chosen, strict=False):

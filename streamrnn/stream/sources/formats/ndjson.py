@@ -205,7 +205,7 @@ def _inferred(values: pa.Array, name: str) -> pa.DataType:
         large = pc.greater_equal(pc.abs(values), _EXACT)
         if pc.any(pc.and_(whole, large), min_count=0).as_py():
             raise ValueError(
-                f"column {name!r}: has integers that int64 cannot hold. Set [source] types = "
+                f"column {name!r} has integers that int64 cannot hold. Set [source] types = "
                 f'{{ {name} = "uint64" }}, or "double" to round them'
             )
     return kind
