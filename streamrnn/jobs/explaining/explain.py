@@ -107,7 +107,7 @@ def _check_same(bound: BoundPipeline, last: Manifest, path: str) -> None:
 
 
 def explain(loaded: LoadedPipeline) -> dict[str, Any]:
-    """Return the plan of a run as values that JSON can hold; raises what `validate` raises."""
+    """Return the plan of a run as values that JSON can hold. Raises what `validate` raises."""
     config = loaded.config
     committed = _last_commit(loaded)
     source = _files_of(loaded, committed)
@@ -164,7 +164,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
 
 
 def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
-    """Return what footers and model say about each feature; raises what `validate` raises."""
+    """Return what footers and model say about each feature. Raises what `validate` raises."""
     source = _files_of(loaded, _last_commit(loaded))
     if source is not None:
         _bind(loaded, source)

@@ -412,7 +412,7 @@ def _listed(arrays: Mapping[str, Array]) -> list[Floats]:
 
 
 def _in_words(row: HistoryRow, epochs: int, metrics: Sequence[str]) -> str:
-    """Describe an epoch on one line of a terminal."""
+    """Return an epoch as one line of text for a terminal."""
     names = ("loss", *metrics)
     shown = [*names, *(f"val_{name}" for name in names if f"val_{name}" in row)]
     values = ", ".join(f"{name} {row[name]:.4g}" for name in shown)

@@ -2,8 +2,8 @@
 
 Rows of one stream have different times that do not go back. Among the columns for which this holds,
 the likeliest key has a usual name, is text and has few values. An integer column of another name
-may be a measure, whose many values separate equal times, too: it is a key only if no other column
-is, and if its values number things, that is, leave out few integers between the lowest and the
+may be a measure: its many values separate equal times, too. So it is a key only if no other column
+is one, and if its values number things, that is, leave out few integers between the lowest and the
 highest.
 """
 

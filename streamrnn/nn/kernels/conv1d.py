@@ -85,7 +85,7 @@ def weight_gradients(
     """Return the gradients of the kernel (K, F, U) and of the bias (U,).
 
     `past_BCF`: the inputs before the window. Where a step is absent, `x_BTF` and `dz_BTU`, the
-    gradient of the sums, are zero. Rows are added step by step, lane after lane in each.
+    gradient of the sums, are zero. Rows are added step by step, and within a step lane by lane.
     """
     (lanes, steps, features), units = x_BTF.shape, dz_BTU.shape[2]
     series = np.concatenate([past_BCF, x_BTF], axis=1).swapaxes(0, 1).reshape(-1)

@@ -220,7 +220,7 @@ def _powers(exponents: Array) -> Array:
 
 
 def _total(weights: Array) -> Array:
-    """Return the sums of columns, row by row: NumPy's order depends on the CPU."""
+    """Return the sums of columns, added row by row: NumPy's order depends on the CPU."""
     total = np.zeros(weights.shape[1])
     for row in weights:
         total += row

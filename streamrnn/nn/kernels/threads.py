@@ -16,8 +16,8 @@ from streamrnn.base.arrays import Ints
 from streamrnn.nn.kernels import team
 
 MIN_PRODUCTS = 3_000_000
-"""Number of products below which a second thread costs more than it saves: they take 50 µs, and
-starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
+"""Number of products below which a second thread costs more than it saves: this many take 50 µs,
+and starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
 
 LANES_A_THREAD = 3
 """Number of lanes for each thread below which a window has few lanes: each thread would read all
@@ -29,8 +29,8 @@ FEW_LANES_FACTOR = 8
 """How many times `MIN_PRODUCTS` a window of few lanes needs."""
 
 SHARE = 40_000
-"""Smallest number of weights for each of several threads that share a few lanes: they take 1.5 µs a
-step, the barrier after it 0.3 µs."""
+"""Smallest number of weights for each of several threads that share a few lanes: this many take
+1.5 µs a step, the barrier after it 0.3 µs."""
 
 _local = threading.local()
 _threads = 0

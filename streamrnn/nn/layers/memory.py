@@ -111,7 +111,7 @@ class Memory:
         self._held = None if self._origin is None else self._blank_held()
 
     def reset_rows(self, rows: Bools) -> None:
-        """Reset some rows: to the origin, else to the initial state of the cell.
+        """Reset some rows to the origin or, without one, to the initial state of the cell.
 
         rows: (B,) bool. Raises ShapeError unless the state has the same number of rows.
         """

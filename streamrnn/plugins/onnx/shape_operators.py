@@ -140,7 +140,7 @@ def _slice_of(
 
 
 def _bounds(value: int, size: int, step: int) -> int:
-    """Return a start or end, clamped as in ONNX; if step < 0, -1 is before the first entry."""
+    """Return a start or end, clamped as in ONNX; a result of -1 is before all entries."""
     value = value + size if value < 0 else value
     return min(max(value, 0), size) if step > 0 else min(max(value, -1), size - 1)
 

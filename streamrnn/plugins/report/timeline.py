@@ -1,4 +1,4 @@
-"""The horizontal axis of a report: the times of rows in buckets of one width, with quantiles."""
+"""The horizontal axis of a report, in buckets of one width, and quantiles of the values in them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -24,7 +24,7 @@ _NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
 def _datatype(kind: pa.DataType) -> str:
-    """Return the datatype of a column: INT64 for a time, in its unit; BYTES if it has no other."""
+    """Return a column's datatype: INT64 for a time, in its unit; BYTES for a type without one."""
     return "INT64" if pa.types.is_temporal(kind) else _NAMES.get(kind, "BYTES")
 
 

@@ -155,7 +155,7 @@ class PartDirectory:
         self.layouts = None if kept is None or self.layouts is None else self.layouts | kept
 
     def owner(self) -> str:
-        """Return the output that the parts belong to, as written by `mark`; "" if none."""
+        """Return the output that the parts belong to, as `mark` recorded it; "" if none."""
         return self._read(OWNER)
 
     def _read(self, name: str) -> str:
@@ -164,7 +164,7 @@ class PartDirectory:
         return ""
 
     def mark(self, output: str) -> None:
-        """Write which output the parts belong to."""
+        """Record which output the parts belong to."""
         if self._read(OWNER) != output:
             self.files.put(OWNER, output.encode())
 

@@ -39,7 +39,7 @@ _ACCEPTED = {_NUMBER: (int, float), _INTEGER: (int,), _TEXT: (str,), _BOOL: (boo
 
 
 def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Expression]:
-    """Return the filters of side outputs (name -> text); raises what `row_filter` raises."""
+    """Return the filters of side outputs (name -> text). Raises what `row_filter` raises."""
     return {
         name: row_filter(text, schema, title(SIDE_OUTPUTS[name].where))
         for name, text in texts.items()

@@ -1,4 +1,4 @@
-"""How keys of the pipeline file are declared: valid values, their JSON Schema, tables."""
+"""How keys of the pipeline file are declared: valid values, their JSON Schema, and tables."""
 
 import math
 import os

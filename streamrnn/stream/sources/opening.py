@@ -236,7 +236,7 @@ class SourceFiles(Source):
         return (self._footer(file, self._open(file), None) if footer is None else footer).rows
 
     def _footer(self, file: SourceFile, reader: FileReader, kind: pa.DataType | None) -> Footer:
-        """Read the footer of an open file, with the range of its times if `kind` is their type."""
+        """Read the footer of an open file; with `kind`, the type of its times, also their range."""
         with self._readable(file):
             footer = reader.footer(None if kind is None else self.time, kind)
         if not self._format_of(file).typed:

@@ -108,7 +108,7 @@ class FileSource(SourceFiles):
         `before` is the content of the rows before `start`, `stop` (a position in the last file) the
         first row that is not read. A file without rows yields a slice without rows, so that its end
         is a position, too. If a file cannot be read to its end, the rows before the error are
-        yielded, then DataError is raised, which names the file.
+        yielded, then a DataError that names the file is raised.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
         yield from self._gathered(slices, before or NOTHING)

@@ -57,7 +57,7 @@ def to_json(position: CallPosition | None) -> PositionPairs:
 
 
 def from_json(pairs: Iterable[Sequence[object]]) -> CallPosition | None:
-    """Decode what `to_json` encoded; raises ValueError, LookupError or TypeError otherwise."""
+    """Decode what `to_json` encoded. Raises ValueError, LookupError, TypeError for other values."""
     positions = {None if name is None else _from_json(name): position for name, position in pairs}
     if None not in positions:
         return {name: _from_json(item) for name, item in positions.items()} or None

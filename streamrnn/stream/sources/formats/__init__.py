@@ -29,5 +29,5 @@ def format_of(path: str, name: str) -> FileFormat:
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:
-    """Return the suffixes of the files to read in a directory; for "auto", of Parquet."""
+    """Return the suffixes of the files to read in a directory; "auto" stands for Parquet."""
     return SOURCE_FORMATS["parquet" if name == "auto" else name].suffixes

@@ -54,7 +54,7 @@ class TextReader(FileReader):
     """One open file of text, whose rows are one group, as a row may begin at any byte.
 
     `_whole` is the text if one block holds it, else None; `_head` its first bytes. Raises
-    ValueError if a byte of `_head` is 0, as in UTF-16, or the file is empty; OSError if a
+    ValueError if a byte of `_head` is 0, as in UTF-16, or if the file is empty; OSError if a
     compressed file is torn.
     """
 
