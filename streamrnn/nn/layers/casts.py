@@ -54,10 +54,11 @@ def cast_ids(owner: str, x: object) -> Array:
 def first_outside(ids: Array, size: int, lengths: Ints | None) -> tuple[int, ...] | None:
     """Return the place of the first id outside 0…size - 1, None if there is none.
 
-    lengths: steps of each row, or None; ids past the end of a row do not count.
+    lengths: steps of each row, or None; ids past the end of a row do not count. Ids (B,) have no
+    steps.
     """
     outside = (ids < 0) | (ids >= size)
-    if lengths is not None:
+    if lengths is not None and ids.ndim > 1:
         within = np.arange(ids.shape[1]) < lengths[:, None]
         outside &= within.reshape(within.shape + (1,) * (ids.ndim - 2))
     places = np.argwhere(outside)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import streamrnn
-from streamrnn import Input, Model, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers, ops
 from streamrnn.errors import DataError, DTypeError, UnsupportedError
 from streamrnn.models import SequenceRunner, StepRunner
 
@@ -94,6 +94,17 @@ def test_category_encoding():
     assert layers.CategoryEncoding(4, output_mode="one_hot")(ids.T).shape == (3, 4)
     with pytest.raises(DataError, match=r"4 is outside 0…3"):
         layers.CategoryEncoding(4)(np.array([[4]]))
+
+
+def test_category_encoding_of_one_number_a_row() -> None:
+    """Behind the time axis, rows have no steps: their lengths do not apply."""
+    inputs = Input((None, 2))
+    last = layers.LSTM(3, kernel_initializer="ones")(inputs)
+    is_above = ops.cast(last[:, 0] > 0, "int32")
+    model = Model(inputs, layers.CategoryEncoding(2, output_mode="one_hot")(is_above))
+    x = np.array([[[1, 1], [1, 1]], [[-9, -9], [7, 7]]], np.float32)
+    (y,) = SequenceRunner(model).run([x], np.array([2, 1]))
+    assert y.tolist() == [[0, 1], [1, 0]]
 
 
 def test_category_encoding_on_streams():
