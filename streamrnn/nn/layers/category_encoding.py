@@ -89,6 +89,7 @@ class CategoryEncoding(BuiltIn):
 
     def build(self, input_shape: Shape) -> None:
         self._joins = joins_last(self.output_mode, input_shape)
+        self.ragged = self.why_not_stepwise(input_shape) is None
         self.built = True
 
     def check_input(self, shape: Shapes) -> None:

@@ -205,6 +205,7 @@ class _Lookup(BuiltIn):
     def build(self, input_shape: Shape) -> None:
         if self.output_mode != "int":
             self._joins = joins_last(self.output_mode, input_shape)
+        self.ragged = self.why_not_stepwise(input_shape) is None
         self.built = True
 
     def _size(self) -> int:

@@ -107,6 +107,20 @@ def test_category_encoding_of_one_number_a_row() -> None:
     assert y.tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.CategoryEncoding(3, output_mode="count"),
+        layers.IntegerLookup(vocabulary=[1, 2], output_mode="count"),
+    ],
+)
+def test_a_set_of_steps_has_no_step_past_the_end_of_a_row(layer: layers.Layer) -> None:
+    model = Sequential([Input((None,), dtype="int64"), layer])
+    ids = np.array([[1, 2, 1], [2, 0, 0]])
+    (y,) = SequenceRunner(model).run([ids], np.array([3, 1]))
+    assert y.tolist() == [[0, 2, 1], [0, 0, 1]]
+
+
 def test_category_encoding_on_streams():
     """A window of one step is still a sequence; a set of all steps is refused."""
     model = Sequential(
