@@ -320,7 +320,7 @@ class Coverage(BandMetric):
 
 
 _OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "coverage": Coverage}
-"""The metrics by name."""
+"""The metrics of bands by name."""
 
 
 def _band_metric(name: str, loss: Loss | None) -> BandMetric:

@@ -151,7 +151,7 @@ def source_values(subject: Subject, values: SourceValues) -> Picture:
         f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
         "stack",
         [Panel("", rows_of_columns({**subject.timeline.starts(), **columns}))],
-        [Drawn(*names) for names in zip(columns, labels, strict=True)],
+        [Drawn(*of_column) for of_column in zip(columns, labels, strict=True)],
         y_title="Values",
         notes=[
             f"Counted in the source as it is now, of {names}.",
