@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from functools import cache
 
 import numpy as np
@@ -20,7 +20,7 @@ def _table(period: int) -> Floats:
     library that uses fused multiply-add computes other sines than one that does not.
     """
     table = np.empty((period + 1, 2))
-    with localcontext(prec=40):
+    with localcontext(Context(prec=40)):  # a caller's traps would raise
         for n in range(period + 1):
             angle, term, k = Decimal(n * (2 * math.pi / period)), Decimal(1), 0
             sums = [Decimal(0), Decimal(0)]

@@ -1,5 +1,6 @@
 """The constants of time features: where they come from, and that each row gets its own."""
 
+import decimal
 import math
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.stream.sources import Contract, Origin
+from streamrnn.stream.sources import Contract, Origin, angles
 
 BITS = 256
 PERIODS = {"hour": 24, "day_of_week": 7, "day_of_year": 366}
@@ -74,6 +75,14 @@ def test_no_function_of_the_c_library_is_asked(name: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(module, "sin", asked)
         monkeypatch.setattr(module, "cos", asked)
     assert features(name, seconds(np.arange(3))).shape == (3, 2)
+
+
+def test_the_decimal_context_of_the_caller_does_not_matter() -> None:
+    """A program that counts money may trap every rounding."""
+    angles._table.cache_clear()
+    traps = [decimal.Inexact, decimal.FloatOperation]
+    with decimal.localcontext(decimal.Context(prec=2, Emin=-9, traps=traps)):
+        assert features("hour", seconds(np.array([3600])))[0].tolist() == expected("hour", 1)
 
 
 @pytest.mark.parametrize("name", PERIODS)
