@@ -284,7 +284,8 @@ def show_in(
 
     def load(name: str) -> Any:
         if name not in later:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+            # Without `name=`, so that Python adds a similar name, from `dir`.
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
         return later[name](name)
 
     for value in names.values():

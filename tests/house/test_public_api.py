@@ -70,6 +70,15 @@ def test_a_name_of_the_package_is_shown_in_a_public_file() -> None:
             assert value.__module__.removeprefix("streamrnn.") in {*ROOMS, "streamrnn"}, name
 
 
+@pytest.mark.parametrize("room", ["callbacks", "utils"])
+def test_python_adds_a_similar_name_to_an_unknown_one(room: str) -> None:
+    """From `dir` of the module, if the error leaves it to Python to name both."""
+    module = importlib.import_module(f"streamrnn.{room}")
+    with pytest.raises(AttributeError, match=r"has no attribute 'to_categorica'$") as error:
+        _ = attrgetter("to_categorica")(module)
+    assert (error.value.name, error.value.obj) == ("to_categorica", module)
+
+
 def test_the_page_of_what_is_public_lists_the_public_files() -> None:
     row = next(
         row for row in (PACKAGE / "guide/public.md").read_text().split("\n") if "help(" in row
