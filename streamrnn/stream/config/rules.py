@@ -188,8 +188,8 @@ def _after_is_one_of_three(tables: Sections) -> Problems:
 @_needs("source.key", "source.time")
 def _key_names_are_free(tables: Sections) -> Problems:
     key, time = tables.source.key, tables.source.time
-    for name in STATE_COLUMNS:
-        if name in key:
+    for name in key:
+        if name in STATE_COLUMNS:
             yield (
                 "source.key",
                 f'"{name}" is reserved for a column of the state table; rename the key column',
@@ -324,16 +324,20 @@ def _tables_index_parquet_parts(tables: Sections) -> Problems:
             )
 
 
-@_needs("sink.path", *_FILTERS.values())
-def _filters_copy_rows_to_a_folder(tables: Sections) -> Problems:
-    for name, key in _FILTERS.items():
-        if not (text := attrgetter(key)(tables)):
-            continue
+@_needs(*_FILTERS.values())
+def _filters_can_be_read(tables: Sections) -> Problems:
+    for key in _FILTERS.values():
         try:
-            parse_filter(text)
+            if text := attrgetter(key)(tables):
+                parse_filter(text)
         except ValueError as error:
             yield key, str(error)
-        if tables.sink.path == PIPE:
+
+
+@_needs("sink.path", *_FILTERS.values())
+def _copies_are_beside_a_folder(tables: Sections) -> Problems:
+    for name, key in _FILTERS.items():
+        if attrgetter(key)(tables) and tables.sink.path == PIPE:
             yield (
                 key,
                 f"{name} are committed with a directory, and the output goes to stdout; remove "

@@ -386,3 +386,15 @@ def test_last_of_is_not_for_independent_windows(load):
     assert 'kind = "independent" already gives one row per window' in message_of(
         load, text, "output.last_of=2"
     )
+
+
+def test_a_filter_is_checked_whatever_the_path_of_the_rows_is(load):
+    """Names of keys are refused in their order."""
+    text = MINIMAL.replace('"device"', '["last_time", "steps"]')
+    message = message_of(load, text, "sink.path=''", "alerts.where=y >>> 3")
+    assert re.findall(r": ([a-z]+\.[a-z]+): (\S+)", message) == [
+        ("source.key", '"last_time"'),
+        ("source.key", '"steps"'),
+        ("sink.path", "expected"),
+        ("alerts.where", "character"),
+    ]
