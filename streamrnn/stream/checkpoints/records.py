@@ -37,27 +37,47 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
+@cache
+def _form(hint: Any) -> tuple[Any, Any, bool]:
+    """Return the first type of a hint, what to build of a value, and whether it may be None.
+
+    What to build is tuple, Mapping, or object for a dataclass; None: the value is as in JSON.
+    """
+    kind, *_ = options = _options(hint)
+    origin = object if is_dataclass(kind) else get_origin(kind)
+    return kind, origin if origin in (object, tuple, Mapping) else None, NoneType in options
+
+
+@cache
+def _nested(kind: Any) -> dict[str, Any]:
+    """Return the hints of the fields of a dataclass whose values are not as in JSON."""
+    return {name: hint for name, hint in _hints(kind).items() if _form(hint)[1] is not None}
+
+
 def built(hint: Any, value: Any, key: str = "") -> Any:
     """Return a value from JSON in the type of a hint: dataclasses from objects, tuples from lists.
 
     Raises TypeError, naming the key, if a value should be a list or an object and is not, or if a
     field of a dataclass is unknown or missing. Other types are not checked: see `check_fields`.
     """
-    if value is None and NoneType in _options(hint):
-        return None
-    kind, prefix = _options(hint)[0], f"{key}." if key else ""
-    origin, inner, is_record = get_origin(kind), get_args(kind), is_dataclass(kind)
-    if origin is tuple:
+    kind, form, nullable = _form(hint)
+    if form is None or (nullable and value is None):
+        return value
+    if form is tuple:
         if not isinstance(value, list):
             raise TypeError(mistyped(key, "a list", value))
-        return tuple(built(inner[0], item, f"{key}[{i}]") for i, item in enumerate(value))
-    if not (is_record or origin is Mapping):
-        return value
+        inner = get_args(kind)[0]
+        return tuple(built(inner, item, f"{key}[{i}]") for i, item in enumerate(value))
     if not isinstance(value, dict):
         raise TypeError(mistyped(key, "an object", value))
-    hints = _hints(kind) if is_record else dict.fromkeys(value, inner[1])
-    items = {name: built(hints.get(name), item, prefix + name) for name, item in value.items()}
-    return kind(**items) if is_record else items
+    hints = _nested(kind) if form is object else dict.fromkeys(value, get_args(kind)[1])
+    prefix = f"{key}." if key else ""
+    items = {
+        name: built(inner, value[name], prefix + name)
+        for name, inner in hints.items()
+        if name in value
+    }
+    return kind(**value | items) if form is object else items
 
 
 def check_fields(items: Iterable[Any]) -> None:
