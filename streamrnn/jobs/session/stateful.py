@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
@@ -52,6 +52,8 @@ from streamrnn.stream.states import (
     with_checksum,
 )
 from streamrnn.stream.states.positions import CallPosition, from_json
+
+_Pipeline = TypeVar("_Pipeline", bound="StatefulPipeline")
 
 
 class StatefulPipeline:
@@ -354,7 +356,7 @@ class StatefulPipeline:
                 )
             table = checked(read_state_bytes(data, owner), owner)
         other = None if model is None else os.fspath(model)
-        pipeline = cls._from_portable(table, owner, None, other, on_change, map)
+        pipeline = _from_portable(cls, table, owner, None, other, on_change, map)
         pipeline._last_checkpoint = last
         return pipeline
 
@@ -365,8 +367,8 @@ class StatefulPipeline:
                 more["_model_file"] = self._model_file
                 return type(self), (self.config, self._state_table, self._name, self._start), more
             table = self._header().attach(self.state.to_arrow(), self._folder)
-            content = (table, "the pickled pipeline", self._state_table)
-            return self._from_portable, content, more
+            content = (type(self), table, "the pickled pipeline", self._state_table)
+            return _from_portable, content, more  # cloudpickle copies the code of a class method
 
     def _header(self) -> CheckpointHeader:
         """Return everything that `resume` needs besides the state table."""
@@ -379,23 +381,6 @@ class StatefulPipeline:
         return CheckpointHeader(
             config, schema, scorer.counters(), position, self._model_file, self._name
         )
-
-    @classmethod
-    def _from_portable(
-        cls,
-        table: pa.Table,
-        owner: str,
-        state_table: pa.Table | None = None,
-        model: str | None = None,
-        on_change: OnChange | None = None,
-        mapping: Mapping[str, str] | None = None,
-    ) -> Self:
-        header = CheckpointHeader.of(table, owner)
-        config = resumed_config(header.config, model, mapping)
-        pipeline = cls(config, state_table, header.name)
-        pipeline._model_file = header.model if model is None else None
-        pipeline._calls.scorer = resume_scorer(pipeline.loaded, header, table, owner, on_change)
-        return pipeline
 
     @property
     def state(self) -> StateTable:
@@ -427,3 +412,20 @@ class StatefulPipeline:
             return None if self._last_run is None else self._last_run.unsaved
         table = load_state(folder) if has_manifest(folder) else None
         return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
+
+
+def _from_portable(
+    kind: type[_Pipeline],
+    table: pa.Table,
+    owner: str,
+    state_table: pa.Table | None = None,
+    model: str | None = None,
+    on_change: OnChange | None = None,
+    mapping: Mapping[str, str] | None = None,
+) -> _Pipeline:
+    header = CheckpointHeader.of(table, owner)
+    config = resumed_config(header.config, model, mapping)
+    pipeline = kind(config, state_table, header.name)
+    pipeline._model_file = header.model if model is None else None
+    pipeline._calls.scorer = resume_scorer(pipeline.loaded, header, table, owner, on_change)
+    return pipeline

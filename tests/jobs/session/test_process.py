@@ -11,6 +11,7 @@ import logs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from numba import cloudpickle
 
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError, DataError, DTypeError, StateError
@@ -96,6 +97,13 @@ def test_it_survives_pickling_to_a_worker(config: dict[str, Any]) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         there = pool.submit(_work, pipeline, table.slice(60)).result()
     assert there == pipeline.process(table.slice(60))
+
+
+def test_a_pickle_for_another_machine_has_no_code(config: dict[str, Any]) -> None:
+    """cloudpickle, which Spark and Ray use, copies what it cannot import by name."""
+    pipeline = Pipeline.from_dict(config)
+    pipeline.process(logs.random_log(20))
+    assert b".py" not in cloudpickle.dumps(pipeline)
 
 
 def test_a_thread_each_on_its_own_pipeline(config: dict[str, Any]) -> None:
