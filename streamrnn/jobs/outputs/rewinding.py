@@ -117,7 +117,10 @@ def restore_commit(
     rejects: str | None = None,
     force: bool = False,
 ) -> Manifest:
-    """Go back to a commit that the last manifest, `listed`, retains, and publish nothing."""
+    """Go back to a commit that the last manifest, `listed`, retains, and publish nothing.
+
+    Raises CheckpointError as `rewind` does, and if there has been a commit after `listed`.
+    """
     if (lost := listed.live - target.live) > 0 and not force:
         raise CheckpointError(
             f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "
