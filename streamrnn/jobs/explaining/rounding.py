@@ -52,7 +52,7 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     """Open the source and iterate over its windows: see `Pipeline.windows`."""
     if not loaded.kind.carries_state:
         raise ConfigError(
-            'windows: expected [window] kind "carry", whose lanes continue from window to window, '
+            "windows: expected a [window] kind whose lanes continue from window to window, "
             f'received "{loaded.kind.name}". Remove [window] kind'
         )
     if loaded.config.source.path is None:

@@ -256,7 +256,7 @@ def test_what_has_no_lanes_is_refused_at_once() -> None:
     data = config("plain", SIZES[0])
     for kind in ("whole", "independent"):
         data["window"] = {"kind": kind, "steps": 6}
-        with pytest.raises(ConfigError, match=f'expected .* kind "carry", .* received "{kind}"'):
+        with pytest.raises(ConfigError, match=f'expected .* kind whose .* received "{kind}"'):
             Pipeline.from_dict(data).windows()
     data["window"] = {}
     del data["source"]["path"]
