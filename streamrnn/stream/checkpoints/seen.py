@@ -9,7 +9,7 @@ import pyarrow as pa
 from streamrnn.base.display import first_of, location
 from streamrnn.errors import StateError
 from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile
-from streamrnn.stream.checkpoints.records import built, fields_of
+from streamrnn.stream.checkpoints.records import built, check_fields, fields_of
 from streamrnn.stream.config import check_schema_types
 from streamrnn.stream.sources import Position
 
@@ -79,6 +79,7 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
         facts = json.loads(text)
         check_schema_types(facts["schema"])
         seen: SeenFiles = built(SeenFiles, facts)
+        check_fields([seen])
         return replace(seen, label=label)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(

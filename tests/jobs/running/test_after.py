@@ -1,5 +1,6 @@
 """The files that a new output reads: those that its state has not seen, or `[source] after`."""
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -120,7 +121,9 @@ def test_a_file_that_changed_since_is_refused(base: Path) -> None:
 
 def test_a_damaged_list_of_files_is_refused(base: Path) -> None:
     table = read_state_file(_exported())
-    for text in (b"{", b"[]", b'{"sources": [{}], "position": null, "home": "", "schema": {}}'):
+    facts = {"sources": [], "position": None, "home": "", "schema": {}}
+    wrong = [{**facts, "sources": [{}]}, {**facts, "home": 5}]
+    for text in (b"{", b"[]", *(json.dumps(each).encode() for each in wrong)):
         metadata = {**table.schema.metadata, b"streamrnn.sources": text}
         write_state_file(table.replace_schema_metadata(metadata), "bad.parquet")
         with pytest.raises(StateError, match="list of used files"):
