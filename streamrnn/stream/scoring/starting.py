@@ -87,7 +87,7 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
     owner = f"[state] init: {config.init}"
     load = partial(from_arrow, initial, bound.layout, bound.initial(), owner, notes=notes)
     theirs = meta(initial, "moments") or meta(initial, "fingerprint")
-    # [output] quantiles are not in states: before these, the models may be equal.
+    # [output] quantiles, which are not in states, do not count.
     same_model = theirs == (bound.layout.moments or bound.layout.fingerprint)
     held = rows_held(initial) if bound.layout.pending else 0
     if held and same_model and is_of_another(initial, bound):
