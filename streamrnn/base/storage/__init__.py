@@ -2,7 +2,6 @@
 
 from streamrnn.base.storage.files import Files, Output, advice_on, canonical, sink_errors
 from streamrnn.base.storage.local import LocalFiles, LocalOutput
-from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.base.storage.store import (
     Entry,
     Store,

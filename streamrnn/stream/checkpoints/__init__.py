@@ -89,11 +89,7 @@ from streamrnn.stream.checkpoints.manifest import (
     StateFile,
     UsedFile,
 )
-from streamrnn.stream.checkpoints.partitioning import (
-    partitioning_in,
-    partitioning_of,
-    row_directory,
-)
+from streamrnn.stream.checkpoints.partitioning import partitioning_in, partitioning_of
 from streamrnn.stream.checkpoints.reading import (
     has_manifest,
     load_shard,
