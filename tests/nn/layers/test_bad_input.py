@@ -110,8 +110,8 @@ def made(cls, **options):
         (lambda: layers.Conv1D(3, 2, groups=2, name="it"), "filters must be a multiple of groups"),
         (lambda: layers.Conv1D(2, 1, groups=2, name="it")(np.ones((1, 2, 3))), "multiple of grou"),
         (lambda: layers.MaxPooling1D(0, name="it"), "pool_size. must be a positive integer"),
-        (lambda: layers.Cropping1D((1, -1), name="it"), "cropping must be a number of steps"),
-        (lambda: layers.ZeroPadding1D((1, 2, 3), name="it"), "padding must be a number of steps"),
+        (lambda: layers.Cropping1D((1, -1), name="it"), "cropping must be one number of"),
+        (lambda: layers.ZeroPadding1D((1, 2, 3), name="it"), "padding must be one number of s"),
         (
             lambda: layers.GlobalMaxPooling1D("channels_first", name="it"),
             r"data_format='channels_first' is not supported: .*put a Permute\(\(2, 1\)\)",
