@@ -18,12 +18,13 @@ from kill import case
 from kill.server import forked
 
 from streamrnn import outputs
+from streamrnn.plugins.lakes import publish_delta, publish_iceberg
 from streamrnn.plugins.lakes.publish_delta import DeltaLog
 from streamrnn.plugins.lakes.publish_iceberg import IcebergCatalogTable
 
-STEPS = [(DeltaLog, "read"), (DeltaLog, "commit")]
+STEPS: list[tuple[Any, str]] = [(DeltaLog, "read"), (DeltaLog, "commit")]
 STEPS += [(IcebergCatalogTable, name) for name in ("read", "_create", "commit")]
-STEPS += [(IcebergCatalogTable, "_data_file"), (DeltaLog, "_add_action")]
+STEPS += [(module, "part_footer") for module in (publish_delta, publish_iceberg)]
 
 
 def kill_at(step: int) -> None:
