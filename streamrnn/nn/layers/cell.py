@@ -63,11 +63,12 @@ class Cell(Layer):
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
     Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
     `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
-    (output_size,) to be written. Plain loops and `math` functions compile best. With the units in
-    the innermost loop they become vector code (at 64 units, 0.5 µs a step instead of 3.5). As with
-    the built-in cells, sequences can be cut anywhere, and the bits are the same on any CPU unless
-    `step` calls the C library in float64 (`math.exp` of a float64). Compiled code does not check
-    indices: the first step also runs once in Python, which does; with the environment variable
+    (output_size,) to be written. Plain loops and `math` functions compile best; an assignment of an
+    array (`h[:] = y`) takes seconds more to compile than a loop. With the units in the innermost
+    loop they become vector code (at 64 units, 0.5 µs a step instead of 3.5). As with the built-in
+    cells, sequences can be cut anywhere, and the bits are the same on any CPU unless `step` calls
+    the C library in float64 (`math.exp` of a float64). Compiled code does not check indices: the
+    first step also runs once in Python, which does; with the environment variable
     STREAMRNN_BOUNDSCHECK=1 all steps are checked. A step that Numba cannot compile runs in Python,
     with a warning.
 
@@ -102,7 +103,7 @@ class Cell(Layer):
     ...                 z[u] += z[k] * h[k] * recurrent[k, u]
     ...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
     ...             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
-    ...         h[:] = y
+    ...             h[u] = y[u]
     >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
     (2, 5, 4)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 from numba.extending import overload
 
 from streamrnn.nn.simd import jit
@@ -30,12 +31,24 @@ def loop_around(step: Kernel) -> Kernel:
                 if mask[b, t]:
                     step(x[b, t], lane_of(states, b), weights, held[b])
                 if y.shape[0]:
-                    if zero and not mask[b, t]:
-                        y[b, t] = 0
-                    else:
-                        y[b, t] = held[b]
+                    emit(y, held, b, t, zero and not mask[b, t])
 
     return jit.kernel(loop)
+
+
+def emit(y, held, b, t, masked):
+    """Write the held output of lane b to step t, zeros if the step is `masked`."""
+    y[b, t] = 0 if masked else held[b]
+
+
+@overload(emit)
+def _emit_compiled(y, held, b, t, masked):
+    # Numba compiles the text of a message with each `y[…] = array`, for 5 s: a loop has none.
+    def each(y, held, b, t, masked):
+        for u in range(held.shape[1]):
+            y[b, t, u] = np.float32(0) if masked else held[b, u]
+
+    return each
 
 
 def rows_around(function: Callable[..., Any]) -> Kernel:

@@ -7,7 +7,7 @@ from numba.extending import overload
 
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.cell import compiled_step, lane_of
+from streamrnn.nn.simd.cell import compiled_step, emit, lane_of
 
 
 def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
@@ -24,12 +24,9 @@ def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
                 if mask[b, t]:
                     keep(tape, states, b, t)
                     step(x[b, t], lane_of(states, b), weights, held[b])
-                    outs[b, t] = held[b]
+                    emit(outs, held, b, t, False)
                 if y.shape[0]:
-                    if zero and not mask[b, t]:
-                        y[b, t] = 0
-                    else:
-                        y[b, t] = held[b]
+                    emit(y, held, b, t, zero and not mask[b, t])
 
     return loop if plain else jit.kernel(loop)
 
@@ -80,12 +77,14 @@ def _keep_compiled(tape, states, b, t):
     if len(states) == 1:
 
         def one(tape, states, b, t):
-            tape[0][b, t] = states[0][b]
+            kept, state = tape[0][b, t].flat, states[0][b].flat  # as in cell.emit, and of any rank
+            for i in range(len(kept)):
+                kept[i] = state[i]
 
         return one
 
     def several(tape, states, b, t):
-        tape[0][b, t] = states[0][b]
+        keep(tape[:1], states[:1], b, t)
         keep(tape[1:], states[1:], b, t)
 
     return several

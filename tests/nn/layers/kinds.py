@@ -40,7 +40,7 @@ class MinimalGatedUnit(layers.Cell):
                 z[u] += z[k] * h[k] * recurrent[k, u]
         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
-        h[:] = y
+            h[u] = y[u]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

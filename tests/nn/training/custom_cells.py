@@ -55,7 +55,8 @@ class MinimalGatedUnit(kinds.MinimalGatedUnit):
                 dkernel[k, u] += x[k] * dz[u]
         for u in range(2 * units):
             dbias[u] += dz[u]
-        dh[:] = to_h
+        for u in range(units):
+            dh[u] = to_h[u]
 
 
 class Echo(layers.Cell):
