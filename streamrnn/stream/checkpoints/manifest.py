@@ -268,10 +268,8 @@ class Manifest:
         return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
 
     @classmethod
-    def from_bytes(
-        cls, data: bytes, path: str, read: ReadSegment = lambda segment, kind: []
-    ) -> "Manifest":
-        """Read the result of `to_bytes`; `read` reads the entries of a segment (default: none).
+    def from_bytes(cls, data: bytes, path: str, read: ReadSegment) -> "Manifest":
+        """Read the result of `to_bytes`; `read` reads the entries of a segment.
 
         Raises CheckpointError with `path` if a byte was changed, or the layout is another one.
         """

@@ -62,7 +62,7 @@ def test_a_manifest_with_every_field_reads_back_as_it_was(tmp_path):
         shards=(shard, Shard(0, shard.files[:1]), shard),
     )
     full = replace(full, kept=(replace(full, positions=to_json([3, 4])).as_kept(), full.as_kept()))
-    again = Manifest.from_bytes(full.to_bytes(), "_manifest.json")
+    again = Manifest.from_bytes(full.to_bytes(), "_manifest.json", lambda *_: [])
     assert again == full
     assert from_json(again.positions) == {0: 41, "b": b"\x00", 2: "x"}
     assert [from_json(kept.positions) for kept in again.kept] == [[3, 4], from_json(full.positions)]
