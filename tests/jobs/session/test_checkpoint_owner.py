@@ -385,11 +385,14 @@ for n in range(count):
     position = Pipeline.resume(path).position + 1
     if what == "two":
         read, write = os.pipe()
-        children = [start(position, lambda: os.read(read, 1)) for _ in range(2)]
+        ready, tell = os.pipe()
+        children = [start(position, lambda: (os.write(tell, b"r"), os.read(read, 1))) for _ in "ab"]
+        for _ in children:
+            os.read(ready, 1)  # both have resumed, neither from the other's checkpoint
         os.write(write, b"gg")
         report.append(sorted(map(ended, children)))
-        os.close(read)
-        os.close(write)
+        for end in (read, write, ready, tell):
+            os.close(end)
     else:
         call = rng.randint(1, 12)
         status = ended(start(position, lambda: kill_at(call)))
