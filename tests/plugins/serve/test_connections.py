@@ -138,21 +138,28 @@ def test_bodies_of_too_many_bytes_at_once_are_refused(server: serving.Server) ->
     large = b"[" + b" " * 1_200_000 + b"]"
     for _ in range(4):
         assert server.send("/score", large) == (200, b"[]\n")
-    with contextlib.ExitStack() as stack:
-        begun = []
-        for _ in range(2):
-            connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-            begun.append(stack.enter_context(connection))
-            connection.sendall(request(large)[:-1])
-        for _ in range(100):  # the server may not have read the others yet
-            status, answer = server.send("/score", large)
-            if status != 200:
-                break
-            time.sleep(0.05)
-        assert (status, b"too many bytes of requests" in answer) == (429, True)
-        for connection in begun:
-            connection.sendall(b"]")
-            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+    # Again if one of the others is refused: before the bytes of an answered request are free, or
+    # because its end is late on a busy machine.
+    for _ in range(9):
+        with contextlib.ExitStack() as stack:
+            begun, told = [], []
+            for _ in range(2):
+                connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+                begun.append(stack.enter_context(connection))
+                connection.sendall(request(large)[:-1])
+            for _ in range(20):  # the server may not have read the others yet
+                status, answer = server.send("/score", large)
+                if status != 200:
+                    break
+                time.sleep(0.05)
+            for connection in begun:
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(b"]")
+                    told.append(connection.recv(65_536)[:12])
+        if status == 429 and told == [b"HTTP/1.1 200"] * 2:
+            break
+    assert (status, b"too many bytes of requests" in answer) == (429, True)
+    assert told == [b"HTTP/1.1 200"] * 2
     assert server.send("/score", large) == (200, b"[]\n")
 
 
