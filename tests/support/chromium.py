@@ -33,7 +33,7 @@ def violations(browser: Any) -> list[tuple[str, list[str]]]:
     """
     wheel = find_spec("axe_playwright_python")  # of it axe alone: its code needs Playwright
     if wheel is None or wheel.origin is None:
-        pytest.skip("needs .ci/axe.txt")
+        pytest.skip("needs .ci/programs.txt")
     browser.execute_script(Path(wheel.origin).with_name("axe.min.js").read_text())
     found = browser.execute_async_script(
         "const [tags, done] = arguments;"
