@@ -84,8 +84,8 @@ class ELU(Stepwise):
 class PReLU(Stepwise):
     """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
 
-    shared_axes: axes (from 1) that share an alpha; time must be one of them where the number of
-    steps is unknown.
+    shared_axes: axes (from 1) along which all values share an alpha; time must be one of them where
+    the number of steps is unknown.
     """
 
     alpha_initializer: Initial = Initial("zeros")
@@ -100,8 +100,8 @@ class PReLU(Stepwise):
         shape = [size for size in sizes if size is not None]
         if len(shape) < len(sizes):
             raise ArgumentError(
-                f"{self}: an alpha for each step needs a known number of steps, received "
-                f"{input_shape}; share it over time with shared_axes=[1]"
+                f"{self}: an axis must have a known size, or be in shared_axes, received shape "
+                f"{input_shape}; share alpha over time with shared_axes=[1]"
             )
         self.add_weight("alpha", shape, self.alpha_initializer)
         self.built = True

@@ -38,7 +38,10 @@ def cast_ids(owner: str, x: object) -> Array:
     array = np.asarray(x)
     if array.dtype.kind == "f":
         if array.size and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
-            raise DTypeError(f"{owner}: token ids must be whole numbers, received {array.dtype}")
+            raise DTypeError(
+                f"{owner}: token ids must be whole numbers, received some that are not, as "
+                f"{array.dtype}"
+            )
     elif array.dtype.kind not in "iub":
         raise DTypeError(f"{owner}: token ids must be integers, received {array.dtype}")
     if array.dtype.kind == "f" or array.dtype == np.uint64:

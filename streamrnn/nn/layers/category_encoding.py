@@ -138,7 +138,7 @@ class CategoryEncoding(BuiltIn):
         if place is not None:
             raise DataError(
                 f"{self}: {int(ids[place])} is outside 0…{self.num_tokens - 1}; raise num_tokens, "
-                "or let the lookup before it map unknown values to a number"
+                "or let a lookup before this layer map unknown values to a number"
             )
         # Past the end of a row there may be any number.
         return ids if context.lengths is None else np.clip(ids, 0, self.num_tokens - 1)

@@ -1,8 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
-With causal padding, an output depends only on its own step and the past, so these layers run on
-streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D and SeparableConv1D filter each
-feature separately. None of the three passes a mask on.
+With causal padding and strides=1, each step has an output that depends only on this step and the
+past, so these layers run on streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D and
+SeparableConv1D filter each feature separately. None of the three passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -205,7 +205,7 @@ class Conv1D(_Convolution, Packable):
 
 @declared
 class DepthwiseArguments:
-    """The arguments of DepthwiseConv1D and SeparableConv1D that follow the first of each."""
+    """The arguments that DepthwiseConv1D and SeparableConv1D share, but for kernel_size."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)

@@ -195,8 +195,8 @@ class Constant(Initializer):
             return np.broadcast_to(value, shape).copy()
         except ValueError:
             raise ShapeError(
-                f"Constant: Expected `shape` to be {value.shape}, the shape of its value, received "
-                f"{shape}"
+                f"Constant: Expected `shape` to be {value.shape}, the shape of its value, or a "
+                f"shape to which NumPy can broadcast the value, received {shape}"
             ) from None
 
 

@@ -375,7 +375,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return self.nodes[0]
 
     def __copy__(self) -> Self:
-        """Return a deep copy: a shallow copy would keep packed weights if shared ones change."""
+        """Return a deep copy.
+
+        A shallow copy would share the weights, but keep its own packed ones when they change.
+        """
         return copy.deepcopy(self)
 
     # ---- config

@@ -37,7 +37,10 @@ class Memory:
         return self._states is not None
 
     def record_start(self, states: list[Floats] | None) -> None:
-        """Record a call's states at its start (None: default); a first call sets the origin."""
+        """Set the origin in a first call; in a later call, check the number of rows.
+
+        states: what the caller passed as the initial state, or None.
+        """
         if self._states is None:
             self._origin = None if states is None else _copies(states)
         elif states is not None:
@@ -147,7 +150,8 @@ class Memory:
             raise ShapeError(
                 f"{self._owner}: it carries the state of {rows} rows (its batch size), received "
                 f"{batch}; row i "
-                "continues row i of the previous call. Call reset_state() to start over"
+                "continues row i of the previous call. Call reset_state() to start over, or "
+                "set_state(None) if the first call had an initial_state"
             )
 
 

@@ -57,7 +57,10 @@ class Merge(Stepwise):
             )
         for a, b in zip(one, other, strict=True):
             if None not in (a, b) and a != b and 1 not in (a, b):
-                raise ShapeError(f"{self}: its inputs cannot be broadcast: {one} and {other}")
+                raise ShapeError(
+                    f"{self}: its inputs cannot be broadcast: expected sizes that are equal, or 1, "
+                    f"received {one} and {other}"
+                )
         return tuple(
             b if a == 1 else a if b == 1 or b is None else b
             for a, b in zip(one, other, strict=True)

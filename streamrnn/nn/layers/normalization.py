@@ -85,7 +85,10 @@ class LayerNormalization(_OnAxes):
     def complete(self) -> None:
         super().complete()
         if self.rms_scaling:
-            raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
+            raise ArgumentError(
+                f"{self}: rms_scaling is refused: Keras itself calls it incorrect; train with "
+                "RMSNormalization"
+            )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         features = self.features

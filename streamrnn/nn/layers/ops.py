@@ -1,8 +1,8 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
-Results are float32, except that comparisons give bool, and `cast` the dtype that it is passed.
-Other functions exist as layers (a matrix product is `layers.Dense`).
+Functions that compute return float32; comparisons and logical functions return bool, and `cast` the
+dtype that it is passed. Other functions exist as layers (a matrix product is `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence
@@ -139,9 +139,9 @@ def flip(x: Any, axis: int | None = None) -> Any:
 
 
 def gelu(x: Any, approximate: bool = True) -> Any:
-    """Return x Phi(x), where Phi is the normal distribution.
+    """Return x Phi(x), where Phi is the distribution function of the standard normal.
 
-    By default, as in Keras, it is approximated by tanh.
+    By default, as in Keras, Phi is approximated by tanh.
     """
     return operate("gelu", x, approximate=approximate)
 

@@ -54,7 +54,7 @@ class MaxPooling1D(_Pool):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         largest: Floats = reduce(np.maximum, self.windows(inputs, -np.inf))
-        return largest + np.float32(0)  # the sign of a zero would depend on the vector
+        return largest + np.float32(0)  # NumPy may return 0 or -0: make both 0
 
 
 @builtin_layer
@@ -94,7 +94,7 @@ class GlobalMaxPooling1D(_Global):
         if not inputs.shape[1]:
             return np.zeros((len(inputs), *(1,) * self.keepdims, inputs.shape[2]), np.float32)
         largest: Floats = inputs.max(axis=1, keepdims=self.keepdims)
-        return largest + np.float32(0)  # the sign of a zero would depend on the vector
+        return largest + np.float32(0)  # NumPy may return 0 or -0: make both 0
 
 
 @builtin_layer

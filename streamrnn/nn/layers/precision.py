@@ -179,7 +179,10 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
             for _, full in own:
                 del left[full]
     if left:
-        raise ModelFileError(f"integer weights that no layer reads: {', '.join(left)}")
+        raise ModelFileError(
+            "expected integer weights for all kernels of a layer, or for none; no layer can use "
+            f"{', '.join(left)}"
+        )
 
 
 def _joined(path: str, name: str) -> str:

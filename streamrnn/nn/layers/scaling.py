@@ -91,7 +91,8 @@ class Normalization(Stepwise):
         """
         if self.mean is not None:
             raise ArgumentError(
-                f"{self}: mean and variance were passed, so adapt has nothing to learn"
+                f"{self}: mean and variance were passed, so adapt has nothing to learn; make the "
+                "layer without them to adapt it"
             )
         mean, variance, rows, count = np.float64(0), np.float64(0), 0, 0
         for x in _batches(self, data):
@@ -146,7 +147,8 @@ class Rescaling(Stepwise):
         for value in (self.scale, self.offset):
             if value.ndim and value.shape[-1] not in (1, shape[-1]):
                 raise ShapeError(
-                    f"{self}: it scales {value.shape[-1]} features, received shape {shape}"
+                    f"{self}: its scale or offset is for {value.shape[-1]} features, received "
+                    f"shape {shape}"
                 )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

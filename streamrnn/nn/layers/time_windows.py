@@ -128,7 +128,7 @@ class TwoSizes(Argument[int | Sequence[int], tuple[int, int]]):
 
 
 class Padding(Argument[str, str]):
-    """A padding, in lower case; the first one is the default."""
+    """The name of a padding, in lower case: one of `paddings`, by default the first."""
 
     def __init__(self, *paddings: str) -> None:
         super().__init__(paddings[0])

@@ -152,7 +152,7 @@ class Bidirectional(BuiltIn):
         return [total if self.merge_mode == "sum" else total / np.float32(2)]
 
     def halves(self, states: object) -> tuple[list[Any] | None, list[Any] | None]:
-        """Return the states of the forward and of the backward layer; None for each from None."""
+        """Return the states of the forward and of the backward layer; for None, (None, None)."""
         if states is None:
             return None, None
         flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
@@ -234,7 +234,9 @@ class TimeDistributed(BuiltIn):
             received = type(self.layer).__name__
             raise ArgumentError(f"{self}: expected a layer, received {received}")
         if getattr(self.layer, "stateful", False):
-            raise ArgumentError(f"{self}: the layer inside must not be stateful")
+            raise ArgumentError(
+                f"{self}: the layer inside must not be stateful; make it with stateful=False"
+            )
         self.adopt(self.layer)
         self.input_dtype = self.layer.input_dtype
 

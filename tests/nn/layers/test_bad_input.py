@@ -55,7 +55,7 @@ def dense() -> layers.Dense:
         (layers.MaxPooling1D(4, name="it"), X[:, :3], ShapeError, "needs 4 steps, received 3"),
         (layers.Cropping1D(1, name="it"), X[:, :2], ShapeError, "`cropping` parameter"),
         (layers.Permute((2, 1), name="it"), X[0], ShapeError, "for inputs of 3 axes"),
-        (layers.Rescaling([1, 2], name="it"), X, ShapeError, "scales 2 features"),
+        (layers.Rescaling([1, 2], name="it"), X, ShapeError, "is for 2 features"),
     ],
 )
 def test_inputs(layer: Any, x: Any, error: type[Exception], message: str) -> None:
