@@ -56,5 +56,5 @@ def test_one_node_of_a_graph(tmp_path):
 def test_another_format_is_refused_before_a_file_is_read(tmp_path):
     done = convert("nothing.keras", tmp_path / "m.h5")
     assert done.returncode == 78
-    wanted = "m.h5: expected the suffix .safetensors of the native format, .keras or .onnx"
+    wanted = "m.h5: expected the suffix .safetensors (the native format), .torch.safetensors, "
     assert wanted in done.stderr

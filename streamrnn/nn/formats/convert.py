@@ -2,8 +2,8 @@
 
 The check compares the model's outputs with outputs that were recorded in the original framework. An
 .npz has them with their inputs: inputs `x` and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, …
-in the model's order, or under the model's own names. The guide has the code that records them:
-keras-model, torch-onnx-model.
+in the model's order, or under the model's own names. The code that records them is on the guide's
+pages keras-model and torch-onnx-model.
 """
 
 import os
@@ -69,8 +69,8 @@ def convert(
     """
     if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(
-            f"{location(os.fspath(target))}: expected the suffix .safetensors of the native "
-            "format, .keras or .onnx"
+            f"{location(os.fspath(target))}: expected the suffix .safetensors (the native format), "
+            ".torch.safetensors, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
         raise ConfigError(

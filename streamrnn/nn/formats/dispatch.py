@@ -31,7 +31,7 @@ _MEANT_FOR = {
 }
 """Option of `load_model` -> what it is for."""
 _SUFFIXES = (".safetensors", ".keras", ".h5", ".hdf5")
-"""The suffixes of the formats in this folder; others are plug-ins, named by suffix."""
+"""The suffixes of the formats in this folder; other formats are plug-ins, named by suffix."""
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _CONVERT = """a pickle can run code and is never opened. Convert it once in PyTorch:
     import torch

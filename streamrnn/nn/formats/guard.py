@@ -23,7 +23,7 @@ MAX_JSON_BYTES = 32 << 20
 """Largest size of a config, in bytes: a thousand layers take about two megabytes."""
 MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
-"""The largest dimension that is always allowed; others need as many values in the file."""
+"""The largest dimension that is always allowed; a larger one needs as many values in the file."""
 
 _SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "num_tokens")
 _SHAPES = ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape")
@@ -58,7 +58,9 @@ def reading(path: str | Path) -> Iterator[None]:
 
 def require_file(path: str | Path, description: str = "model file") -> Path:
     """Return the path of an existing file. Raises MissingFileError, UnsupportedError for a URI."""
-    refuse_uri(path, f"the {description} is read from a disk, not from a URI: copy it to one first")
+    refuse_uri(
+        path, f"the {description} is read from a disk, not from a URI: copy it to a disk first"
+    )
     path = Path(path)
     if not path.is_file():
         instead = ", but a folder, device or pipe of this name" if path.exists() else ""

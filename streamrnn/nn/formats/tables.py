@@ -65,7 +65,7 @@ Tables = str | Path | Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True)
 class LayerTable:
-    """One layer: its class, the prefix of its weights (None: not set), its arguments.
+    """One layer: its class, the prefix of its weights (None if not set), and its arguments.
 
     `inputs` are the names of the layers that it reads; if empty, it reads the layer before it.
     """
@@ -130,7 +130,7 @@ def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
     if not graph and (wired := next((table for table in parsed if table.inputs), None)):
         raise ConfigError(
             f"{wired}: `inputs` are for a model to train; in a file of weights alone, each "
-            "layer reads the one before it"
+            "layer reads the one before it. Remove `inputs`"
         )
     return parsed
 

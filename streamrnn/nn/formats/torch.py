@@ -237,7 +237,9 @@ def _recurrent_layers(group: Group) -> list[TorchLayer]:
     cell = not any(match.group(3) for match in matches)
     levels = sorted({int(match.group(3)) for match in matches if match.group(3)}) or [0]
     if levels != list(range(len(levels))):
-        raise ModelFileError(f"{group.table}: arrays of levels {levels}; some levels are missing")
+        raise ModelFileError(
+            f"{group.table}: the arrays are of levels {levels}, expected all levels from 0 on"
+        )
     both = any(match.group(4) for match in matches)
     stack = []
     for n in levels:

@@ -196,7 +196,7 @@ def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
     if len(layer.axes) > 1 or layer.axes[0] != -1:
         raise _refused(layer, "for PyTorch, axis must be the last axis")
     if layer.scale != layer.center:
-        raise _refused(layer, "PyTorch has both scale and center, or neither")
+        raise _refused(layer, "for PyTorch, scale and center must be both True or both False")
     arrays = {
         _OF_NORMS[name]: array for name, array in layer.named_weights().items() if name in _OF_NORMS
     }

@@ -180,8 +180,8 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
                 del left[full]
     if left:
         raise ModelFileError(
-            "expected integer weights for all kernels of a layer, or for none; no layer can use "
-            f"{', '.join(left)}"
+            "expected integer weights in the layout of a layer, for all of its kernels or none; "
+            f"no layer can use {', '.join(left)}"
         )
 
 

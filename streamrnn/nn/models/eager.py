@@ -21,8 +21,8 @@ class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
     A call of the model runs that method on arrays. The weights belong to layers: attributes of
-    the model, or items of lists that are attributes. What needs a graph of layers raises
-    ConfigError.
+    the model, or items of lists and dictionaries that are attributes. What needs a graph of layers
+    raises ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from streamrnn.nn.models.model import Model
 
 _SPECIAL = set('"#&<>`\\%;')
-"""Characters with a special meaning in a quoted label, or before the labels are read."""
+"""Characters with a special meaning in a quoted label, or to the parser that looks for labels."""
 
 
 class Call(NamedTuple):
     """One call of a layer: its number, how many calls there are, its output shape, its inputs.
 
-    `inputs` are positions of other calls, without repeats, initial states and masks included.
+    `inputs` are the positions of the calls that it reads, each once; initial states and masks count
+    as inputs, too.
     """
 
     layer: Layer

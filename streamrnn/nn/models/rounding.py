@@ -54,7 +54,7 @@ class RoundingError:
 
     @property
     def growth(self) -> float | None:
-        """`last` divided by `first`; None without steps, or if `first` is 0."""
+        """`last` divided by `first`; None for fewer than 10 steps, or if `first` is 0."""
         return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:

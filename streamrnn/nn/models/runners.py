@@ -172,7 +172,7 @@ def _require_stepwise(graph: Graph, path: str) -> None:
         inputs: list[Symbol] = list(leaves(node.inputs))
         ranks = {len(symbol.shape) for symbol in inputs}
         if len(ranks) > 1:
-            raise _mismatch(path, step, "it combines sequences with single values")
+            raise _mismatch(path, step, "it combines sequences with inputs without a time axis")
         shapes = [symbol.shape for symbol in inputs]
         reason = layer.why_not_stepwise(shapes if isinstance(node.inputs, list) else shapes[0])
         if reason:

@@ -84,7 +84,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None =
     allowed = _MAX_EXPANSION * info.compress_size + _FREE_BYTES
     if info.file_size > min(allowed, limit or allowed):
         raise ModelFileError(
-            f"{info.filename} would expand to {info.file_size:,} bytes, from {info.compress_size:,}"
+            f"{info.filename} would expand to {info.file_size:,} bytes, more than is allowed, from "
+            f"{info.compress_size:,}"
         )
     with archive.open(info) as member:
         data = member.read(info.file_size + 1)

@@ -169,7 +169,7 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
 
 
 def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:
-    """Return each inner layer that has its own weights, with their names in the model."""
+    """Return this layer and its inner layers that hold weights, with the weights' names."""
     children = layer.children().items()
     inside = [leaf for key, child in children for leaf in _leaves(child, f"{prefix}/{key}")]
     own = [f"{prefix}/{name}" for name in own_weights(layer)]
@@ -184,7 +184,10 @@ def own_weights(layer: Layer) -> list[str]:
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
-    """Return a cell's kernel, recurrent kernel and bias in Keras's layout; others as they are."""
+    """Return a cell's kernel, recurrent kernel and bias in Keras's layout.
+
+    Other arrays are returned as they are.
+    """
     row = row_of(type(cell).__name__)
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)
