@@ -105,7 +105,7 @@ def load_weights(model: Model, path: Path) -> None:
     if set(arrays) != set(names):
         order = parse_json(metadata.get("order", "[]"), "order")
         if not isinstance(order, list):
-            raise ModelFileError(f"order is not a list of names: {order!r:.60}")
+            raise ModelFileError(f"the metadata `order` is not a list of names: {order!r:.60}")
         if set(order) == set(arrays) and len(order) == len(names):
             sources = order
     _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
@@ -155,7 +155,7 @@ def _joined(
     floats, packed = dict(arrays), {}
     tops = parse_json(metadata.get("integers", "{}"), "integers")
     if not isinstance(tops, dict):
-        raise ModelFileError(f"integers is not an object: {tops!r:.60}")
+        raise ModelFileError(f"the metadata `integers` is not a JSON object: {tops!r:.60}")
     for name, top in tops.items():
         keys = [name, *(f"{name}.{part}" for part in _PARTS)]
         if missing := [key for key in keys if key not in floats]:
@@ -174,7 +174,7 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     if layers is None and "layers" in metadata:  # a state_dict that this package wrote
         stored = parse_json(metadata["layers"], "layers")
         if not isinstance(stored, list):
-            raise ModelFileError(f"layers is not a list of tables: {stored!r:.60}")
+            raise ModelFileError(f"the metadata `layers` is not a list of tables: {stored!r:.60}")
         layers = stored
     if layers is not None and metadata.get("format") != "streamrnn":
         from streamrnn.nn.formats import torch
@@ -197,7 +197,7 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
         )
     config = parse_json(metadata["config"], "the config")
     if not isinstance(config, Mapping):
-        raise ModelFileError(f"the config is not an object: {config!r:.60}")
+        raise ModelFileError(f"the config is not a JSON object: {config!r:.60}")
     floats, packed = _joined(metadata, arrays)
     model = build(config, sum(int(array.size) for array in floats.values()))
     if not isinstance(model, Model):

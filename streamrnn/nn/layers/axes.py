@@ -49,7 +49,7 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
 
 
 def has_time(axes: Axes, shape: Shape) -> bool:
-    """Return whether the steps of a sequence are among the axes of an input of this shape."""
+    """Return whether the time axis of an input of this shape is one of `axes`."""
     return len(shape) > 2 and 1 - len(shape) in axes
 
 

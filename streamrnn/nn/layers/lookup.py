@@ -154,7 +154,10 @@ class _Lookup(BuiltIn):
             raise ArgumentError(f"{self}: {twice!r} is in the vocabulary twice")
         for token in (self.mask_token, self.oov_token):
             if token in tokens:
-                raise ArgumentError(f"{self}: the special token {token!r} is in the vocabulary")
+                raise ArgumentError(
+                    f"{self}: the special token {token!r} is in the vocabulary; remove it, or put "
+                    "all special tokens first"
+                )
         return tokens
 
     def _token(self, token: Any) -> Token:
@@ -381,7 +384,9 @@ def _read_vocabulary(owner: object, path: str) -> list[str]:
     try:
         lines = file.read_text("utf-8").split("\n")
     except UnicodeDecodeError:
-        raise ArgumentError(f"{owner}: the vocabulary file {path!r} is not UTF-8 text") from None
+        raise ArgumentError(
+            f"{owner}: the vocabulary file {path!r} is not UTF-8 text; save it as UTF-8"
+        ) from None
     return lines[:-1] if lines and not lines[-1] else lines
 
 

@@ -228,7 +228,8 @@ class Concatenate(Merge):
         rank = len(first)
         if not -rank <= self.axis < rank or self.axis % rank == 0:
             raise ArgumentError(
-                f"{self}: axis={self.axis} is not an axis after the batch in shape {first}"
+                f"{self}: axis={self.axis} is the batch, or out of range for inputs of shape "
+                f"{first}"
             )
         # Counted from the end, so that it means the same when a stream adds a time axis.
         self.from_end = self.axis % rank - rank

@@ -205,7 +205,7 @@ class RootNormalization(AlongAxes):
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) <= -self.axes[0]:
-            raise ShapeError(f"{self}: axis={self.axis} is not in an input of shape {shape}")
+            raise ShapeError(f"{self}: axis={self.axis} is out of range for shape {shape}")
 
     def root(self, size: int) -> Root:
         """Return the divisor of rows of this size."""

@@ -79,12 +79,15 @@ class Operation(Layer):
         last = self.function in ("softmax", "log_softmax", "concatenate")
         axis_argument = self.arguments.get("axis", -1 if last else None)
         if axis_argument is None:
-            raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; set `axis`")
+            raise ArgumentError(
+                f"{self}: axis=None includes the batch, whose rows must stay independent; set "
+                "`axis`"
+            )
         axes = [int(axis) for axis in np.atleast_1d(axis_argument)]
         rank = self.rank + len(axes) * (self._along == "new")
         for axis in axes:
             if not -rank <= axis < rank:
-                raise ArgumentError(f"{self}: axis={axis} is not an axis of {rank} axes")
+                raise ArgumentError(f"{self}: axis={axis} is out of range for {rank} axes")
             if axis % rank == 0:
                 raise ArgumentError(
                     f"{self}: axis={axis} is the batch, whose rows must stay independent"

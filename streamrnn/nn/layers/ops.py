@@ -1,8 +1,9 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
-Functions that compute return float32; comparisons and logical functions return bool, and `cast` the
-dtype that it is passed. Other functions exist as layers (a matrix product is `layers.Dense`).
+Functions that compute return float32; comparisons and logical functions return bool, and `cast`
+returns the dtype that it is passed. Other functions exist as layers (a matrix product is
+`layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence

@@ -76,7 +76,7 @@ class Eager(Model):
         return outputs
 
     def _arrays(self, inputs: Any) -> Any:
-        """Return floats as float32; integers and strings stay, for lookups and embeddings."""
+        """Return float64 as float32; other types stay, as lookups and embeddings read them."""
 
         def array(x: Any) -> Any:
             x = x if isinstance(x, np.ndarray) else np.asarray(x)

@@ -68,7 +68,7 @@ class Sequential(Model):
     def pop(self) -> None:
         """Remove the last layer."""
         if not self._stack:
-            raise ConfigError(f"{self} has no layers")
+            raise ConfigError(f"{self} has no layers to remove")
         self._stack.pop()
         if self._graph is not None:
             stack, self._stack = self._stack, []
@@ -125,7 +125,7 @@ class Sequential(Model):
         if self._graph is not None:
             return None
         if not self._stack:
-            raise ConfigError(f"{self} has no layers")
+            raise ConfigError(f"{self} has no layers; call add(layer) first")
         shape = self._stack[0]._cast(inputs).shape
         if len(shape) < 3:
             return self.build((None, *shape[1:]))

@@ -140,7 +140,7 @@ def with_nan(old: dict[str, Any]) -> dict[str, Any]:
         (None, {"format": ""}, "is not a streamrnn model"),
         (None, {"version": "9"}, "version '9' of the native format"),
         (None, {"config": "{"}, "config is not valid JSON"),
-        (None, {"config": "[]"}, r"config is not an object: \[\]"),
+        (None, {"config": "[]"}, r"config is not a JSON object: \[\]"),
         (None, {"config": '{"class_name": "Sequential", "config": {"layers": 3}}'}, "damaged"),
         (
             None,

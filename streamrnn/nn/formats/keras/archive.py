@@ -62,7 +62,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         else {}
     )
     if not isinstance(metadata, Mapping):
-        raise ModelFileError(f"metadata.json is not an object: {metadata!r:.60}")
+        raise ModelFileError(f"metadata.json is not a JSON object: {metadata!r:.60}")
     return Archive(
         config=parse_json(_member(archive, members["config.json"], MAX_JSON_BYTES), "config.json"),
         version=str(metadata.get("keras_version", "3")),

@@ -75,7 +75,9 @@ def translate(entry: object, version: str) -> LayerConfig:
     if kind == "Model":
         return {"class_name": kind, "config": _functional(entry["config"], version)}
     if not isinstance(entry["config"], Mapping):
-        raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
+        raise ModelFileError(
+            f"the config of a {name} is not a JSON object: {entry['config']!r:.60}"
+        )
     if _is_operation(entry):
         if name not in OPERATIONS:
             why = f"the operation {name} (keras.ops) is not supported, only layers"

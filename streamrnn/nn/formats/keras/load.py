@@ -80,7 +80,7 @@ def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree, *, is_legacy
 
 def _as_mapping(config: object) -> Mapping[str, object]:
     if not isinstance(config, Mapping):
-        raise ModelFileError(f"the model's config is not an object: {config!r:.60}")
+        raise ModelFileError(f"the model's config is not a JSON object: {config!r:.60}")
     return config
 
 
