@@ -39,8 +39,8 @@ def cast_ids(owner: str, x: object) -> Array:
     if array.dtype.kind == "f":
         if array.size and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
             raise DTypeError(
-                f"{owner}: token ids must be whole numbers, received some that are not, as "
-                f"{array.dtype}"
+                f"{owner}: token ids must be whole numbers, but some have a fraction or are not "
+                f"finite; received {array.dtype}"
             )
     elif array.dtype.kind not in "iub":
         raise DTypeError(f"{owner}: token ids must be integers, received {array.dtype}")

@@ -94,7 +94,7 @@ class CategoryEncoding(BuiltIn):
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list) or len(shape) < 1 + self._joins:
-            raise ShapeError(f"{self}: expected (batch, …), received shape {shape}")
+            raise ShapeError(f"{self}: expected one array (batch, …, n), received shape {shape}")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         kept = input_shape[:-1] if self._joins else input_shape

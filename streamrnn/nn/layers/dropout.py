@@ -98,7 +98,10 @@ class SpatialDropout1D(Dropout):
 
 @builtin_layer
 class ActivityRegularization(Stepwise):
-    """Returns its input: the layer only affects training."""
+    """Returns its input.
+
+    l1, l2: for Keras's training. Training here refuses the layer if weights before it are trained.
+    """
 
     l1: float = 0.0
     l2: float = 0.0

@@ -145,7 +145,9 @@ class Model(Trainable, Layer):
         layers = self.layers
         if index is not None:
             if not -len(layers) <= index < len(layers):
-                raise ConfigError(f"{self} has {len(layers)} layers, received index {index}")
+                raise ConfigError(
+                    f"{self}: the number of layers is {len(layers)}, received index {index}"
+                )
             return layers[index]
         for layer in layers:
             if layer.name == name:
