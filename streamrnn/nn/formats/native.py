@@ -164,7 +164,7 @@ def _joined(
         last = isinstance(top, list) and top[1:] == [_LAST]
         integers = Integers(values, scales, exponents, top[0] if last else top, last)
         if why := why_invalid(integers):
-            raise ModelFileError(f"{name} is not valid as integer weights: {why}")
+            raise ModelFileError(f"{name} cannot be read as integer weights: {why}")
         floats[name], packed[name] = integers.floats(), integers
     return floats, packed
 

@@ -210,7 +210,7 @@ def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
 
 def _layer_norm(written: _Written, layer: Any, shape: Any) -> None:
     if not layer.scale:
-        raise _refused(layer, "without scale and center it has no array in a state_dict")
+        raise _refused(layer, "without scale and center it has no array for a state_dict to hold")
     written.call(f"{_norm(written, layer, 'LayerNorm', 'elementwise_affine')}(x)")
 
 

@@ -63,7 +63,10 @@ class Flatten(_ChangesShape):
 
     def complete(self) -> None:
         if self.data_format not in (None, "channels_last"):
-            raise ArgumentError(f"{self}: data_format={self.data_format!r} is not supported")
+            raise ArgumentError(
+                f"{self}: data_format={self.data_format!r} is not supported; leave it out, or set "
+                "'channels_last'"
+            )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], _size(input_shape[1:]))

@@ -265,7 +265,7 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
             if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in input_ids:
                 raise ConfigError(
                     f"Model: the outputs depend on Input {node.layer.name!r}, which is not among "
-                    "the inputs"
+                    "the inputs; add it to them"
                 )
             if not any(id(symbol) in input_ids for symbol in node.outputs):
                 todo += [(symbol.node, False) for symbol in reversed(node.symbols)]

@@ -282,11 +282,11 @@ class Model(Trainable, Layer):
     ) -> Any:
         """Return the outputs for many rows, `batch_size` at a time (all at once by default).
 
-        No bit depends on batch_size, unless training=True (it decides the order in which masks are
-        drawn) or the model is stateful: then row i of a batch continues row i of the previous
-        batch, as in Keras, so all batches must have the same number of rows, else ShapeError.
-        verbose is ignored; steps and callbacks must be None. A mask that x carries is not used, as
-        in Keras; pass it as mask=.
+        No bit depends on batch_size, except with training=True, where it can change the order in
+        which masks are drawn, and in a stateful model: there, row i of a batch continues row i of
+        the previous batch, as in Keras, so all batches must have the same number of rows, else
+        ShapeError. verbose is ignored; steps and callbacks must be None. A mask that x carries is
+        not used, as in Keras; pass it as mask=.
 
         training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
         dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),

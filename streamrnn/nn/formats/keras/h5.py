@@ -73,7 +73,7 @@ def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
         raise ModelFileError("damaged, or not an HDF5 file")
     sizes, version = {0: 13, 1: 13, 2: 9, 3: 9}, _int(data, 8, 1)
     if version not in sizes or _int(data, sizes[version], 1) != 8:  # bytes of an address
-        raise ModelFileError("Keras does not write this kind of HDF5 file")
+        raise ModelFileError("Keras does not write this kind of HDF5 file; save it again in Keras")
     walk = _Walk(h5py, data, skip)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
         walk.group(file, "", 0)
