@@ -115,7 +115,8 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
 
     y, weight: names of columns (y also a list of them), or arrays. All other columns are features,
     in their order; a model with several inputs takes them by the names of its inputs. Raises
-    ArgumentError for a model that needs sequences, DataError for nulls and text.
+    ArgumentError for a model that needs sequences and for missing columns, ShapeError for another
+    number of features, DataError for nulls and text.
     """
     if model.built:
         sequences = any(len(shape) != 1 for _, shape, _ in model.input_specs)

@@ -149,7 +149,7 @@ class Feed:
             number += 1
         if self._steps is not None and number < self._steps:
             steps = f"{self._argument}={self._steps}"
-            text = f"the data ended after {number} of {steps} batches of an epoch"
+            text = f"the data ended after batch {number} of an epoch; {steps} needs more batches"
             if not self._source.again:
                 raise DataError(text)
             warnings.warn(text, stacklevel=2)

@@ -15,7 +15,7 @@ from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.structure import leaves
 
 ENTRIES = 200
-"""Largest number of entries of an array that are compared; of a larger array some are drawn."""
+"""Largest number of compared entries of an array; from a larger array, this many are drawn."""
 
 TOLERANCE = 1e-3
 """Tolerance, relative to an array's largest gradient; for a smooth step in float64, a hundredth of
@@ -91,7 +91,7 @@ def check_step_backward(
     if not any(slopes):
         raise ArgumentError(
             f"{cell}: its step_backward cannot be compared with its step, which gives no finite "
-            "output near the weights it has"
+            "output near the cell's weights"
         )
     names = ["x", *(f"states[{i}]" for i in range(len(point.states)))]
     names += [f"weights[{i}] ({name!r})" for i, name in enumerate(weights)]
@@ -108,7 +108,7 @@ def check_step_backward(
 def worst_entry(
     names: Sequence[str], received: Sequence[Array], differences: Sequence[Sequence[_Entry]]
 ) -> str:
-    """Describe the gradient that differs most from its differences; "" if none does."""
+    """Describe the gradient farthest from its differences; "" if all are within the tolerance."""
     worst, where = 1.0, ""
     # The two differences of an entry disagree at a kink, and if a step rounds to float32 inside.
     smooth = all(
@@ -137,7 +137,7 @@ def _scale(entries: Sequence[_Entry]) -> float:
 def _point(
     cell: Any, step: Callable[..., None], weights: dict[str, Floats], features: int, random: Any
 ) -> _Point:
-    """Return weights near the cell's own, and states that it reaches from its initial ones."""
+    """Return an input, weights near the cell's own, and states reached from its initial ones."""
     near = tuple(w + 0.1 * random.normal(size=w.shape) for w in weights.values())
     shapes = cell.state_shapes().values()
     initial = leaves([cell.get_initial_state(1)])

@@ -116,7 +116,8 @@ class Loss:
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         """Return the values, the derivatives of their terms, and the number of terms in a value.
 
-        Without `gradient` the derivatives are NaN. Raises ShapeError.
+        Without `gradient` the derivatives are NaN. Raises ShapeError for a result of another shape,
+        ArgumentError for a gradient that is not the derivative of the values.
         """
         call: Callable[..., Any] = self.call
         gradient: Callable[..., Any] | None = getattr(self, "gradient", None)

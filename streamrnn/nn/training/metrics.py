@@ -41,7 +41,7 @@ __all__ = [
 
 
 NORMAL_90 = 1.6448536
-"""90 % of a normal distribution lie within this many standard deviations of its mean."""
+"""90 % of a normal distribution lies within this many standard deviations of its mean."""
 
 
 class LossMetric(MeanMetric, direction="down"):

@@ -88,7 +88,7 @@ def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
 
 
 def _passed(layer: Layer) -> dict[str, object]:
-    """Return what the layer was made with, and what its weights were, by argument."""
+    """Return the regularizers and constraints of a layer and of its own weights, by argument."""
     return layer.regularization() | layer.of_weights
 
 

@@ -188,7 +188,7 @@ def check_cell(owner: object, cell: Any) -> None:
 
 def _check_custom(owner: object, cell: Any) -> None:
     kind = type(_holder(cell)).__name__
-    otherwise = "or freeze it as the first layer (trainable=False)"
+    otherwise = "or freeze the layer (trainable=False) if nothing before it is trained"
     if getattr(cell, "step", None) is None:
         raise UnsupportedError(
             f"{owner}: training the cell {kind} with `call` is not supported; write it with `step` "

@@ -167,8 +167,8 @@ class CosineDecay(LearningRateSchedule):
 class CosineDecayRestarts(LearningRateSchedule):
     """Falls by a half cosine, again and again (Loshchilov & Hutter 2016).
 
-    Each fall takes t_mul times as many updates as the previous one, and its first rate is m_mul
-    times as high.
+    Each fall takes t_mul times as many updates as the previous one, and begins m_mul times
+    as far above its end, alpha * initial_learning_rate.
     """
 
     initial_learning_rate: float

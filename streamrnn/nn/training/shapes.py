@@ -26,7 +26,7 @@ def parts_of(dy: Floats, axis: int, inputs: Sequence[Floats]) -> list[Floats]:
 
 _Masks = list[Bools | None]
 _Share = Callable[[Any, list[Floats], _Masks, Floats, Floats], list[Floats]]
-"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in its shape or the one of y."""
+"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in its shape or in y's."""
 
 
 def _merge(share: _Share) -> Rule:
@@ -64,8 +64,8 @@ def _of_product(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floa
 def _of_extreme(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floats) -> list[Floats]:
     """Pass the gradient to the first of equal inputs, which Maximum and Minimum choose.
 
-    `merge` takes the inputs one after the other: a masked input changes nothing; another one
-    replaces the value where all inputs before it were masked.
+    `merge` takes the inputs one after the other: a masked input changes nothing; an
+    unmasked one also replaces the value where all inputs before it were masked.
     """
     best, joint = np.broadcast_to(xs[0], y.shape), masks[0]
     chosen = np.zeros(y.shape, np.int64)

@@ -1,4 +1,4 @@
-"""Metrics of several sums: precision, recall, areas under curves, R2, F-scores. Keras 3's formulas.
+"""Metrics of several sums, by Keras 3's formulas: precision, recall, AUC, R2 and F-scores.
 
 Each step counts as a sample. A prediction is positive if it is above the threshold, a truth if it
 is not 0.
@@ -84,7 +84,10 @@ class Answers(NamedTuple):
 
 
 class ThresholdMetric(SummedMetric, direction="up"):
-    """The base class: it sums weights by truth and number of thresholds below a prediction."""
+    """The base of metrics with thresholds.
+
+    Weights are summed by the truth and by the number of thresholds below a prediction.
+    """
 
     thresholds: list[float]
 

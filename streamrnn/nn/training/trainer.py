@@ -146,7 +146,7 @@ class Trainer:
         return self.objective.loss if self.model.built else loss_of(self._compiled_with[0])
 
     def batch(self, x: Any, y: Any, sample_weight: Any, lengths: Any) -> Batch:
-        """Return the rows that a caller passed as a batch. Raises ShapeError, ArgumentError."""
+        """Return a batch of the rows that a caller passed. Raises ShapeError, ArgumentError."""
         if is_table(x):
             x, y, sample_weight = arrays_of_table(self.model, x, y, sample_weight)
         self.model.build_on(x)

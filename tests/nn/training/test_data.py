@@ -119,7 +119,7 @@ def test_numbered_batches_are_shuffled_and_told_of_epochs() -> None:
 
 def test_epochs_of_some_steps_go_on_where_the_last_one_ended() -> None:
     one, other = dense(), dense()
-    with pytest.warns(UserWarning, match="ended after 1 of steps_per_epoch=2 batches") as warned:
+    with pytest.warns(UserWarning, match="after batch 1 of an epoch; steps_per_epoch=2") as warned:
         history = one.fit(X, Y, 4, 3, 0, shuffle=False, steps_per_epoch=2)
     assert len(warned) == 1
     for rows in (slice(0, 4), slice(4, 8), slice(8, 12), slice(0, 4), slice(4, 8)):
@@ -316,7 +316,7 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=2, epochs=2),
             DataError,
-            "the data ended after 1 of steps_per_epoch=2 batches",
+            "the data ended after batch 1 of an epoch; steps_per_epoch=2 needs more",
         ),
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=3, epochs=2),

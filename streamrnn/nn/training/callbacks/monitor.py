@@ -74,8 +74,8 @@ class MonitorCallback(Callback):
         if len(directions) == 1 and None not in directions:
             return directions == {"up"}
         raise ArgumentError(
-            f"{type(self).__name__}: it is unknown whether a larger or a smaller monitor="
-            f"{self.monitor!r} is better; pass mode='max' or mode='min'"
+            f"{type(self).__name__}: it is unknown whether larger or smaller values of monitor="
+            f"{self.monitor!r} are better; pass mode='max' or mode='min'"
         )
 
 
@@ -166,7 +166,7 @@ class LearningRateScheduler(Callback):
         arguments = [epoch, float(optimizer.learning_rate)]
         try:
             signature(self.schedule).bind(*arguments)
-        except (TypeError, ValueError):  # of the epoch alone; list.__getitem__ has no signature
+        except (TypeError, ValueError):  # takes the epoch alone; list.__getitem__ has no signature
             del arguments[1]
         rate: Any = self.schedule(*arguments)
         if not isinstance(rate, float | np.floating):
@@ -188,8 +188,9 @@ class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` when a value has not improved for some epochs.
 
     It adds the learning rate of the epoch to the logs as "learning_rate". monitor, mode: as in
-    EarlyStopping. patience: epochs without an improvement of more than min_delta. cooldown: epochs
-    after a reduction that do not count. min_lr: the smallest learning rate.
+    EarlyStopping. patience: epochs without an improvement of more than min_delta. cooldown: which
+    epoch after a reduction is the first to count, as in Keras (0 means 1). min_lr: the smallest
+    learning rate.
     """
 
     monitor: str = "val_loss"
