@@ -27,7 +27,7 @@ from streamrnn.plugins.onnx.recurrent import (
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
 _MAX_GROWTH = 1 << 14
-"""Largest number of values that all nodes together may make per value of the inputs."""
+"""Number of values that all nodes together may make per value of the inputs, besides MAX_VALUES."""
 
 
 def fold(graph: GraphDef) -> GraphDef:

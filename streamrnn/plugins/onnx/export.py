@@ -57,8 +57,8 @@ _PEEPHOLES = ("input", "output", "forget")
 def save_onnx(model: Model, path: str | Path) -> None:
     """Write a model as an .onnx file, which is complete or does not exist.
 
-    Raises UnsupportedError if ONNX does not have a layer, which the error names, or if the extra
-    onnx is missing; SinkError if the file cannot be written.
+    Raises UnsupportedError if a layer, which the error names, cannot be written as ONNX, or if the
+    extra onnx is missing; SinkError if the file cannot be written.
     """
     path = checked_target(path, ".onnx", "a graph")
     write_atomically({path: encode(graph_of(model), path)})
@@ -75,7 +75,7 @@ def state_names(model: Model) -> dict[str, str]:
 def graph_of(model: Model) -> GraphDef:
     """Return a model as a graph: its inputs, then the states; its outputs, then the next states.
 
-    Raises UnsupportedError, naming the layer, if ONNX does not have it.
+    Raises UnsupportedError, naming the layer, if one cannot be written as ONNX.
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is already a graph of ONNX: copy its file")
@@ -148,7 +148,7 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
 def _exported(call: LayerCall) -> list[str]:
     """Append the nodes of a call, and return the names of its outputs.
 
-    Raises UnsupportedError that names the layer, and what ONNX has instead.
+    Raises UnsupportedError that names the layer, and the reason or what to do.
     """
     layer = call.layer
     if layer.makes_mask:
@@ -181,7 +181,7 @@ def _dense(call: LayerCall) -> str:
 def _relu(call: LayerCall) -> str:
     layer, (x,) = call.layer, call.inputs
     if layer.threshold or (layer.negative_slope and layer.max_value is not None):
-        raise call.refused("no operator has its threshold, or both a slope and a largest value")
+        raise call.refused("expected threshold=0, and at most one of negative_slope and max_value")
     if layer.max_value is not None:
         return clipped_relu(call, x, layer.max_value)
     if layer.negative_slope:

@@ -84,7 +84,7 @@ class LayerCall:
         return self.builder.constant(f"{self.owner}/{name}", np.asarray(array, np.float32))
 
     def refused(self, reason: str) -> UnsupportedError:
-        """Return the error for a layer that ONNX does not have."""
+        """Return the error for a layer that cannot be written as ONNX."""
         return UnsupportedError(f"{self.layer} cannot be written as ONNX: {reason}")
 
 
@@ -106,13 +106,13 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
         return call.add("Softmax", x, axis=-1)
     if name in ("relu", "gelu"):
         if numbers != split_spec(name)[1]:
-            raise call.refused(f"ONNX has no operator for the activation {spec!r}")
+            raise call.refused(f"the export has no operator for the activation {spec!r}")
         numbers = ()
     if name in _COMPOSED:
         return _COMPOSED[name](call, x, numbers)
     row = NAMES.get(_WRITTEN_AS.get(name, name))
     if row is None:
-        raise call.refused(f"ONNX has no operator for the activation {name!r}")
+        raise call.refused(f"the export has no operator for the activation {name!r}")
     return call.add(row.operator, x, **dict(zip(row.attributes, numbers, strict=False)))
 
 
@@ -158,7 +158,7 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
         if row is None or len(numbers) > len(row.attributes):
             supported = [name for name in _IN_NODES if name in activations.__all__]
             raise call.refused(
-                f"no recurrent node of ONNX has the activation {spec!r}; they have "
+                f"no recurrent node of ONNX has the activation {spec!r}; supported are "
                 f"{', '.join(supported)}"
             )
         names.append(row.operator)

@@ -97,7 +97,9 @@ class _Parser:
 
     def _value(self, proto: "ValueInfoProto") -> Value:
         if proto.type.WhichOneof("value") != "tensor_type":
-            raise UnsupportedError(f"{proto.name!r} is not a tensor")
+            raise UnsupportedError(
+                f"{proto.name!r} is not a tensor; inputs and outputs must be tensors"
+            )
         tensor = proto.type.tensor_type
         dims = tuple(
             d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim

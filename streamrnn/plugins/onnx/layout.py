@@ -199,7 +199,7 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
     for label in evaluator.labels.values():
         if label not in evaluator.recurrent:
             raise ModelMismatchError(
-                f"the weights of node {label!r} are inputs of the graph, which can only be called "
+                f"the weights of node {label!r} are not constant, so the graph can only be called "
                 "from Python"
             )
     sizes = _sizes(evaluator)

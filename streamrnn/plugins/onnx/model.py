@@ -124,7 +124,7 @@ class OnnxGraph(Packable):
         return states
 
     def stream_classes(self) -> dict[str, str]:
-        """Return the cell class of each state of a node; a fed-back output's meaning is unknown."""
+        """Return the cell class of each state of a node; states that are inputs have none."""
         nodes = ((label, self.evaluator.recurrent[label]) for label in self.wiring.own)
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
 
@@ -210,7 +210,7 @@ class OnnxGraph(Packable):
 
 @builtin_layer
 class OnnxIds(BuiltIn):
-    """Reshape integers (B, T) to (B, T, 1): if there are several inputs, all have three axes."""
+    """Reshape integers (B, T) to (B, T, 1): all of several inputs need three axes."""
 
     stepwise = True
     input_dtype = "int64"

@@ -116,7 +116,7 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
     twice = exponent * 2.0
     if (twice != np.rint(twice)).any() or (np.abs(exponent) > _MAX_POWER).any():
         raise UnsupportedError(
-            f"exponents can be multiples of 0.5 up to {_MAX_POWER}, received "
+            f"exponents must be multiples of 0.5, at most {_MAX_POWER} in absolute value, received "
             f"{exponent.reshape(-1).tolist()!r:.60}"
         )
 
@@ -234,7 +234,7 @@ def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int 
 def _quantize(
     x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
 ) -> Array:
-    """Return x / scale, rounded to even, plus the zero point, limited to the integers' range."""
+    """Return x / scale, rounded (halves to even), plus the zero point, limited to the range."""
     dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
     limits = np.iinfo(dtype)
     whole = np.rint(x / _along(axis, x, scale))

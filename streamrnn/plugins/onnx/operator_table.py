@@ -71,7 +71,7 @@ def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 
 def require_room(shape: Iterable[int], *inputs: Array) -> None:
-    """Raise ShapeError if an array to be made is far larger than `inputs`."""
+    """Raise ShapeError if this shape is invalid, or has far more values than `inputs`."""
     sizes = tuple(int(n) for n in shape)
     limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
     if math.prod(sizes) > limit or any(n < 0 for n in sizes):

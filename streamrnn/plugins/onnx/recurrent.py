@@ -237,7 +237,7 @@ def prepare(
     if w.shape[1] != gates * units or r.shape[1] != gates * units:
         raise ModelFileError(
             f"{node}: W of shape {w.shape} or R of shape {r.shape} does not fit: expected gates * "
-            "units on the second axis of both; the last size of R is the units"
+            "units on the second axis of both; the last size of R is the number of units"
         )
     if attributes.get("hidden_size", units) != units:
         raise ModelFileError(
@@ -320,7 +320,7 @@ def _by_direction(weights: WeightsLike, order: Ints, count: int) -> list[Weights
 
 
 def _order(operator: Operator, units: int) -> Ints:
-    """Return the position among ONNX's rows of each row in Keras's order."""
+    """Return, for each row in Keras's order, its position among ONNX's rows."""
     theirs, ours = operator.gates, operator.kind.gates
     rows = np.arange(len(theirs) * units).reshape(-1, units)
     return rows[[theirs.index(gate) for gate in ours]].reshape(-1)
@@ -348,7 +348,7 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
     specs = [_spec(node, name, numbers) for name in names]
     if any(numbers):
         raise UnsupportedError(
-            f"{node}: activation_alpha or activation_beta has more numbers than its activations use"
+            f"{node}: activation_alpha or activation_beta has more numbers than the activations use"
         )
     if clip := node.attributes.get("clip", 0.0):
         specs = [

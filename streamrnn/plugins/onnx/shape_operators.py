@@ -111,7 +111,7 @@ def _gather(x: Array, index: Ints, axis: int = 0) -> Array:
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
-        raise DataError(f"index {invalid} (from the end if negative) is outside 0…{size - 1}")
+        raise DataError(f"index {invalid} is outside the axis, whose last index is {size - 1}")
     return np.asarray(np.take(x, index, axis=axis))
 
 

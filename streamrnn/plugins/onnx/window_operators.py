@@ -140,7 +140,10 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
 def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
     kind = node.attributes.get("auto_pad", "NOTSET")
     if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise UnsupportedError(f"auto_pad={kind!r} is not supported")
+        raise UnsupportedError(
+            f"auto_pad={kind!r} is not supported; supported are NOTSET, SAME_UPPER, SAME_LOWER and "
+            "VALID"
+        )
     if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
         raise UnsupportedError("negative pads are not supported")
     if node.op == "MaxPool" and any(node.outputs[1:]):
@@ -162,7 +165,7 @@ def _convolution(
     if group < 1 or w.shape[1] * group != channels or outputs % group:
         raise ShapeError(f"weights {w.shape} in {group} groups do not fit input {x.shape}")
     if kernel_shape is not None and tuple(ints_of(kernel_shape)) != sizes:
-        raise ShapeError(f"kernel_shape {ints_of(kernel_shape)} does not fit {w.shape}")
+        raise ShapeError(f"kernel_shape {ints_of(kernel_shape)} does not fit weights {w.shape}")
     view = _windows(node, x, sizes, _pads(node, x, sizes), 0.0)
     rank = len(sizes)
     positions = view.shape[2 : 2 + rank]
