@@ -22,9 +22,9 @@ than a small table needs."""
 def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
     """Return an array with at least `rows` rows: first `array`, then zeros.
 
-    A large array reserves address space for as many rows as the machine can hold, and takes memory
-    only for written pages. So it grows without a copy, and shares the rows of `array`. A small
-    array, or one of Python objects, is copied.
+    A large array reserves address space for as many rows as half of the machine's memory holds, and
+    takes memory only for written pages. So it grows without a copy, and shares the rows of `array`.
+    A small array, or one of Python objects, is copied.
     """
     rows = max(rows, len(array))  # an interrupt may have left it longer than the others
     whole = array.base

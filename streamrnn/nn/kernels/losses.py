@@ -67,7 +67,7 @@ def over_rows(
             return np.zeros(p.shape if gradient else p.shape[:-1], p.dtype)
         beyond = f"{plain.__qualname__}: it uses an index beyond a row of y or y_pred"
         first = rows[1][0] if gradient else np.zeros(())
-        try:  # compiled code gives NaN for what is undefined, in Python's math, too
+        try:  # where Python, or its math, raises these errors, compiled code gives NaN
             with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):
                 first = np.asarray(plain(*(array[0].copy() for array in rows)))
         except IndexError:

@@ -21,9 +21,9 @@ and starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
 
 LANES_A_THREAD = 3
 """Number of lanes for each thread below which a window has few lanes: each thread would read all
-weights for them, or wait for the others at each step, so it saves a quarter of the time, not half.
-On a virtual machine, where waking a thread takes 150 µs, 3 to 5 lanes were 0.4 to 0.85 times as
-fast with a second thread."""
+weights for them, or wait for the others at each step, so a second thread saves a quarter of the
+time, not half. On a virtual machine, where waking a thread takes 150 µs, 3 to 5 lanes were 0.4 to
+0.85 times as fast with a second thread."""
 
 FEW_LANES_FACTOR = 8
 """How many times `MIN_PRODUCTS` a window of few lanes needs."""
@@ -92,7 +92,10 @@ def one_thread() -> Iterator[None]:
 
 
 def pays(products: int, lanes: int | None = None) -> bool:
-    """Return whether splitting work of this many products pays off; of a window: with its lanes."""
+    """Return whether splitting work of this many products pays off.
+
+    `lanes`: the number of lanes, if the work is a window.
+    """
     if products < MIN_PRODUCTS or getattr(_local, "alone", False) or get_threads() == 1:
         return False
     few = lanes is not None and lanes < LANES_A_THREAD * get_threads()
@@ -110,8 +113,8 @@ def over_lanes(work: Callable[[int, int], None], lanes: int, products: int) -> N
 def partners(lanes: int, weights: int, groups: int) -> int:
     """Return how many threads should share lanes with this many weights.
 
-    Several should if there are few lanes per thread: divided by lanes, each thread would read all
-    weights for its few lanes. Instead, threads divide the units, by whole groups.
+    Several should if there are few lanes per thread: if they divided the lanes, each would read all
+    weights for its few lanes. Instead, they divide the units, by whole groups.
     """
     if lanes >= LANES_A_THREAD * get_threads() or team.backing_off():
         return 1

@@ -102,6 +102,6 @@ def __getattr__(name: str) -> ModuleType:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     except OSError as error:  # llvmlite raises it for a library that cannot be loaded
         raise StreamRNNError(
-            f"Numba cannot be loaded: {str(error).splitlines()[0]} Is there enough memory "
-            "(ulimit -v)? Otherwise install numba and llvmlite again."
+            f"Numba cannot be loaded ({str(error).splitlines()[0]}). Is there enough memory "
+            "(ulimit -v)? Otherwise install numba and llvmlite again"
         ) from error

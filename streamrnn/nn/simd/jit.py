@@ -305,7 +305,7 @@ def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
 
 def _load(name: str) -> CompileResult | None:
     context = registry.cpu_target.target_context
-    rtsys.initialize(context)  # array memory; the rest is only to compile, and takes 0.3 s
+    rtsys.initialize(context)  # for arrays; the rest of Numba's start, 0.3 s, is only to compile
     for folder in _readable():
         try:
             code = _read(folder, name)
