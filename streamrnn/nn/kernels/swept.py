@@ -55,8 +55,9 @@ class SweptKind(NamedTuple):
 
     `name`: the key of its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent,
     bias, own, *activations)`: its step in NumPy (`stepwise`). `biases`: number of rows of the bias:
-    one, or one for the input and one for the state. `kept`: number of vectors kept of a step in training.
-    `x_gates`: the gates of the input's weights to which the first of these vectors belong.
+    one, or one for the input and one for the state. `kept`: number of vectors kept of a step in
+    training. `x_gates`: the gates of the input's weights to which the first of these vectors
+    belong.
     """
 
     name: str

@@ -18,8 +18,8 @@ ENTRIES = 200
 """Largest number of compared entries of an array; from a larger array, this many are drawn."""
 
 TOLERANCE = 1e-3
-"""Tolerance, relative to an array's largest gradient; for a smooth step in float64, a hundredth of
-this."""
+"""Tolerance, relative to an array's largest gradient. For a step that is smooth and computes in
+float64, it is a hundredth of this."""
 
 _SMALL = 1e-3
 """Gradients of an array are compared as if the largest were at least this."""

@@ -1,7 +1,7 @@
 """The loop over the epochs of any fit; the batches of an epoch in `Model.fit` and `evaluate`.
 
-Decisions between epochs are made by callbacks: EarlyStopping keeps the best weights and ends a fit,
-ReduceLROnPlateau lowers the learning rate.
+Callbacks decide what happens between epochs: EarlyStopping ends a fit and may restore the best
+weights, ReduceLROnPlateau lowers the learning rate.
 """
 
 import math
@@ -143,8 +143,8 @@ def fit_arrays(
         )
     if calls.restores and not whole:
         raise ArgumentError(
-            f"fit: BackupAndRestore with steps_per_epoch={steps_per_epoch} is not supported: an "
-            "epoch that is restored would begin at the first batch; leave one of the two out"
+            f"fit: BackupAndRestore with steps_per_epoch={steps_per_epoch} is not supported: a "
+            "restored fit would begin its epoch at the first batch; leave one of the two out"
         )
     trainer.stop_training = False
     fit = _ArrayEpochs(trainer, calls, feed, held, judged, initial_epoch, shuffle)

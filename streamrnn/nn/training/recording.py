@@ -16,7 +16,7 @@ gradients of its inputs. Gradients of weights are added to the recording."""
 
 
 class Recorded(NamedTuple):
-    """The outputs of a call, flat, their masks, and the backward pass."""
+    """The flat list of a call's outputs, their masks, and the backward pass."""
 
     outputs: list[Any]
     masks: list[Any]

@@ -115,7 +115,7 @@ def _of_pool_means(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallCo
 
 
 def _of_pool_maxima(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Pass the gradient to the first of equal values (as Keras on JAX)."""
+    """Pass the gradient to the first of equal values (as in Keras on JAX)."""
     left, shares = np.ones(y.shape, np.bool_), []
     for values in layer.windows(x, -np.inf):
         wins = left & (values == y)
@@ -134,7 +134,7 @@ def _spread(layer: Any, x: Floats, shares: list[Floats]) -> Floats:
 
 
 def _of_global_max(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Divide the gradient among equal values (as Keras on JAX)."""
+    """Divide the gradient among equal values (as in Keras on JAX)."""
     if not layer.keepdims:
         y, dy = y[:, None], dy[:, None]
     wins = x == y

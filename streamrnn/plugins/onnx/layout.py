@@ -187,8 +187,8 @@ class GraphLayout:
 def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
     """Find the layout.
 
-    Raises ModelMismatchError if the output of a state is unknown, or, with the graph's last error,
-    if no layout works.
+    Raises ModelMismatchError if the output of a state is unknown, if the weights of a node are not
+    constant, or, with the graph's last error, if no layout works.
     """
     if unknown := [name for name, output in wiring.states.items() if output is None]:
         raise ModelMismatchError(
@@ -330,9 +330,9 @@ def _shape(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]
 def _check_recurrent(
     evaluator: Evaluator, values: Mapping[str, Array], rows: int, *, one_step: bool
 ) -> None:
-    """Raise ModelMismatchError if a node reads another number of rows.
+    """Raise ModelMismatchError if a node reads another number of rows than the inputs have.
 
-    The number of steps may differ, as a convolution can change it.
+    The number of steps may differ, as a convolution can change it, unless the inputs have only one.
     """
     for recurrent in evaluator.recurrent.values():
         shape = values[recurrent.node.inputs[0]].shape
