@@ -288,7 +288,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
             lambda m: m["sources"][0]["content"].update(rows="9"),
             "rows of Content: expected int, received '9' (str)",
         ),
-        (lambda m: m["position"].update(file_row=-1), "before the first row"),
+        (lambda m: m["position"].update(file_row=-1), "expected rows from 0 on"),
         (
             lambda m: m["position"].update(file=3),
             "file of Position: expected str, received 3 (int)",

@@ -29,8 +29,8 @@ The steps of a commit, in this order (it is safe to stop after any of them):
    (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
    here on the commit is valid
 4. the parts are renamed out of staging, where readers find them
-5. versions of the state that no retained commit names, and segments that the manifest does not
-   name, are removed
+5. versions of the state that neither this commit nor a retained one needs, and segments that the
+   manifest does not name, are removed
 
 Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
 shard and makes its own attempts. A driver of several shards has workers make them, from paths and

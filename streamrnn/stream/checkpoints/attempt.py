@@ -57,10 +57,11 @@ class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
     An attempt needs no lock, and changes only its own files; the next start removes them if its
-    facts were not committed. `places`: name of an output -> its folder; a worker has the paths of
-    folders that its driver has created. `last`: the files of the shard's state so far. `filters`:
-    side output -> filter of the rows copied to it. Use an attempt in one thread only. Methods raise
-    SinkError; `write` also raises DataError for a value that no partition can stand for.
+    facts were not committed. `places`: name of an output -> its folder; a worker passes the paths
+    of folders that its driver has created. `last`: the files of the shard's state so far.
+    `filters`: side output -> filter of the rows copied to it. Use an attempt in one thread only.
+    Methods raise SinkError; `write` also raises DataError for a value that no partition can stand
+    for.
     """
 
     def __init__(

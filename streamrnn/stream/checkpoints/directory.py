@@ -95,7 +95,7 @@ class PartDirectory:
         self.files.make(STAGING)
 
     def foreign_entries(self) -> list[str]:
-        """List the entries of the folder that are not ours, if there is no manifest.
+        """List the entries that are not ours in a folder without a manifest.
 
         Folders of partitions without a file count as ours: a run that dies before its first commit
         leaves them.
@@ -133,7 +133,7 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts, by which the next start finds the parts to remove.
 
-        The `reconcile` of that start then removes this file too, as no commit names it.
+        The next `reconcile`, in this run or in that start, removes this file too.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
@@ -239,7 +239,7 @@ class PartDirectory:
                 if step not in above[top]:
                     raise SinkError(
                         f"{self.files.show(folder)}: the disk has this folder under a name that "
-                        "differs in case or form only, so two values would share one partition. "
+                        "differs only in case or Unicode form: two values would share a partition. "
                         "Write to a disk that keeps such names apart, or make the values equal"
                     )
 

@@ -77,7 +77,7 @@ def check_types(manifest: Manifest) -> None:
         raise ValueError(f"commit: expected 1 or more, received {manifest.commit}")
     for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
         if position and min(position.row_group, position.row, position.file_row) < 0:
-            raise ValueError(f"position is before the first row: {position}")
+            raise ValueError(f"position: expected rows from 0 on, received {position}")
 
 
 def _check_parts(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:

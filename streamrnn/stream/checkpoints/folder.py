@@ -355,13 +355,13 @@ class OutputFolder:
         `state`. Parts are placed in the order of the shards. `sources` are the files started or
         finished since the last commit (naming one again is harmless), `readings` what was read of
         them, by name; without a `position`, or with one at the end of a file, all files so far are
-        done. `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run`:
-        the run makes no other commit. `complete`: the input has ended; if there is no row at all,
-        an empty part with the schema is written, unless the output is partitioned.
+        done. `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run` is
+        as in `Manifest`. `complete`: the input has ended; if there is no row at all, an empty part
+        with the schema is written, unless the output is partitioned.
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
-        one per shard; the folder then accepts no more rows or commits, and the next start finds
-        this commit either complete or not at all.
+        one per shard; the folder then refuses all later commits, and the next start finds this
+        commit either complete or not at all.
         """
         with self._refuse_commits_after_failure() as schema:
             facts = [self._finish(state)] if facts is None else self._checked(facts)

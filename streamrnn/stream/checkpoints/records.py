@@ -39,7 +39,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 @cache
 def _form(hint: Any) -> tuple[Any, Any, bool]:
-    """Return the first type of a hint, what to build of a value, and whether it may be None.
+    """Return the first type of a hint, what to build from a value, and whether it may be None.
 
     What to build is tuple, Mapping, or object for a dataclass; None: the value is as in JSON.
     """
@@ -83,7 +83,7 @@ def built(hint: Any, value: Any, key: str = "") -> Any:
 def check_fields(items: Iterable[Any]) -> None:
     """Check the fields of instances of one dataclass, and of the dataclasses in these fields.
 
-    Raises ValueError, naming field and dataclass, for a value of another type than its hint.
+    Raises ValueError, naming field and dataclass, for a value whose type its hint does not have.
     """
     items = list(items)
     if not items:

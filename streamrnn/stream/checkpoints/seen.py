@@ -56,7 +56,7 @@ class SeenFiles:
 
 
 def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
-    """Add the used files of an output to its state table."""
+    """Add the used files of an output to the metadata of its state table."""
     if manifest is None or not manifest.sources:
         return table
     schema = manifest.config.get("source.schema", {})
@@ -64,7 +64,7 @@ def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
 
 
 def with_seen(table: pa.Table, seen: SeenFiles) -> pa.Table:
-    """Add the files that a state has seen to its table."""
+    """Add the files that a state has seen to the metadata of its table."""
     facts = {name: getattr(seen, name) for name in ("sources", "position", "home", "schema")}
     text = json.dumps(facts, default=fields_of, ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})

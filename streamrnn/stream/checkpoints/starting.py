@@ -161,7 +161,7 @@ def refuse_nested_output(path: str, key: str) -> None:
         other = files.show(min(inner, key=len))
         raise ConfigError(
             f"{key}: {files.show('')} contains the output {other}: readers of the outer folder "
-            "would read the rows of both. Choose a folder beside it, or move that output away, "
+            "would read the rows of both. Choose a folder without outputs, or move that one away, "
             "which is safe: its source files are found relative to it, and it resumes where it "
             "stopped."
         )
@@ -177,5 +177,5 @@ def refuse_inside_output(path: str, key: str) -> None:
         if not _OF_AN_OUTPUT.isdisjoint(inside):
             raise ConfigError(
                 f"{key}: {files.show('')} lies inside the output {outer.show('')}: readers of "
-                "that output would read the rows of this one too. Choose a path beside it."
+                "that output would read the rows of this one too. Choose a path outside it."
             )

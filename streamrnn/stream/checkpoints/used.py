@@ -156,7 +156,8 @@ def _in_table(
 ) -> Listing | None:
     """Return the files of a table that have unread rows, or were used.
 
-    Raises CheckpointError if its log is not clear about a file, or its id is not `id` ("": any).
+    Raises CheckpointError if the log of the table does not explain a file, or if the table neither
+    has nor had the id `id` ("": unknown).
     """
     if table is None:
         return None
@@ -258,7 +259,8 @@ class UsedFileIndex:
     ) -> tuple[UsedFile, ...]:
         """Return all used files as of a commit with the files `now`.
 
-        `readings`: name -> what was read of a file. A used file without a reading is unchanged.
+        `readings`: name -> what was read of a file. A used file without a reading keeps its facts,
+        unless its size or time has changed.
         """
         before = (last.sources if last else ()) if self.files is None else self.files
         if before is not self._indexed:

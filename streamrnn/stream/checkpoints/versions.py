@@ -37,7 +37,7 @@ CHAIN = 8
 _SHARE = 0.5
 _FEW = 1000
 """Number of rows whose copy takes less than 1 ms."""
-# IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
+# IPC batches of a snapshot: small, so that neither writer nor reader holds a second copy.
 _BATCH_ROWS = 65536
 
 

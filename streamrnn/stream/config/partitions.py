@@ -65,7 +65,7 @@ def partition_texts(value: Any) -> tuple[str, ...]:
             raise ValueError(
                 f'"{name}" is given more than once; use each name once'
                 if other == name
-                else f'"{other}" and "{name}" differ in case only, which readers ignore'
+                else f'"{other}" and "{name}" differ only in case, which readers ignore'
             )
         seen[name.lower()] = name
     return tuple(map(str, levels))
