@@ -42,9 +42,10 @@ def type_named(text: str) -> pa.DataType | None:
 
 
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether types differ at most in width, or in unit or zone of a timestamp.
+    """Return whether types differ at most in width or sign, or in unit or zone of a timestamp.
 
-    Decimals in place of floats are accepted, too. Whether each value fits is checked by the cast.
+    Decimals in place of floats, and columns without values, are accepted, too. Whether each value
+    fits is checked by the cast.
     """
     types = pa.types
     if stored == kind or types.is_null(stored):
@@ -247,8 +248,8 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
     Trailing zeros do not count: 0.50 has one digit. A number that is too large or too small for
-    float32 counts as one of more digits. The floats of those, and of nulls, are undefined. (Arrow's
-    cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
+    float32 counts as one of more digits. The floats of numbers with more digits, and of nulls, are
+    undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
     """
     if not len(array):
         return np.zeros(0), np.zeros(0, bool)

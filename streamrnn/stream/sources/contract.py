@@ -264,8 +264,8 @@ class Contract:
     def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
         """Return how to read columns in place, if rows may be plain (see `kernels.plain_rows`).
 
-        None if columns of other kinds are needed, too, or a type needs conversion. `stored` has the
-        types in which keys are compared.
+        Returns None if columns of other kinds are needed, too, or a type needs conversion. `stored`
+        has the types in which keys are compared.
         """
         if len(self.key) > 1 or self.reset or len(self.floats) < len(self.features):
             return None

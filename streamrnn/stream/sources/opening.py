@@ -162,7 +162,8 @@ class SourceFiles(Source):
     def _refuse_text(self, file: SourceFile, used: pa.Schema) -> None:
         """Raise DTypeError if a column of numbers or times is text, and name the first such value.
 
-        Else the type alone would be refused, which one value among many numbers decides.
+        Without this check, the message would name only the type, which one value among many numbers
+        decides.
         """
         if self._format_of(file).typed:
             return
@@ -292,7 +293,7 @@ class SourceFiles(Source):
             self._common(file, self._open(file))
 
     def is_complete(self, file: SourceFile) -> bool:
-        """Return whether a file can be opened: while being written, it has no footer yet.
+        """Return whether a file can be opened: one that is still being written has no footer.
 
         A file of text is read to its end: it must have rows, and end with a newline.
         """

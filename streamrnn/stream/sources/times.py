@@ -126,8 +126,8 @@ def require_times(footer: Footer, file: SourceFile, time: str | None, need: str)
         )
     else:
         why = (
-            "the footer does not record it for all row groups. Write the file with statistics of "
-            "that column, and without nulls in it"
+            "the file does not record it, or not for all rows. Write it as Parquet, with "
+            "statistics of that column and without nulls in it"
         )
     raise DataError(f"{file.path}: {need} of column {time!r}: {why}.")
 

@@ -315,7 +315,7 @@ def _decoded(data: bytes, label: str) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{label}: expected UTF-8, received other bytes at {error.start}. Only names that end "
+            f"{label}: expected UTF-8, which byte {error.start} is not. Only names that end "
             "in .parquet, .pq or .csv are read as tables."
         ) from error
 

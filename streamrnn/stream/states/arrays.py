@@ -92,7 +92,7 @@ class SlotArrays:
         return self._steps.take(slots)
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it had one."""
+        """Return each stream's latest time (B,), in ticks, and whether (B,) it has one."""
         return self._last_time.take(slots), self._seen.take(slots)
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:

@@ -270,7 +270,7 @@ def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-    """Return all streams in order of first appearance, or the streams in `slots`.
+    """Return all streams in the order of their slots, or the streams in `slots`.
 
     The result is a copy. Without `copy` it may share memory with the table, and change with it.
     """

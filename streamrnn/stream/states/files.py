@@ -79,7 +79,7 @@ def _identity(schema: pa.Schema, stream: pa.NativeFile) -> str:
 
 
 def state_bytes(table: pa.Table) -> pa.Buffer:
-    """Return the bytes of an `.arrow` file."""
+    """Return a state table as the bytes of an `.arrow` file."""
     stream = pa.BufferOutputStream()
     _write(table, stream, is_parquet=False)
     return stream.getvalue()

@@ -239,7 +239,7 @@ def _groups(layout: Layout, layers: Sequence[str], framework: Framework) -> list
 
 
 def _order(name: str) -> tuple[int, int, str]:
-    """Sort h, c, then s0, s1, …: columns of a table may be in any order."""
+    """Return a key that sorts h, c, then s0, s1, …: a table may have them in any order."""
     number = name.removeprefix("s")
     return _FIRST.get(name, 2), int(number) if number.isdecimal() else -1, name
 
@@ -255,7 +255,7 @@ def _layers_of(layout: Layout) -> list[str]:
 
 
 def _part(table: Any, layers: Sequence[str]) -> StateTable:
-    """Make a state table of the columns that are needed to read the states of these layers."""
+    """Make a state table from the columns needed to read the states of these layers."""
     whole = as_table(table, "the table")
     keys = key_names(whole)
     columns = [

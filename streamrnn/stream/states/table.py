@@ -37,7 +37,7 @@ class Copying(NamedTuple):
 class StateTable(SlotArrays):
     """The state of every stream, and its only writer. A stream is identified by its slot.
 
-    Each stream has: `steps` since its last reset; the time of its last row, in ticks; the states of
+    Each stream has: `steps` since its last reset; its latest time, in ticks; the states of
     the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
     that wait for their window; the row that is held until the end of the run. A stream is dirty if
     it was added or written since `mark_clean`.
@@ -323,7 +323,7 @@ class StateTable(SlotArrays):
         self._dirty[: self.streams] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-        """Return all streams in order of first appearance, or only `slots`.
+        """Return all streams in the order of their slots, or only `slots`.
 
         Without `copy`, the result may share memory with this table. Do not call it within a change.
         """

@@ -134,9 +134,9 @@ def resets(
 ) -> tuple[Bools, dict[str, int]]:
     """Return which rows (N,), in stream order, start their stream again.
 
-    These rows are marked, or follow a gap. Also return two counts. "fresh_starts": these rows whose
-    stream has an earlier row, at most `idle` before. "started_behind": streams without an
-    earlier row that began more than `idle` behind the newest time, so that their state may have
+    These rows are marked, or follow a gap. Also return two counts. "fresh_starts": the rows among
+    these whose stream has an earlier row, at most `idle` before. "started_behind": streams without
+    an earlier row that began more than `idle` behind the newest time, so that their state may have
     been dropped.
     """
     reset = np.zeros(len(order), bool)
@@ -413,7 +413,7 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
 def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
     """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
 
-    `late` are the rows that are not steps for that reason; `repeated` are all repeated rows.
+    `late` are the rows that are not steps because they are late; `repeated` are all repeated rows.
     """
     reason = np.full(len(rows), "", object)
     reason[late] = "late"

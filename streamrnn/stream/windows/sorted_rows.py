@@ -59,7 +59,7 @@ class StreamHistory(Protocol):
         """Return the steps (B,) since the last reset of each stream."""
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it has one."""
+        """Return each stream's latest time (B,), in ticks, and whether (B,) it has one."""
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
         """Return the last values (B,) of a feature, and which of them are present."""

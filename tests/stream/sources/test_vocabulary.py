@@ -153,7 +153,7 @@ WRONG = {
     "none.txt": (None, "cannot be read: No such file"),
     "gap.txt": (b"a\n\nb\n", "line 2 is empty"),
     "empty.txt": (b"", "line 1 is empty"),
-    "bytes.txt": (b"a\n\xff\n", "expected UTF-8, received other bytes at 2"),
+    "bytes.txt": (b"a\n\xff\n", "expected UTF-8, which byte 2 is not"),
     "three.csv": (b"a,1\nb,2,3\n", "line 2: expected two columns, values and ids, received 3"),
     "id.csv": (b"value,id\na,1\nb,x\n", "line 3: expected an integer id, received 'x'"),
     "negative.csv": (b"a,-1\n", "expected ids from 0, received -1"),

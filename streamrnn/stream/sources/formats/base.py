@@ -92,7 +92,7 @@ class UnparsedError(ValueError):
         self.row = row
         self.column = column
         text, self.other = value.strip("'\""), "string"
-        if not text.lstrip("-").isdigit():  # too long for int64, or with a leading zero
+        if not text.lstrip("-").isdigit():  # digits: too long for int64, or with a leading zero
             with suppress(ValueError):
                 float(text)
                 self.other = "double"

@@ -189,9 +189,10 @@ class UnfitTextError(ValueError):
 def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
-    The type is null if there are no texts. A timestamp has microseconds, or nanoseconds if texts
-    have these, and is in UTC if the texts have offsets. A text that looks like a number, but would
-    not be kept as written, is a string: "007", "0x1f", integers that int64 cannot hold.
+    The type is null if no text is a value (see `NULLS`). A timestamp has microseconds, or
+    nanoseconds if texts have these, and is in UTC if the texts have offsets. A text that looks like
+    a number, but would not be kept as written, is a string: "007", "0x1f", integers that int64
+    cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
