@@ -151,7 +151,7 @@ def location(path: str) -> str:
 def uri_fault(path: str) -> str | None:
     """Return how to fix a malformed URI; None for any other path.
 
-    A malformed URI would be read as a path on a disk, or a part of its password as its host.
+    Without a fix it would be read as a path on a disk, or a part of its password as its host.
 
     >>> uri_fault("s3:/logs/x")
     'expected two slashes in a URI: s3://…'

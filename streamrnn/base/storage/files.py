@@ -236,7 +236,7 @@ class Files(ABC):
 
 
 def canonical(table: pa.Table) -> pa.Table:
-    """Put each column into one chunk, with zeros under nulls, so that equal rows are equal bytes.
+    """Put each column into one chunk, with zeros under nulls, so that equal rows have equal bytes.
 
     An Arrow file contains the memory under nulls.
     """

@@ -351,7 +351,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options, by the options of `files` if the schemes agree.
+    """Open the folder of a URI without options, with the options of `files` if the schemes agree.
 
     Raises ConfigError if the URI cannot be opened.
     """

@@ -9,7 +9,7 @@ def windows_of_predict(steps: int) -> dict[str, str | int]:
 
 
 def both_answers(steps: int, not_carried: str | None) -> str:
-    """Describe the kinds that can be set; `not_carried`: why carry cannot be (None: it can)."""
+    """Describe the kinds that can be set; `not_carried`: why carry is not one (None: it is)."""
     carry = 'kind = "carry"'
     if not_carried is not None:
         carry += f" is not possible: {not_carried}"

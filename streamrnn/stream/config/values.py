@@ -179,7 +179,7 @@ def _length_or_number(value: Any, expected: str) -> Any:
 
 
 def _idle(value: Any) -> Any:
-    or_ticks = 'a duration such as "30d", or, where times are integers, an integer, 1 or more'
+    or_ticks = 'a duration such as "30d", or, if times are integers, an integer from 1 on'
     return None if value in (None, "") else _length_or_number(value, or_ticks)
 
 
@@ -308,7 +308,7 @@ NewModel = Literal["replay", "carry", "reset"]
 """How another model takes over the output of the previous one."""
 WAYS = {
     "replay": "the new model reads earlier rows of the source into its own state, writes none of "
-    "them, and goes on: for a model that was trained anew, where the files of these rows are there",
+    "them, and goes on: for a model that was trained anew, if the files of these rows still exist",
     "carry": "each stream keeps its state: for the same model in another form or precision, or "
     "one fine-tuned from it",
     "reset": "every stream starts again from the initial state",

@@ -26,8 +26,8 @@ class Emitter:
     """Builds output rows: the carried columns, then one float32 column per unit.
 
     `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
-    steps of a stream are null. `model`: the name and the value of a last column, which says what
-    computed the row.
+    steps after a stream starts or is reset are null. `model`: the name and the value of a last
+    column, which says what computed the row.
     """
 
     carried: tuple[pa.Field, ...]

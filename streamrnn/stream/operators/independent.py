@@ -28,7 +28,7 @@ class IndependentOperator(WindowKind):
     waits = True
 
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
-        # A call has an overhead of some 50 µs: the shorter the windows, the more per call.
+        # A call has an overhead of some 50 µs: the shorter the windows, the more of them it takes.
         more = size._replace(lanes=size.lanes * max(1, _STEPS // size.steps))
         super().__init__(form, plan, more, workers)
 
@@ -106,6 +106,6 @@ class IndependentOperator(WindowKind):
 
 
 def _numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Return the segment of each item and its number there; `counts`: items of each segment."""
+    """Return the segment of each item and its number there; `counts`: sizes of the segments."""
     segment = np.repeat(np.arange(len(counts)), counts)
     return segment, np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -15,7 +15,7 @@ SAMPLE = 8192
 """Number of rows sampled to estimate whether the values of a column repeat."""
 
 LONG = 64
-"""Mean number of bytes per value from which values are too long to be keys."""
+"""Mean number of bytes per value from which on a column is not sampled: keys are shorter."""
 
 
 class GroupWriter(ABC):

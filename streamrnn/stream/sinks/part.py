@@ -69,7 +69,7 @@ class Part:
     `name` begins with the folders of its partition: `date=2013-01-05/part-00007.parquet`. Numbers
     run through the whole output, whatever the partition. `staged` is its name in staging, which is
     unique, so that a leftover is never mistaken for a part. `model` is the fingerprint of the model
-    that computed its rows ("" for rejects).
+    that computed its rows ("" for side outputs).
     """
 
     name: str
@@ -139,7 +139,7 @@ class PartWriter:
     """Writes batches of one schema to one file.
 
     `name` is a new file in `files`, in staging, for a part in `folder`. Batches are gathered
-    into groups of at least `GROUP_ROWS` rows. Raises SinkError.
+    into groups of at least `GROUP_ROWS` rows, except for the last one. Raises SinkError.
     """
 
     def __init__(
