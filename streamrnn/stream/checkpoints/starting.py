@@ -161,9 +161,9 @@ def refuse_nested_output(path: str, key: str) -> None:
         other = files.show(min(inner, key=len))
         raise ConfigError(
             f"{key}: {files.show('')} contains the output {other}: readers of the outer folder "
-            "would read the rows of both. Choose a folder without outputs, or move that one away, "
-            "which is safe: its source files are found relative to it, and it resumes where it "
-            "stopped."
+            "would read the rows of both. Choose a folder that contains no output, or move that "
+            "output away, which is safe: its source files are found relative to it, and it resumes "
+            "where it stopped."
         )
 
 

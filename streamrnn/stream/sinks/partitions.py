@@ -143,7 +143,7 @@ class Partitioning:
             start += size
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of a part's file with the columns of its folders; the derived ones are last.
+        """Return a part's rows with the columns of its folders too; columns of functions are last.
 
         The batch may have only some of the file's columns. Raises DataError if `name` has other
         folders than this output, pa.ArrowException for a folder's value that is not of its column's
