@@ -149,7 +149,7 @@ class Output(ABC):
 
 
 class Files(ABC):
-    """Files below one root. Methods raise SinkError if the system refuses."""
+    """Files below one root. If the system refuses, reading raises OSError, all else SinkError."""
 
     local: bool
 

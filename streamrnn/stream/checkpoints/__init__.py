@@ -44,7 +44,8 @@ manifest names. The manifest keeps the name that a part had in staging: ``part-0
 
 Part numbers have five digits up to part 99,999. The commit of part 100,000 gives the numbers of all
 parts eight digits: before step 3 writes the manifest, the parts are moved back to staging, the last
-one first, and step 4 publishes them under their new names. (Readers find fewer rows for a while, as during `compact`.)
+one first, and step 4 publishes them under their new names. (Readers find fewer rows for a while, as
+during `compact`.)
 
 The manifest has layout number 1. It is JSON, led by the sha256 of all that follows; a field that
 has its default, or that a run does not use, is not written. Each manifest has ``layout``,

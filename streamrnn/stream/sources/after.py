@@ -78,7 +78,8 @@ def after_partition(
     `partition` names the levels from the first one on; a value alone, such as `2013`, is a value of
     the only level. Values are compared as in the order of paths: as numbers if all files of the
     source (`among`) have numbers, else as text in natural order, null last. Raises ConfigError if a
-    file has no such partition, or if its partitions begin with other levels.
+    file has no such partition, if its partitions begin with other levels, or if a value in
+    `partition` is text where all files have numbers.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
@@ -119,7 +120,7 @@ def after_time(
             later.append(file)
         elif last > limit:
             raise DataError(
-                f"{FileTimes(file.path, first, last).shown(kind)}: has rows before and after "
+                f"{FileTimes(file.path, first, last).shown(kind)} has rows before and after "
                 f"{shown_time(limit, kind)}; [source] after does not divide a file. Name a path or "
                 "a partition, or write the later rows to another file."
             )

@@ -40,7 +40,7 @@ _LISTS = (
 class Content:
     """The number of some rows, their digest (mod 2**64), and their first and last time in ticks.
 
-    The times are None if there are no rows or the pipeline has no time.
+    The times are None if no row has one, or if the pipeline has no time.
 
     >>> a, b = (Content.of(pa.record_batch({"x": x}), None) for x in ([1, 2], [3]))
     >>> a + b == Content.of(pa.record_batch({"x": [3, 1, 2]}), None)

@@ -130,7 +130,7 @@ class SourceFiles(Source):
             if file.size and self.awaits_rows(file):
                 errors.append(
                     MissingFileError(
-                        f"{file.path}: has no rows yet. Write some, or wait for them with --follow."
+                        f"{file.path}: the file has no rows yet. Add some, or wait with --follow."
                     )
                 )
                 continue

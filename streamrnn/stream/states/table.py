@@ -75,7 +75,7 @@ class StateTable(SlotArrays):
         which is not in an Arrow table. Without `initial`, new and reset streams have zeros.
 
         Raises StateError for a table that is not a state table and for invalid values, with the
-        row and the stream; DataError for damaged Arrow data.
+        row and the stream; DataError for damaged Arrow data; DTypeError for any other object.
 
         >>> import pyarrow as pa
         >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
