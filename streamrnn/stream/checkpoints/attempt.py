@@ -183,7 +183,10 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
     states = [item.state or old for item, old in zip(facts, before, strict=True)]
     shards = tuple(state for state in states if state is not None)
     if len(shards) < len(facts):
-        raise ValueError(f"no state of shard {states.index(None)} in the facts or the last commit")
+        raise ValueError(
+            f"expected a state of each shard, received none of shard {states.index(None)}, neither "
+            "in the facts nor in the last commit"
+        )
     return shards
 
 

@@ -197,7 +197,7 @@ def check_shards(files: Files, shards: Sequence[Shard], *, whole: bool) -> None:
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)
         if size is None:
-            raise _damaged(files, file, "no such file")
+            raise _damaged(files, file, "no file")
         if size != file.bytes:
             raise _damaged(files, file, f"{size} bytes")
         if whole and (digest := files.sha256(f"{INSIDE}/{file.name}")) != file.sha256:

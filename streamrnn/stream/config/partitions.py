@@ -58,14 +58,20 @@ def partition_texts(value: Any) -> tuple[str, ...]:
         if not name:
             raise ValueError("expected non-empty names, received an empty one")
         if name[0] in "._":
-            raise ValueError(f'"{name}": readers skip folders whose names begin with "{name[0]}"')
+            raise ValueError(
+                f'"{name}": readers skip folders whose names begin with "{name[0]}"; choose '
+                "another name"
+            )
         if wrong := sorted(_SPECIAL & set(name)) + [c for c in name if c < " "]:
-            raise ValueError(f'"{name}": {wrong[0]!r} cannot be in the name of a folder level')
+            raise ValueError(
+                f'"{name}": {wrong[0]!r} cannot be in the name of a folder level; choose another '
+                "name"
+            )
         if (other := seen.get(name.lower())) is not None:
             raise ValueError(
                 f'"{name}" is given more than once; use each name once'
                 if other == name
-                else f'"{other}" and "{name}" differ only in case, which readers ignore'
+                else f'"{other}" and "{name}" differ only in case, which readers ignore; rename one'
             )
         seen[name.lower()] = name
     return tuple(map(str, levels))

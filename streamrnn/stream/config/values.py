@@ -238,7 +238,8 @@ def _column_types(value: Any) -> Any:
             hint = did_you_mean(kind, TYPE_NAMES) if isinstance(kind, str) else ""
             raise ValueError(
                 f"{name}: expected {choices(TYPE_NAMES)}, a timestamp with a zone such as "
-                f'"timestamp[us, tz=UTC]" or "decimal128(10, 2)", received {received(kind)}{hint}'
+                f'"timestamp[us, tz=UTC]", or a decimal such as "decimal128(10, 2)", received '
+                f"{received(kind)}{hint}"
             )
     return value
 

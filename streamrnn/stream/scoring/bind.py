@@ -369,8 +369,8 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
     if len(names) != units:
         listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
         raise ConfigError(
-            f"[output] names: the model returns {count(units, 'value')} per row ({listed}), "
-            f"received {count(len(names), 'name')}: {', '.join(names)}"
+            f"[output] names: the model returns {count(units, 'value')} per row ({listed}): "
+            f"expected a name for each, received {count(len(names), 'name')}: {', '.join(names)}"
         )
     return tuple(names)
 

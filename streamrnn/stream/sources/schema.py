@@ -218,6 +218,6 @@ def common_schema(
     if extra := [name for name in received.names if name not in present]:
         raise DataError(
             f'{path}: column {extra[0]!r} is not in {origin}: [output] columns = "*" requires the '
-            "same columns in all files."
+            "same columns in all files. List the columns to copy instead."
         )
     return pa.schema(own), pa.schema(target)

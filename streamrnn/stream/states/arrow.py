@@ -85,10 +85,10 @@ def load_streams(
 
 def _steps(incoming: Incoming) -> Ints:
     steps = incoming.column("steps", pa.int64())
-    incoming.refuse("steps", nulls_of(steps), "number of steps is null")
+    incoming.refuse("steps", nulls_of(steps), "expected a number of steps, received null")
     numbers: Ints = steps.to_numpy()
     invalid = (numbers < 0) | (numbers > _MOST_STEPS)
-    incoming.refuse("steps", invalid, "number of steps is below 0 or above 2**62")
+    incoming.refuse("steps", invalid, "expected a number of steps from 0 to 2**62")
     return numbers
 
 

@@ -191,7 +191,7 @@ def _to_fixed_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
     invalid = lengths != size
     if invalid.any():
         row = int(np.argmax(invalid))
-        raise UnfitValueError(row, f"expected lists of {size}, received one of {lengths[row]}")
+        raise UnfitValueError(row, f"expected lists of size {size}, received size {lengths[row]}")
     if null.any():  # a null fixed-size list has values too
         index = size * (np.cumsum(~null) - 1)[:, None] + np.arange(size)
         values = values.take(pa.array(index.ravel(), pa.int64(), mask=np.repeat(null, size)))

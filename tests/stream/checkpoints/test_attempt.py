@@ -164,7 +164,7 @@ def test_facts_of_too_many_or_too_few_shards_are_refused(out):
             folder.commit([zero, zero])
     with begun(out) as folder:
         one = attempt_at(folder, 1).finish(None)
-        with pytest.raises(ValueError, match="no state of shard 1"):
+        with pytest.raises(ValueError, match="received none of shard 1"):
             folder.commit([written(folder, 0, 1), one])
     assert not os.path.exists(out)
 

@@ -98,7 +98,7 @@ def test_any_region_of_the_state_flipped_is_noticed_by_who_only_looks_at_it(out)
 
 def test_a_missing_state_is_named(out):
     os.unlink(state_files(out)[-1])
-    with pytest.raises(CheckpointError, match=r"_state-00003-000-\w+\.arrow is .*no such file"):
+    with pytest.raises(CheckpointError, match=r"_state-00003-000-\w+\.arrow is .*found no file"):
         run(out, steps=4)
     with pytest.raises(CheckpointError, match=r"_state-00003-000-\w+\.arrow is damaged"):
         load_state(str(out))

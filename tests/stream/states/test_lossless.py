@@ -75,7 +75,7 @@ def test_widths_units_and_columns_of_nulls_are_taken(theirs: pa.Array, kind: pa.
 
 def test_a_list_of_another_length_is_refused_with_its_row() -> None:
     theirs = pa.array([[1, 2], None, [3]], pa.list_(pa.float32()))
-    with pytest.raises(UnfitValueError, match="expected lists of 2, received one of 1") as caught:
+    with pytest.raises(UnfitValueError, match="lists of size 2, received size 1") as caught:
         converted(theirs, pa.list_(pa.float32(), 2))
     assert caught.value.row == 2
     nested = pa.array([[], [[1, 2]], None, [[1, 2], [3]]], pa.list_(pa.list_(pa.float32())))

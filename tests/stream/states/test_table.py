@@ -256,7 +256,7 @@ ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
         (_with("lstm/h", pa.array([[1, 2]] * 2, pa.list_(pa.float32(), 2))), r"expected .*\[3\]"),
         (
             _with("lstm/h", pa.array([[1, 2, 3], [1, 2]], pa.list_(pa.float32()))),
-            ROW_1 + "column 'lstm/h': expected lists of 3, received one of 2",
+            ROW_1 + "column 'lstm/h': expected lists of size 3, received size 2",
         ),
         (
             _with("lstm/h", pa.array([[1, 2, 3], None], pa.large_list(pa.float32()))),
@@ -321,7 +321,7 @@ def test_a_row_that_waits_and_is_too_short_is_refused() -> None:
     """In lists that may be of any length; the row is that of the table."""
     column = pa.array([[], [[1, 2], [1]], [[1, 2]]], pa.list_(pa.list_(pa.float32())))
     table = _with(f"waiting/{MATRIX}", column, _fixed().to_arrow())
-    with pytest.raises(StateError, match=r"row 1 .*expected lists of 2, received one of 1"):
+    with pytest.raises(StateError, match=r"row 1 .*expected lists of size 2, received size 1"):
         from_arrow(table, FIXED, {}, "f")
 
 
