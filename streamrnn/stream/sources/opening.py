@@ -174,8 +174,8 @@ class SourceFiles(Source):
             errors = [self._unfit(file, name, kind) for kind in kinds]
             if error := max(filter(None, errors), key=lambda error: error.row, default=None):
                 advice = (
-                    ", or write times such as 2013-01-31 08:00:00, with Z or an offset if they have "
-                    "a zone"
+                    ", or write times such as 2013-01-31 08:00:00, with Z or an offset if "
+                    "they have a zone"
                     if name == self.time
                     else ". To read text as ids, list its values in a file, one per line: "
                     f'{{ name = {name!r}, vocabulary = "values.txt" }}'
