@@ -133,7 +133,7 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts, by which the next start finds the parts to remove.
 
-        The next `reconcile`, in this run or in that start, removes this file too.
+        The next `reconcile`, of this run or of that start, removes this file too.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())

@@ -356,7 +356,8 @@ def _check_limit(
         )
     if not isinstance(nulls, str) and not 0 <= nulls < limit.size:
         raise ConfigError(
-            f"[source] nulls: {nulls:g} cannot replace a null of {name!r}: {valid}. Set one of them"
+            f"[source] nulls: {nulls:g} cannot replace a null of {name!r}: {valid}. Set one of "
+            "these ids"
         )
 
 

@@ -345,7 +345,7 @@ class PartitionedWriter:
         return partition.writer
 
     def _finish(self, partition: _Partition) -> None:
-        """End the part of a partition; it is synced with the next ones."""
+        """End the part of a partition; it is synced together with other parts."""
         self._ending.append(self._drain(partition))
         self._open.pop(partition.folder, None)
         del self._partitions[partition.folder]

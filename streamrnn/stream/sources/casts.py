@@ -76,7 +76,7 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def has_equality(kind: pa.DataType) -> bool:
-    """Return whether values can be keys: equal ones have equal bytes."""
+    """Return whether values of a type can be keys: equal values have equal bytes."""
     types = pa.types
     unequal = (types.is_floating, types.is_nested, types.is_null, types.is_interval)
     return not any(test(kind) for test in (*unequal, types.is_run_end_encoded))
@@ -136,7 +136,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast values to `kind`, with null for values that it cannot hold; return their rows, too.
+    """Cast values to `kind`, with null for each that it cannot hold; also return the rows of these.
 
     Use it for few values only: if one does not fit, they are cast one by one.
     """

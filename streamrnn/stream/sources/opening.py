@@ -254,7 +254,7 @@ class SourceFiles(Source):
         return [FileTimes(path, *times) for path, times in ranges if times is not None]
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times (an empty file: time 0); equal ones keep their order.
+        """Sort files by their earliest times (an empty file: time 0); ties keep their order.
 
         Raises DataError if a file has rows but its footer does not record their times.
         """

@@ -65,7 +65,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
-    """Return the columns of the schema in its order and types; `constants` fill missing ones."""
+    """Return the columns of the schema in its order and types; `constants` fill missing columns."""
     stored = batch.schema
     if stored.equals(schema):
         return pa.RecordBatch.from_arrays(batch.columns, schema=schema)

@@ -59,7 +59,7 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                # Keep few chunks: join the last ones while that is cheap, like binary carries.
+                # Keep few chunks: join the last two while that is cheap, as carries join in binary.
                 while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
                     stored[-2:] = [_joined(field, stored[-2:])]
         return slots
