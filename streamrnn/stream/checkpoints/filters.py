@@ -2,8 +2,9 @@
 
 A comparison with null is neither true nor false, as in SQL. A literal has the type of the column
 that it is compared with: `p = 0.9` is true for the float32 that is nearest to 0.9. Integers can be
-compared with any number by < and >, and by = only with a number that an integer can equal. Two
-columns of numbers of different types are compared as float64, unless both are integers.
+compared with any number by < and >, and by = only with a number that an integer can equal, and by
+`in` only with integers. Two columns of numbers of different types are compared as float64, unless
+both are integers.
 """
 
 import ast
