@@ -81,7 +81,7 @@ def load_plugin(kind: str, name: str) -> Any:
 
 @cache
 def _targets() -> dict[str, dict[str, str]]:
-    """Return entry point of the group -> distribution -> module:object.
+    """Return the targets of the group: entry point -> distribution -> module:object.
 
     importlib.metadata reads the same files, but importing it takes a tenth of the time of
     `streamrnn --help`.
