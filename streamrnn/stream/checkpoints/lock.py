@@ -83,16 +83,14 @@ class Lock:
     def _refuse_owner(self) -> None:
         """Raise CheckpointError if the object names an owner that is alive."""
         owner = self._read()
+        advice = f"If that run is dead, delete {self._files.show(self._name)}"
         if owner.get("host") == socket.gethostname():
             in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
         else:
             in_use = time.time() - owner.get("seen", 0) < STALE_SECONDS
+            advice += f" or wait {STALE_SECONDS // 60} minutes"
         if in_use:
-            raise self._refusal(
-                owner,
-                f"If that run is dead, delete {self._files.show(self._name)} "
-                f"or wait {STALE_SECONDS // 60} minutes.",
-            )
+            raise self._refusal(owner, f"{advice}.")
 
     def renew(self) -> None:
         """Renew the lock on an object store; on a disk, do nothing."""

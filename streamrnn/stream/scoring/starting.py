@@ -92,7 +92,7 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
     held = rows_held(initial) if bound.layout.pending else 0
     if held and same_model and is_of_another(initial, bound):
         raise StateError(
-            f'{owner}: [output] quantiles differ for {count(held, "row")} held by [output] emit = '
+            f"{owner}: [output] quantiles differ for {count(held, 'row')} held by [output] emit = "
             '"final". Finish the run that holds them, so that they are written, and then start '
             "from its state"
         )
