@@ -14,7 +14,7 @@
 - `summary`            options and result
 
 A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
-record batches, the CPU, or where it was stopped and resumed.
+record batches or the CPU, nor on where the fit was stopped and resumed.
 """
 
 from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder

@@ -29,7 +29,7 @@ class ErrorSums:
         self._absolute = self._squared = 0.0
 
     def add(self, label: Floats, output: Floats) -> None:
-        """Add N errors; all of them are finite."""
+        """Add the errors of outputs, all of which are finite."""
         error = np.ascontiguousarray(output - label, np.float32)
         self.count += error.size
         self._squared += sums.dot(error, error)

@@ -37,7 +37,7 @@ class FitFile(NamedTuple):
 
 @dataclass
 class EpochSums:
-    """Sums over the windows of an epoch; `rate`: the learning rate of the last one."""
+    """Sums over the windows of an epoch; `rate`: the learning rate at the last window."""
 
     loss: float = 0.0
     count: int = 0

@@ -212,9 +212,10 @@ def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Sampl
 
 
 def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints, Ints]:
-    """Return the windows that a run would have since the last reset; only the last step counts.
+    """Return the windows that a run would have, with strides that begin anew after each reset.
 
-    Each row of the results has the beginning, the end, and the first step that counts.
+    The results are the windows to train and to validate on. Each row of them has the beginning, the
+    end, and the first step that counts, which is the last step of the window.
     """
     windows = [np.zeros((0, 4), np.int64)]
     sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)

@@ -228,8 +228,8 @@ class FitLoop:
         """Whether a commit is due: after many steps, or once it takes a small share of the time.
 
         The first epoch is committed, which shows how long a commit takes. Small logs have many
-        short epochs: if only steps counted, a fit that is killed after 20 s would start over. It
-        changes no bit when commits are made.
+        short epochs: if only steps counted, a fit that is killed after 20 s would start over. The
+        times of commits change no bit.
         """
         seconds = time.perf_counter() - self._committed_at
         cheap = seconds >= self._commit_seconds / _COMMIT_SHARE
@@ -342,7 +342,7 @@ class FitLoop:
         }
 
     def end(self, epoch: int, logs: HistoryRow) -> bool:
-        """Report the epoch, and commit if that is due; return whether another epoch follows."""
+        """Report the epoch, and commit if that is due; return whether another epoch may follow."""
         status, stopping = self.status, self._stopping
         status.history.append(logs)
         if stopping.best is not None and stopping.best_epoch == epoch:

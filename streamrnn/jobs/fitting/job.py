@@ -272,8 +272,8 @@ class FitJob:
         if not len(parts.rows.begin):
             raise ConfigError(
                 f"fit: all of the {staged.rows:,} rows that were read are for validation, and none "
-                "is left to train on. Set a later [train] validation.since, or another share of "
-                "the streams"
+                "is left to train on. Set a later [train] validation.since, or a smaller "
+                "validation.streams"
                 if staged.steps
                 else "fit: there is no row to train on. Check [source] path and [train] until"
             )
@@ -324,8 +324,8 @@ class FitJob:
             if proposed := best_season(staged, parts.rows, baselines, seasons):
                 self.summary.notes.append(
                     f"in the training rows the value {proposed} before a label forecasts it better "
-                    f"than {'persistence' if persists else 'the mean label'}: compare with it by "
-                    f'[target] season = "{proposed}"'
+                    f"than {'persistence' if persists else 'the mean label'}. To compare with that "
+                    f'value, set [target] season = "{proposed}"'
                 )
         return baselines
 

@@ -67,7 +67,10 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
             " Change the units of the last layer"
         )
     if isinstance(loss, _OF_CLASSES) and units < 2:
-        raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, not only one")
+        raise ConfigError(
+            f"fit: the loss {loss.name} needs an output for each class, not only one. Give the "
+            "last layer a unit for each class"
+        )
 
 
 def refuse_wrong_label(

@@ -186,12 +186,16 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
         )
     except ShapeError:
         raise ConfigError(
-            f"[train] metrics: {name!r} does not fit {units} outputs and the loss {loss.name}"
+            f"[train] metrics: remove or replace {name!r}: it does not fit {units} outputs and the "
+            f"loss {loss.name}"
         ) from None
     except StreamRNNError as error:
         raise ConfigError(f"[train] metrics: {error}") from None
     if not isinstance(metric.result(), float):
-        raise ConfigError(f"[train] metrics: {name!r} has several values, one for each output")
+        raise ConfigError(
+            f"[train] metrics: {name!r} has several values, one for each output. Name a metric "
+            "with one value"
+        )
     metric.reset_state()
     return metric
 
@@ -313,8 +317,8 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
         (symbol,) = leaves(node.inputs)
         if id(symbol) not in inputs:
             raise UnsupportedError(
-                f"{layer}: it has no mean and variance, and fit finds them only for a layer that "
-                "reads an input of the model. Pass mean and variance, or move it to the front"
+                f"{layer} has no mean and variance, and fit computes them only for a layer that "
+                "reads an input of the model. Set mean and variance, or move the layer to the front"
             )
         source = staged.inputs[inputs[id(symbol)]]
         count, mean, variance = _moments(partial(_blocks, source, training), source.shape[1])
@@ -327,8 +331,8 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
             index = int(np.flatnonzero(beyond)[0])
             raise DataError(
                 f"{layer}: feature {index} (from 0) has the variance "
-                f"{np.atleast_1d(variance)[index]:.3g}, more than float32 holds. Limit it with "
-                "clip in [source] features"
+                f"{np.atleast_1d(variance)[index]:.3g}, more than float32 holds. Limit the "
+                "feature with clip in [source] features"
             )
         layer.set_weights([mean, variance, np.float32(count)])
 

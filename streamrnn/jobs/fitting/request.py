@@ -274,10 +274,10 @@ def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions)
 class FitSource:
     """The rows that a fit reads, from files that its initial state has not seen.
 
-    `files` are the name, size and time of all files, in order; `later` is the number of files that
-    came after the fit began, which are not read. `plain` reads the new files as a run would, and
-    `wide` also reads the columns of [target]; `seen` are the files that the initial state has seen;
-    None if its table lists none.
+    `files` are the name, size and time of the files that were there when the fit began, in order;
+    `later` is the number of files that came after that, which are not read. `plain` reads the new
+    files as a run would, and `wide` also reads the columns of [target]; `seen` are the files that
+    the initial state has seen; None if its table lists none.
     """
 
     def __init__(self, loaded: LoadedPipeline, began_with: list[FitFile] | None = None) -> None:
