@@ -112,10 +112,10 @@ class GroupedMeasures:
             item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
     def figures(self, groups: int, means: Sequence[float] | None) -> list[dict[str, Doubles]]:
-        """Return the figures (groups,) of each output by name; `means`: of the targets, if known.
+        """Return the figures (groups,) of each output by name.
 
-        If there are several quantiles, all have the same `crps`, which is computed from all of them
-        together (see `level_weights`).
+        `means`: the mean of each target, if known. If there are several quantiles, all have the
+        same `crps`, which is computed from all of them together (see `level_weights`).
         """
         figures = [
             dict(item.measure.result(groups, None if means is None else means[item.target]))

@@ -59,12 +59,12 @@ class FitStatus:
     """The next window to train, and the state of callbacks, optimizer and metrics.
 
     `best_epoch` counts from 1, and is 0 before any validation; `best_errors`: the mean squared
-    error of each target of a regression, in that epoch's validation, and `shifts`: what to add to
-    each quantile by that validation; `waited`: epochs since the best one; `rate_waited`: epochs
-    since the rate was lowered or the loss was best; `rate_scale`: the factor of the optimizer's
-    rate; `stopped`: no epoch follows, because too many epochs in a row were not better.
-    `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the sums of
-    each metric.
+    error of each target of a regression, in the validation of that epoch; `shifts`: what to add to
+    each quantile, computed in the same validation; `waited`: epochs since the best one;
+    `rate_waited`: epochs since the rate was lowered or the loss was best; `rate_scale`: the factor
+    of the optimizer's rate; `stopped`: no epoch follows, because too many epochs in a row were not
+    better. `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the
+    sums of each metric.
     """
 
     epoch: int = 0
@@ -90,7 +90,7 @@ class FitRecord:
     """What a commit records of a fit.
 
     `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
-    staged rows. `done`: the results are written; `state`: also the state after the last row.
+    staged rows. `done`: the results are written; `state`: so is the state after the last row.
     `label_means`: the mean of each label of [target]. `members`: hashes of the models of several
     seeds.
     """

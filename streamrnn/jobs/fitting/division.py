@@ -127,7 +127,7 @@ class SampleRule(NamedTuple):
 
 @dataclass(frozen=True)
 class StepRuns:
-    """Runs of steps: `length` from `begin`."""
+    """Runs of steps: `length` steps from `begin` on."""
 
     begin: Ints
     length: Ints
@@ -229,12 +229,12 @@ def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints,
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""A piece starts from the initial state, or its stream's state before the fit or at the cut."""
+"""Where a piece starts: the initial state; its stream's state before the fit, or at the cut."""
 
 
 @dataclass(frozen=True)
 class Pieces(StepRuns):
-    """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
+    """P runs of `length` steps of `stream`, from `begin` on; `origin`: FRESH, RESUMED or CARRIED.
 
     `last`: the state after the piece is the stream's state at the cut. `before`: number of steps of
     the stream from its initial state to the piece.

@@ -91,7 +91,10 @@ def check_request(config: Config) -> None:
             f"[train] scale_target: remove the key, as the labels of {train.loss} {why}"
         )
     if train.validation is None and whole_schedule(train.schedule)["name"] == "plateau":
-        raise ConfigError("[train] schedule: plateau needs validation, which judges each epoch")
+        raise ConfigError(
+            "[train] schedule: plateau needs validation, which judges each epoch. Set [train] "
+            "validation, or another schedule"
+        )
     if config.output.calibrate and not (train.quantiles and train.validation):
         raise ConfigError(
             "[output] calibrate: a fit calibrates quantiles by the rows of the validation; set "
@@ -107,7 +110,10 @@ def check_request(config: Config) -> None:
         if train.validation.since is None and train.validation.streams is None:
             raise ConfigError("[train] validation: set since, streams, or both")
     if train.patience and train.validation is None:
-        raise ConfigError("[train] patience needs validation, which judges each epoch")
+        raise ConfigError(
+            "[train] patience needs validation, which judges each epoch. Set [train] validation, "
+            "or remove patience"
+        )
 
 
 def initial_model(

@@ -76,7 +76,8 @@ class SeedsJob:
             )
         if train.keep == "all" and train.validation is None and train.measures:
             raise ConfigError(
-                '[train] keep = "all" needs validation, whose errors are part of the spread'
+                '[train] keep = "all" needs validation, whose errors are part of the spread. Set '
+                "[train] validation"
             )
         if train.keep == "all" and train.loss == "gaussian_nll":
             raise ConfigError(
@@ -94,7 +95,8 @@ class SeedsJob:
         if train.keep == "all" and output.quantiles is not None and units != 1:
             raise ConfigError(
                 '[output] quantiles: with [train] keep = "all", the model of all seeds returns '
-                f"{units} means and {units} spreads, and quantiles need one of each"
+                f"{units} means and {units} spreads, and quantiles need one of each. Remove "
+                "quantiles"
             )
         names = output.names if output.quantiles is None else None
         if train.keep == "all" and names is not None and len(names) != 2 * units:

@@ -113,7 +113,7 @@ def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
 
 
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
-    """Read the first rows of each file, until there are SAMPLE_ROWS of them."""
+    """Read the first `rows` rows of each file, until there are SAMPLE_ROWS rows."""
     batches, left = [], SAMPLE_ROWS
     for file in files:
         part = source.subset([file])

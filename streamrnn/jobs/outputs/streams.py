@@ -202,14 +202,15 @@ def drop_idle(output: str, silence: timedelta) -> int:
     """Forget streams whose last row is older than the newest row of all by more than `silence`.
 
     Silence is measured in the data's time, not by the clock. Returns how many were dropped. Raises
-    StateError if the state holds no timestamps, CheckpointError.
+    ConfigError unless `silence` is above 0, StateError if the last times in the state are neither
+    timestamps nor dates, CheckpointError.
 
     >>> from datetime import timedelta
     >>> drop_idle("out/weather", timedelta(days=90))
     0
     """
     if silence <= timedelta():
-        raise ConfigError(f"expected a silence above zero, received {silence}")
+        raise ConfigError(f"silence: expected a length of time above zero, received {silence}")
 
     def active(table: pa.Table, _: Manifest) -> pa.Table:
         kind = table.schema.field("last_time").type if "last_time" in table.column_names else None

@@ -263,7 +263,7 @@ def refuse_behind(config: Config) -> None:
     if os.path.realpath(files.root) in _owned:
         return
     raise CheckpointError(
-        f"{config.sink.folder}: a server ended without a commit, so that rows which it answered "
+        f"{config.sink.folder}: a server ended without a commit, so that rows that it answered "
         f"may be only in its log, {files.root}. Start `streamrnn serve` once (with [serve] "
         'durable = "log"), which adds them, and stop it; or move the log away, to give them up'
     )

@@ -28,9 +28,9 @@ class ReplayPlan:
     """The rows that a new model reads: rows of `files`, in order, up to `stop` in the last file.
 
     With `first`, only rows of this time, in ticks, or later are read. With `last`, only this many
-    rows of each stream are; then `gone` are missing used files before `files`, which must not have
-    any of these rows. `most` is the largest possible number of rows. `range` describes the rows,
-    `note` what is missing ("": nothing).
+    rows of each stream are read; then `gone` are missing used files before `files`, which must not
+    have any of these rows. `most` is the largest possible number of rows. `range` describes the
+    rows; `note` says what is missing, and is "" if nothing is.
     """
 
     files: tuple[SourceFile, ...]

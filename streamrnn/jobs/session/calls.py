@@ -67,8 +67,9 @@ class Calls:
     ) -> Answer:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises.
 
-        The data may be rows of `requests`, which have no position of their own: then a row that is
-        an error raises it even with `align`. `unfit`: number of a row -> why its dict is refused.
+        The data may be rows of `requests`, which have no position of their own: then a row at which
+        a run would stop raises that error even with `align`. `unfit`: number of a row -> why its
+        dict is refused.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
@@ -129,7 +130,7 @@ class Calls:
     def _check(self, rows: list[Any]) -> None:
         """Raise DataError or DTypeError if rows of dicts do not have the types of earlier rows.
 
-        Before there are earlier rows, the types only have to be ones that the pipeline can read.
+        Before there are earlier rows, any types that the pipeline can read are accepted.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded

@@ -153,11 +153,11 @@ def table_of_dicts(
     `types`: the types of earlier rows, None before there are any; `first_row`: the number of the
     first row in messages. A column that a row lacks is null there; one that the pipeline does not
     use is ignored. Numbers become float64 where the model reads them as float32, or earlier rows
-    had floats; decimals have room for more digits than the first ones; integers beyond int64 are
-    uint64. Times in several zones are converted to the first zone. Raises DTypeError if a row is
-    not a dict, or the name of a column is not text; DataError, with row and column, for values that
-    Arrow cannot hold in one column, floats where earlier rows had integers, and, if the rows have
-    to be `complete`, for a key column or time that no row has.
+    had floats; decimals have room for more digits than the first decimals have; integers beyond
+    int64 are uint64. Times in several zones are converted to the first zone. Raises DTypeError if a
+    row is not a dict, or the name of a column is not text; DataError, with row and column, for
+    values that Arrow cannot hold in one column, for floats where earlier rows had integers, and, if
+    the rows have to be `complete`, for a key column or time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):

@@ -163,7 +163,8 @@ class Session:
     def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
         """Return the files among these that the last commit has not used.
 
-        With `by_any`, also the files that a commit that `rewind` can return to has not used.
+        With `by_any`, also return the files that at least one of the commits to which `rewind` can
+        return has not used.
         """
         used = self.used(by_all=by_any)
         return [path for path in paths if canonical_name(path) not in used]
