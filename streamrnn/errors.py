@@ -127,7 +127,12 @@ class DataError(StreamRNNError, ValueError):
 
 
 class DivergedError(DataError):
-    """A loss, or the norm of a gradient, is not finite. `step`: the lane and step of the output."""
+    """A loss, or the norm of a gradient, is not finite.
+
+    `step`: in the loop of a fit, the lane and step of the output, then the numbers of the row and
+    of the stream. The error that `Pipeline.fit` raises has row and stream in its text, and a `step`
+    of (0, 0).
+    """
 
     def __init__(self, what: str, step: tuple[int, int] = (0, 0)) -> None:
         super().__init__(what)
@@ -201,7 +206,7 @@ class SinkError(StreamRNNError, OSError):
 class PublishError(StreamRNNError, OSError):
     """The rows are committed, but a table of [publish] does not have them yet.
 
-    The next start registers them there. `summary`: the summary of a run, None elsewhere.
+    The next run or session registers them there. `summary`: the summary of a run, None elsewhere.
     """
 
     exit_code = 75
@@ -209,7 +214,10 @@ class PublishError(StreamRNNError, OSError):
 
 
 class EngineError(StreamRNNError, RuntimeError):
-    """The workers of an engine cannot be started or reached, or died again and again."""
+    """The workers of an engine cannot be started or reached, or died again and again.
+
+    It is also raised if the process of one of several fits dies.
+    """
 
 
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it

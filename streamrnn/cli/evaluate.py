@@ -56,8 +56,8 @@ def evaluate(
 ) -> None:
     """Compare the scores of past runs with what happened, as set in [target].
 
-    Numbers: MAE, RMSE, pinball loss and CRPS of --quantiles. Probabilities: log-loss, accuracy and
-    AUC. Baselines: persistence (forecast = value now), the mean or the base rate, and [target]
+    Numbers: MAE, RMSE; of quantiles also pinball loss and CRPS. Probabilities: log-loss, accuracy
+    and AUC. Baselines: persistence (forecast = value now), the mean or the base rate, and [target]
     season.
     """
     from streamrnn.jobs.pipeline import Pipeline

@@ -54,7 +54,9 @@ def fit(
     if extend and (full_refresh or limit is not None):
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
     if find_rate and (extend or full_refresh or overwrite or seeds is not None):
-        raise typer.BadParameter("--find-rate can be combined with --limit only")
+        raise typer.BadParameter(
+            "--find-rate cannot be combined with --continue, --full-refresh, --overwrite or --seeds"
+        )
     from streamrnn.jobs.pipeline import Pipeline
 
     several = [] if seeds is None else [f"train.seeds={seeds}"]

@@ -71,8 +71,8 @@ def run(
         bool,
         typer.Option(
             "--force",
-            help="Run even if a used file has changed, or no value is in its vocabulary; with "
-            "--full-refresh, even if the source lacks rows of the output.",
+            help="Run even if a used file has changed, or a feature has no value in its "
+            "vocabulary; with --full-refresh, even if the source lacks rows of the output.",
         ),
     ] = False,
     new_model: Annotated[
@@ -117,7 +117,8 @@ def run(
     """Score new rows. Each stream resumes from its state after the last run."""
     if limit is not None and (follow or full_refresh or reload or reload_file or metrics):
         raise typer.BadParameter(
-            "--limit cannot be combined with --follow, --full-refresh, --reload or --metrics"
+            "--limit cannot be combined with --follow, --full-refresh, --reload, --reload-file or "
+            "--metrics"
         )
     job = _load(pipeline, overrides, metrics)
     if limit is not None:

@@ -147,7 +147,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
 
 @app.command(epilog=example("state reset scores --key N162UW", "state"))
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
-    """Reset streams at their next row. They keep their last time: earlier rows are late."""
+    """Reset streams to the initial state. They keep their last time: earlier rows are late."""
     from streamrnn.jobs.outputs import reset_streams
 
     print(f"{location(out)}: {count(reset_streams(out, keys), 'stream')} reset")
@@ -174,7 +174,7 @@ def compact(
     except ValueError as problem:
         raise typer.BadParameter(str(problem), param_hint="--idle") from None
     dropped = count(drop_idle(out, silence), "stream")
-    print(f"{location(out)}: {dropped} dropped, idle for {idle} or more")
+    print(f"{location(out)}: {dropped} dropped, idle for more than {idle} at the newest row")
 
 
 @app.command(epilog=example("state gc scores", "state"))

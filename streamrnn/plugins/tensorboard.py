@@ -49,8 +49,8 @@ class TensorBoard(Callback):
             not isinstance(update_freq, int) or update_freq < 1
         ):
             raise ArgumentError(
-                "TensorBoard: update_freq must be 'epoch', 'batch' or a number of batches, "
-                f"received {update_freq!r}"
+                "TensorBoard: update_freq must be 'epoch', 'batch' or a number of batches, 1 or "
+                f"more, received {update_freq!r}"
             )
         self.log_dir = str(log_dir)
         self.write_steps_per_second = write_steps_per_second

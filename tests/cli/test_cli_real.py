@@ -139,7 +139,7 @@ def test_state_goes_out_and_in_again(cli):
     assert "\nsteps differs in 1 stream, by at most " in out
     assert "\nrnn/h differs in 1 stream, by at most 0." in out
     assert cli("state compact out --idle 900d")[1] == (
-        "out: 0 streams dropped, idle for 900d or more\n"
+        "out: 0 streams dropped, idle for more than 900d at the newest row\n"
     )
     assert cli("state compact out --idle soon")[0] == 2
     assert cli("state gc out")[:2] == (0, "out: 0 files removed\n")

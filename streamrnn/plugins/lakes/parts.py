@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.stream.sinks import number_of
 
 TypeRule = Callable[[pa.DataType], pa.DataType | str]
-"""Returns the table's type, in Arrow's form, for a type that is not nested, or why it lacks one."""
+"""Returns the table's type, in Arrow's form, for a type that is not nested, or why none exists."""
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 _PLAIN = {
@@ -96,7 +96,7 @@ def _common(kind: pa.DataType) -> pa.DataType | str:
     if is_.is_date(kind):
         return _CAST.format("date32")
     if is_.is_decimal(kind):
-        return _CAST.format(f"decimal128 ({kind.precision} digits, if 38 suffice)")
+        return _CAST.format(f"decimal128 (up to 38 digits; it has {kind.precision})")
     if is_.is_null(kind):
         return "give it a type in the source"
     return _CAST.format("an integer or text")

@@ -91,8 +91,8 @@ class DeltaLog(PublishedTable):
         mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none")
         if mapped != "none":
             raise PublishError(
-                f"{self.title} maps its columns (delta.columnMapping.mode = {mapped!r}); parts "
-                f"have no column ids. {self._remake()}"
+                f"{self.title} maps its columns (delta.columnMapping.mode = {mapped!r}), but "
+                f"parts have no column ids. Turn the mapping off. {self._remake()}"
             )
         files = _files(table)
         ours = {name: file for name, file in files.items() if may_be_part(name)}

@@ -149,7 +149,7 @@ def _by_commit(commits: Sequence[tuple[int, list[LayerNorms]]]) -> list[Picture 
         Picture(
             "norms",
             f"{_TITLE}, by commit",
-            f"Median norm of {last[0].layer} {short(before)} after commit {numbers[0]}, "
+            f"Median norm of {last[0].layer}: {short(before)} after commit {numbers[0]}, "
             f"{short(now)} after commit {numbers[-1]}.",
             "band",
             panels,

@@ -297,8 +297,8 @@ def silence(subject: Subject) -> Picture | Missing:
     return Picture(
         "silence",
         title,
-        f"{count(silent, 'stream')} of {len(last):,} silent for {_UNIT[unit]} or more; the "
-        f"longest for {short(int(since.max()))} {unit}.",
+        f"{count(silent, 'stream')} of {len(last):,} had no row for {_UNIT[unit]} or more; the "
+        f"longest silence is {short(int(since.max()))} {unit}.",
         "bars",
         [Panel("", [{unit: "0", "streams": len(since) - silent}, *table])],
         [Drawn("streams", "streams")],

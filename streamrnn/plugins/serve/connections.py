@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Most seconds for the head of a request to arrive, for its body, and for an answer to be read."""
+"""Seconds within which the head of a request must arrive, its body, and an answer must be read."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 

@@ -232,7 +232,7 @@ def log_of(config: Config) -> AbstractContextManager[None]:
         )
     if (os.path.realpath(folder) + os.sep).startswith(os.path.realpath(sink) + os.sep):
         raise ConfigError(
-            f"[serve] log: {folder} is inside the output, {sink}, which holds parts only. Set "
-            "another directory"
+            f"[serve] log: {folder} is inside the output, {sink}: readers of the output would "
+            "find its files. Set another directory"
         )
     return own_log(folder)

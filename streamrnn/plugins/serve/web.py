@@ -41,7 +41,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
     The server has no page of its own, and browsers let pages of other sites send requests to it:
-    with an `Origin`, or to the host of the page, if its name leads to this machine by now.
+    with an `Origin`, or, if the name of the page's host leads to this machine by now, to that host.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -50,7 +50,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     scored = Counter("streamrnn_request_rows", "Rows of answered requests.", registry=registry)
     waiting = Gauge("streamrnn_waiting_rows", "Rows that are waiting.", registry=registry)
     waiting.set_function(lambda: service.waiting)
-    forgotten = Gauge("streamrnn_forgotten_producers", "Producers dropped.", registry=registry)
+    forgotten = Gauge("streamrnn_forgotten_producers", "Producers forgotten.", registry=registry)
     forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
 
     def scoring_for(request: Request) -> Scoring:
@@ -111,7 +111,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         asked = objects[0] if len(objects) == 1 else {}
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
-            raise DataError('expected {"path": …, "on_change": …}, as in [model]')
+            raise DataError('expected {"path": …, "on_change": …}, both text, as in [model]')
         await _administrate(request, scoring.load_model, path, on_change)
         return _json({"loaded": True})
 
@@ -202,7 +202,9 @@ async def _administrate(request: Request, call: Callable[..., None], *arguments:
     """Call a function for a client on this machine; refuse proxies and pages in a browser."""
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip", "origin"} & set(request.headers)
     if forwarded or not ipaddress.ip_address(request.client.host).is_loopback:
-        raise HTTPException(403, "expected a request from this machine: no proxy, no browser")
+        raise HTTPException(
+            403, "expected a request from this machine, not through a proxy or from a browser"
+        )
     try:
         await asyncio.to_thread(call, *arguments)
     except StreamRNNError as error:
