@@ -21,21 +21,23 @@ def evaluate(
     by: Annotated[
         Literal["stream", "month"] | None,
         typer.Option(
-            "--by", help="Add a line per stream, or per month (in UTC, or [source] time_zone)."
+            "--by", help="Add a line per stream, or per month (in [source] time_zone, else in UTC)."
         ),
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Compare rows from this time on (UTC or time_zone, or with an offset).",
+            help="Compare rows from this time on. Without an offset it is in [source] time_zone, "
+            "else in UTC.",
         ),
     ] = None,
     until: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Compare rows before this time (UTC or time_zone, or with an offset).",
+            help="Compare rows before this time. Without an offset it is in [source] time_zone, "
+            "else in UTC.",
         ),
     ] = None,
     quantiles: Annotated[
@@ -48,7 +50,9 @@ def evaluate(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Also write the table to a .parquet."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Also write the table to a .parquet file."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

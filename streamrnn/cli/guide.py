@@ -20,7 +20,7 @@ Exit codes:
   75   committed, but a table of [publish] is behind; the next run catches up
   78   invalid pipeline file or argument; a model or state that does not fit
   130  interrupted; rerun to resume
-  143  terminated before the run had begun (SIGTERM)
+  143  terminated by SIGTERM before the run had begun, or by a second one
 """
 
 

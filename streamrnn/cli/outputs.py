@@ -13,7 +13,8 @@ from streamrnn.errors import PublishError
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
-    str | None, typer.Option(metavar="PATH", help="The directory of its rejects, if moved.")
+    str | None,
+    typer.Option(metavar="PATH", help="The directory of the rejects, if they were moved."),
 ]
 
 

@@ -160,7 +160,8 @@ def compact(
         str,
         typer.Option(
             metavar="TIME",
-            help="Drop streams whose last row is this much older (90d, 6h) than the newest row.",
+            help="Drop streams whose last row is older than the newest row by more than this: 90d, "
+            "6h.",
         ),
     ],
     verbose: Verbose = False,
