@@ -40,7 +40,8 @@ def evaluate_pipeline(
         )
     if config.source.time is None:
         raise ConfigError(
-            "evaluate: [source] time is missing: scores are joined with labels by key and time"
+            "evaluate: [source] time is missing: scores are joined with labels by key and time. "
+            "Name the column of the times, and score again with --full-refresh"
         )
     if config.sink.folder is None or config.source.path is None or config.source.piped:
         raise ConfigError(

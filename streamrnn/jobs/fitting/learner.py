@@ -59,7 +59,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
     if targets != wanted:
         raise ConfigError(
             f"[target] column: the loss {loss.name} takes one column and horizon, received "
-            f"{targets} labels"
+            f"{targets} labels. Name one column and at most one horizon"
         )
     if units != expected:
         raise ConfigError(
@@ -127,7 +127,8 @@ class ClassWeights:
             if targets != 1:
                 raise ConfigError(
                     f"[train] class_weight: the loss {loss.name} takes weights for one column and "
-                    f"horizon of [target], received {targets} labels"
+                    f"horizon of [target], received {targets} labels. Name one, or remove "
+                    "class_weight"
                 )
         elif isinstance(loss, CategoricalCrossentropy):
             classes = units
@@ -192,7 +193,10 @@ class Learner:
     ) -> None:
         self._plan = Plan.of(model)
         if not self._plan.weights:
-            raise ConfigError(f"fit: no weight of {model} is trainable")
+            raise ConfigError(
+                f"fit: no weight of {model} is trainable. Add a layer with weights, or do not "
+                "freeze all layers"
+            )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics, self.scale, self.seed = metrics, scale, seed
         self.runner = StepRunner(model) if runner is None else runner

@@ -75,7 +75,9 @@ def check_request(config: Config) -> None:
             "fit: [target] column is missing: name the column that the model learns to forecast"
         )
     if config.source.path is None or config.source.piped:
-        raise ConfigError("fit: [source] path must name files, which fit reads again, not stdin")
+        raise ConfigError(
+            "fit: [source] path must name files, not stdin: fit reads rows more than once"
+        )
     if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
         raise ConfigError(
             f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
@@ -101,11 +103,11 @@ def check_request(config: Config) -> None:
             "[train] loss = { quantile = [0.1, 0.5, 0.9] } and [train] validation"
         )
     if train.until is not None and config.source.time is None:
-        raise ConfigError("[train] until needs [source] time, the column of the times")
+        raise ConfigError("[train] until needs [source] time: name the column of the times")
     if train.validation is not None:
         if train.validation.since is not None and config.source.time is None:
             raise ConfigError(
-                "[train] validation.since needs [source] time, the column of the times"
+                "[train] validation.since needs [source] time: name the column of the times"
             )
         if train.validation.since is None and train.validation.streams is None:
             raise ConfigError("[train] validation: set since, streams, or both")

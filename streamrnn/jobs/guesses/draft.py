@@ -75,7 +75,7 @@ def draft_pipeline(
     files = list_of_format(data, "auto") if table is None else table.files
     if not files:
         if table is not None:
-            raise DataError(f"{data}: the table has no rows; columns are guessed from rows")
+            raise DataError(f"{data}: the table has no rows to guess columns from; append some")
         raise DataError(
             f"{data}: no file to read (expected names ending in "
             f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"

@@ -107,7 +107,7 @@ def import_state(file: str, output: str) -> int:
         if old is None or folder.manifest is None:
             raise StateError(
                 f"{output}: no state to replace. To start a run from a table, name it in "
-                "the pipeline: [state] init"
+                "[state] init of the pipeline file"
             )
         _check_alike(new, old, file, output)
         config = folder.manifest.config
@@ -296,7 +296,7 @@ def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
         model = quantiles_of(model, levels)
     if model.fingerprint() != manifest.model:
         raise StateError(
-            f"{path} is no longer the model that made the state of {output}.\n"
+            f"{path} is no longer the model that made the state of {output}. Restore that model.\n"
             f"  state: model {short_model(manifest.model)}\n"
             f"  file:  model {short_model(model.fingerprint())}"
         )
