@@ -123,7 +123,7 @@ class _Log:
         if not follows:
             raise DataError(
                 f"{self._path}: not a readable Delta table: its log lacks version {start - 1}, and "
-                "has no checkpoint after it"
+                "has no checkpoint after it. Restore the log"
             )
         return min(follows)
 
@@ -238,7 +238,10 @@ def _of(kind: str, actions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def _check_features(path: str, state: Mapping[str, Any], version: str) -> None:
     if not {"protocol", "metaData"} <= state.keys():
-        raise DataError(f"{path}: not a readable Delta table: its log has no protocol or metadata")
+        raise DataError(
+            f"{path}: not a readable Delta table: its log has no protocol or metadata. Restore the "
+            "log"
+        )
     protocol = state["protocol"]
     unknown = sorted(set(protocol.get("readerFeatures") or ()) - _FEATURES)
     reader = protocol["minReaderVersion"]

@@ -199,7 +199,7 @@ class _Files:
             if data.file_format.name != "PARQUET":
                 raise DataError(
                     f"{path}: expected a Parquet file, received {data.file_format.name}, which "
-                    "cannot be read as part of an Iceberg table"
+                    "cannot be read as part of an Iceberg table. Rewrite the data files as Parquet"
                 )
             store, location = resolve(path)
             self._files[path] = SourceFile(
