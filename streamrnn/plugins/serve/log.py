@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 _PRODUCERS = 10_000
 """Largest number of producers in memory; the one that was silent longest is forgotten first."""
 _ANSWERS = 64 << 20
-"""Largest number of bytes of answers: the oldest are dropped first; the last is always kept."""
+"""Largest number of bytes of answers in base64: the oldest are dropped first, the last never."""
 
 
 class Producers:
