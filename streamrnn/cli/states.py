@@ -160,8 +160,8 @@ def compact(
         str,
         typer.Option(
             metavar="TIME",
-            help="Drop streams whose last row is older than the newest row by more than this: 90d, "
-            "6h.",
+            help="Drop streams whose last row is older than the newest row by more than this, such "
+            "as 90d or 6h.",
         ),
     ],
     verbose: Verbose = False,

@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds within which the head of a request must arrive, its body, and an answer must be read."""
+"""Largest number of seconds that the head or body of a request, or reading an answer, may take."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 
