@@ -117,7 +117,7 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
 
 
 def _is_detail(name: str, names: list[str]) -> bool:
-    """Return whether a column is for --json and --output alone: the table would get too wide."""
+    """Return whether a column is for --json and --output alone, so that lines are not too long."""
     detail = name.startswith(("rows_", "better_", "mae_")) or "_where_" in name
     detail = detail or (name.startswith("rmse_") and "pinball" in names)
     return detail or name == "best_baseline"

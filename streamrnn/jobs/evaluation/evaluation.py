@@ -175,7 +175,7 @@ class _Run:
         )
 
     def _groups(self, rows: ScoreRows) -> list[Ints]:
-        """Return the groups (N,) of each row: 0 for all rows; from 1, its stream or month."""
+        """Return the groups (N,) of the rows: 0 for all of them; from 1, by stream or month."""
         groups: list[Ints] = [np.zeros(len(rows.slot), np.int64)]
         if self.plan.by == "stream":
             groups.append(rows.slot + 1)

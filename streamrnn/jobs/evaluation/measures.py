@@ -309,7 +309,7 @@ def _crps_of_normal(error: Doubles, spread: Doubles) -> Doubles:
 
 
 class _Answers:
-    """How often baselines are right, and how often the model is over the same rows."""
+    """How often baselines are right, and how often the model is right over the same rows."""
 
     def __init__(self, forecasts: Sequence[str]) -> None:
         self._beside = {name: _Beside("right") for name in forecasts}

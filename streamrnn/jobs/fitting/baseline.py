@@ -1,4 +1,4 @@
-"""Errors on the scale of the target, of a model and of forecasts without a model; calibration."""
+"""Errors of a model, and of forecasts without one, on the scale of the target; calibration."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +94,7 @@ class Baselines(NamedTuple):
 
 
 class AgainstBaselines:
-    """Errors of the model over all steps, and of baselines and the model over the same steps."""
+    """Errors of the model over all steps, and for each baseline of both, over the same steps."""
 
     def __init__(self) -> None:
         self._model = ErrorSums()
@@ -131,7 +131,7 @@ class AgainstBaselines:
 
 
 def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
-    """Return the values (M, K) a season before the labels, NaN for none, in a mapped file."""
+    """Return the values (M, K) a season before the labels, in a mapped file; NaN for no value."""
     values: Floats = mapped(path, np.float32, (staged.steps, staged.targets))
     for begin, forecast in _season_blocks(staged, season):
         values[begin : begin + len(forecast)] = forecast
@@ -141,10 +141,10 @@ def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
 def best_season(
     staged: Staged, rows: StepRuns, baselines: Baselines, seasons: Mapping[str, int]
 ) -> str:
-    """Return the name of the season (name -> ticks) whose forecast is best; "" if none is good.
+    """Return the name of the season with the best forecast; "" if none is good.
 
-    A good season has a value for at least half of the labels in the training `rows`, and its
-    forecast is notably better there than the other baselines.
+    `seasons`: name -> ticks. A good season has a value for at least half of the labels in the
+    training `rows`, and its forecast is notably better there than the other baselines.
     """
     best, most = "", _NOTABLE
     for name, season in seasons.items():

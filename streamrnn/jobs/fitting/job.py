@@ -98,7 +98,7 @@ class FitJob:
     # ---- what is to be done
 
     def _in_scratch(self, scratch: str) -> Callable[[], None]:
-        """Check all but the rows of a first fit in a temporary folder; return the rest of it."""
+        """Check a first fit but for its rows, in a temporary folder; return the rest as a call."""
         self._folder = FitFolder(Path(scratch) / "model.safetensors")
         self._folder.path.mkdir()
         return self._begin_or_resume(None, [])

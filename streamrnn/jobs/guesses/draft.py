@@ -98,7 +98,7 @@ def draft_pipeline(
 
 
 def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
-    """Return the source; of files of text, with the delimiter that gives several columns."""
+    """Return the source; text files are read with the delimiter that gives several columns."""
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     try:
         len(source.schema)  # read now

@@ -16,7 +16,7 @@ Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
-"""Limit of a distance: how far the means are apart, in deviations, + ratio of deviations - 1."""
+"""Limit of a distance: difference of means, in deviations, plus ratio of deviations minus 1."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from streamrnn.base.arrays import Ints
 
 MAX_CANDIDATES = 12
 _TOLERATED = 0.05
-"""Largest share of rows whose time repeats the previous one of their stream, or goes back."""
+"""Largest share of rows whose time repeats the last time of their stream, or goes back."""
 _ALIKE = 0.01
 _KEY_NAME = re.compile(
     r"(^|_)(id|key|uuid|device|sensor|station|user|customer|machine|vehicle|tail_?num|site|host|"
@@ -36,7 +36,7 @@ class Streams:
     key: str | None
     time: str | None
     disorder: float
-    """Share of rows whose time repeats the previous one of their stream, or goes back."""
+    """Share of rows whose time repeats the last time of their stream, or goes back."""
     streams: int
     others: tuple[str, ...] = ()
     """Further columns that could be the key."""
@@ -147,9 +147,9 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
 
 
 def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
-    """Return the share of rows whose time is not after the previous one of their stream.
+    """Return the share of rows whose time is not after the previous time of their stream.
 
-    Also return the number of rows that have a previous one.
+    Also return the number of rows with an earlier row in their stream.
     """
     order = np.argsort(codes, kind="stable")
     same = np.diff(codes[order]) == 0

@@ -266,7 +266,7 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 
 
 def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
-    """Return the groups of all partitions, ordered by first part; none crosses `ends` (in rows)."""
+    """Return the groups of all partitions, by their first parts; none crosses `ends` (in rows)."""
     groups: list[list[Part]] = []
     within: dict[str, list[Part]] = {}
     rows = 0

@@ -44,7 +44,7 @@ class LayerNorms(NamedTuple):
 
 
 def layer_norms(table: pa.Table) -> list[LayerNorms]:
-    """Return the Euclidean norm of each h of each stream of a state table."""
+    """Return the Euclidean norm of each state h, for each stream of a state table."""
     layers = []
     for field in table.schema:
         layer, _, name = field.name.rpartition("/")

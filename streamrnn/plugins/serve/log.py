@@ -183,7 +183,7 @@ class Log:
             self._open = None
 
     def take_closed(self) -> list[str]:
-        """Close the open segment; return the paths of those closed since the last call."""
+        """Close the open segment; return the paths of all segments closed since the last call."""
         self.close()
         closed, self.closed = self.closed, []
         return closed

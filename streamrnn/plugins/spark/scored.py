@@ -208,7 +208,7 @@ def _in_zone_of(bound: BoundPipeline, schema: pa.Schema) -> pa.Schema:
 
 
 def _without_init(bound: BoundPipeline) -> BoundPipeline:
-    """Return a bound pipeline that can be sent: without the table of [state] init."""
+    """Return a bound pipeline that can be sent to workers: without the table of [state] init."""
     loaded = copy.copy(bound.loaded)
     loaded.read_init = read_state_file
     state = loaded.config.state.model_copy(update={"init": None})
