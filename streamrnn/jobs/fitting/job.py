@@ -271,8 +271,8 @@ class FitJob:
         summary, train = self.summary, self.config.train
         if not len(parts.rows.begin):
             raise ConfigError(
-                f"fit: all of the {staged.rows:,} rows that were read are for validation, and none "
-                "is left to train on. Set a later [train] validation.since, or a smaller "
+                f"fit: all rows that were read ({staged.rows:,}) are for validation, and none is "
+                "left to train on. Set a later [train] validation.since, or a smaller "
                 "validation.streams"
                 if staged.steps
                 else "fit: there is no row to train on. Check [source] path and [train] until"

@@ -181,16 +181,10 @@ def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> N
 
 def _portable(error: Exception) -> Exception:
     """Return an error that can be sent to another process."""
-    if isinstance(error, StreamRNNError):
-        # An error with more than a text is sent as its nearest base class with only a text.
-        plain = StreamRNNError.__init__
-        kind: type[Exception] = next(
-            k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain
-        )
-        return kind(str(error))
     text = "".join(traceback.format_exception(error))
-    try:
+    if not isinstance(error, StreamRNNError):  # the text of ours is enough
         error.add_note(text)
+    try:
         return deepcopy(error)
     except Exception:  # noqa: BLE001 (its class cannot be called with its `args`)
         return EngineError(text)

@@ -195,9 +195,10 @@ def _named(
     for name in named:
         used = used_files(manifest, name, path)
         if not used and not files_named([item.name for item in present], name):
+            last = manifest.sources[-1].path if manifest.sources else "none"
             raise ConfigError(
                 f"--reload-file {location(name)}: {path} has not used a file or partition of "
-                f"this name; the last one it used is {manifest.sources[-1].path}"
+                f"this name; the last file it used: {last}"
             )
         paths += used
     return paths

@@ -21,7 +21,14 @@ from jobs.fitting import fits
 from selection import first_quick, slow
 
 from streamrnn import Pipeline, load_model, register_layer
-from streamrnn.errors import CheckpointError, ConfigError, DataError, EngineError
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    EngineError,
+    LateRowError,
+)
 from streamrnn.jobs.fitting import FitOptions
 from streamrnn.jobs.fitting.seeds import SeedsJob
 from streamrnn.layers import Dense
@@ -369,18 +376,20 @@ def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None
     """Slow: errors in a worker."""
     wild = tables(optimizer={"name": "sgd", "learning_rate": 1e30})
     del wild["train"]["clip_norm"]
-    with pytest.raises(DataError, match=r"a\.parquet: row \d+ \(from 0\): stream s\d: the loss is"):
+    with pytest.raises(
+        DivergedError, match=r"a\.parquet: row \d+ \(from 0\): stream s\d: the loss is"
+    ):
         fits.fit(tmp_path, wild)
 
 
 @slow
 def test_a_late_row_is_one_message(tmp_path: Path) -> None:
-    """Its error has more than a text, which does not travel from one process to another. Slow: late
-    rows in a worker."""
+    """Its error has more than a text, and keeps its class between processes. Slow: late rows in a
+    worker."""
     table = fits.log()
     logs.write(table.slice(300), tmp_path / "in" / "a.parquet")
     logs.write(table.slice(0, 300), tmp_path / "in" / "b.parquet")
-    with pytest.raises(DataError, match=r"b\.parquet: row 0 .*time goes backwards"):
+    with pytest.raises(LateRowError, match=r"b\.parquet: row 0 .*time goes backwards"):
         fits.fit(tmp_path, tables())
 
 

@@ -130,6 +130,15 @@ def test_a_named_file_is_read_again_though_it_did_not_change(base: Path) -> None
         _run(reload=["day=9/log.parquet"])
 
 
+def test_an_output_of_a_session_has_used_no_file(base: Path) -> None:
+    config = logs.config("in", "m.safetensors", "out", output={"names": ["y"]})
+    with Pipeline.from_dict(config).session() as session:
+        session.process(LOG.slice(0, 5))
+    _put(0)
+    with pytest.raises(ConfigError, match="the last file it used: none"):
+        _run(reload=["day=3/log.parquet"])
+
+
 def test_nothing_to_reload_is_said(base: Path) -> None:
     _put(0)
     assert _run(reload=True).rows == 100
