@@ -60,6 +60,19 @@ def test_order_by_time_is_that_of_the_statistics(model_dir: Path) -> None:
     assert _scores() == _in_one_file()
 
 
+def test_dates_beyond_the_calendar_are_in_order(model_dir: Path) -> None:
+    """Parquet's dates reach further than Python's."""
+    days = pa.array([-(10**8), 0, 10**8], pa.int32())
+    log = LOG.slice(0, 3).set_column(LOG.column_names.index("t"), "t", days.cast(pa.date32()))
+    for number, name in enumerate("cba"):
+        logs.write(log.slice(number, 1), Path(f"in/{name}.parquet"))
+    pipeline = Pipeline.from_dict(_config(source={"order": "time"}))
+    pipeline.validate()
+    pipeline.run()
+    parts = [pq.read_table(part) for part in Path("out").glob("*.parquet")]
+    assert pa.concat_tables(parts)["t"].cast(pa.int32()).to_pylist() == days.to_pylist()
+
+
 def test_order_by_time_needs_statistics_and_a_time(model_dir: Path) -> None:
     _backwards()
     pq.write_table(PIECES[3], "in/e.parquet", write_statistics=False)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import date
 from decimal import Decimal
 
 import pyarrow as pa
@@ -21,7 +20,6 @@ _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 _INT64 = 1 << 63
 # Decoding fewer rows takes less time than handing them to threads (100 instead of 200 µs).
 _FEW_ROWS = 4096
-_EPOCH = date(1970, 1, 1)
 
 
 class ParquetReader(FileReader):
@@ -102,12 +100,11 @@ def _range(
         ends = (statistics.min_raw, statistics.max_raw)
         first, last = (end * TICKS[kind.unit] // TICKS[unit] for end in ends)
         return (first, last) if -_INT64 <= first <= last < _INT64 else None  # cannot be cast
-    ends = (statistics.min, statistics.max)
     if pa.types.is_date(kind):
-        if not all(type(end) is date for end in ends):
-            return None
-        first, last = ((end - _EPOCH).days for end in ends)  # Parquet has no date64
-        return first, last
+        # The raw values are days (Parquet has no date64); Python's dates do not reach all of them.
+        is_date = column.logical_type.type == "DATE"
+        return (statistics.min_raw, statistics.max_raw) if is_date else None
+    ends = (statistics.min, statistics.max)
     return ends if all(isinstance(end, int) for end in ends) else None
 
 
