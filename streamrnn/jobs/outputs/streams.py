@@ -165,10 +165,9 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
             )
         chosen = np.ones(table.num_rows, bool)
         for name, value in zip(names, values, strict=True):
-            equal = pc.equal(table.column(name), _typed(value, table.schema.field(name)))
-            chosen &= equal.to_numpy(zero_copy_only=False) if table.num_rows else chosen
+            chosen &= _equal(table.column(name), value, name)
         if not chosen.any():
-            candidates = map(as_text, table.column(names[0]).slice(0, 1000).to_pylist())
+            candidates = _shown(table.column(names[0]).slice(0, 1000))
             raise ConfigError(
                 f"--key {key}: no such stream in {output}{did_you_mean(values[0], candidates)}"
             )
@@ -176,13 +175,31 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
     return rows
 
 
-def _typed(text: str, field: pa.Field) -> pa.Scalar:
+def _equal(column: pa.ChunkedArray, text: str, name: str) -> Bools:
+    """Return which values of a key column a text stands for: by their type, or as it is shown."""
+    equal = np.zeros(len(column), bool)
+    mistyped = False
     try:
-        return pa.scalar(text).cast(field.type)
+        if len(column):
+            typed = pc.equal(column, pa.scalar(text).cast(column.type))
+            equal = typed.to_numpy(zero_copy_only=False)
+    except pa.ArrowNotImplementedError:  # a type without equality, such as JSON
+        pass
     except (pa.ArrowException, UnicodeEncodeError):
+        mistyped = True
+    if not equal.any():
+        equal = np.array([shown == text for shown in _shown(column)], bool)
+    if mistyped and not equal.any():
         raise ConfigError(
-            f"--key {text}: expected {field.type}, the type of the key column {field.name!r}"
-        ) from None
+            f"--key {text}: expected {column.type}, the type of the key column {name!r}"
+        )
+    return equal
+
+
+def _shown(column: pa.ChunkedArray) -> list[str]:
+    # As text from Arrow: Python's times would lose nanoseconds, and end in the year 9999.
+    temporal = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+    return [as_text(key) for key in (column.cast(pa.string()) if temporal else column).to_pylist()]
 
 
 def drop_streams(output: str, keys: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import logs
 import pyarrow as pa
@@ -127,6 +128,25 @@ def test_keys_of_several_columns_and_types(workdir):
         drop_streams("out", ["s1,x"])
     with pytest.raises(StateError, match="last_time is not kept"):
         drop_idle("out", timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (pa.array([bytes(15) + b"\1", bytes(15) + b"\2"], pa.uuid()), f"{UUID(int=1)}"),
+        (pa.array(['"a"', '"b"'], pa.json_()), '"""a"""'),
+        (pa.array([b"\xff\xfe", b"\xff"]), r"\xff\xfe"),
+        (pa.array([1, 10**8], pa.int32()).cast(pa.date32()), "1970-01-02"),
+    ],
+    ids=["uuid", "json", "binary", "date"],
+)
+def test_keys_of_all_types_are_named_as_they_are_shown(tmp_path, keys, text):
+    file = str(tmp_path / "states.parquet")
+    table = pa.table({"id": keys, "steps": [1, 2]})
+    pq.write_table(table.replace_schema_metadata({"streamrnn.keys": '["id"]'}), file)
+    assert read_states(file, keys=[text])["steps"].to_pylist() == [1]
+    with pytest.raises(ConfigError, match="--key 2026-01-01: "):
+        read_states(file, keys=["2026-01-01"])
 
 
 def test_leftovers_are_cleared(run):
