@@ -5,7 +5,7 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,13 @@ from streamrnn.nn.models.inputs import input_scaling
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
     OTHER_DELIMITERS,
+    Feature,
     FileSource,
     SourceFile,
     Table,
+    is_real,
     list_of_format,
+    may_cast,
     note_on_offset,
     open_table,
     suffixes_of,
@@ -81,20 +84,19 @@ def draft_pipeline(
             f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"
         )
     source = _opened(files, table)
+    sampled = files[:: -(-len(files) // MAX_FILES)]
+    source, left = _in_common(source, sampled)
     first = _rows(source, files[:1], SAMPLE_ROWS)
     if not first.num_rows:
         first = _rows(source, files, SAMPLE_ROWS)
-    spread = first
-    if len(files) > 1:
-        step = -(-len(files) // MAX_FILES)
-        spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
+    spread = first if len(files) == 1 else _rows(source, sampled, SAMPLE_ROWS // MAX_FILES)
     output = Filled(_SINK if sink is None else sink)
     if sink is None and os.path.lexists(_SINK):
         names = (f"{_SINK}-{number}" for number in itertools.count(2))
         free = next(name for name in names if not os.path.lexists(name))
         output = Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
     partitions = list(dict(files[0].partitions))
-    return _draft(data, model, output, loaded, source, first, spread, partitions)
+    return _draft(data, model, output, loaded, source, first, spread, partitions, left)
 
 
 def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
@@ -112,6 +114,33 @@ def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
     return source
 
 
+def _in_common(source: FileSource, files: Sequence[SourceFile]) -> tuple[FileSource, list[str]]:
+    """Return the source with the columns that all these files have in types that fit together.
+
+    Numbers are read in the type of each file. Also return the columns that are left out.
+    """
+    complete = [file for file in files if not source.awaits_rows(file)]
+    schemas = [replace(source, files=[file]).schema for file in complete]
+    kinds = {
+        field.name: [schema.field(field.name).type for schema in schemas]
+        for field in source.schema
+        if all(field.name in schema.names for schema in schemas)
+    }
+    numbers = [name for name, types in kinds.items() if all(map(_is_number, types))]
+    names = [
+        name
+        for name, types in kinds.items()
+        if name in numbers or all(may_cast(kind, source.schema.field(name).type) for kind in types)
+    ]
+    features = {name: Feature(name) for name in numbers}
+    left = [name for name in source.schema.names if name not in names]
+    return replace(source, columns=names, features=features), left
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return is_real(kind) or pa.types.is_null(kind)
+
+
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
     """Read the first `rows` rows of each file, until there are SAMPLE_ROWS rows."""
     batches, left = [], SAMPLE_ROWS
@@ -123,7 +152,11 @@ def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Tabl
         left -= batch.num_rows
         if left <= 0:
             break
-    return pa.Table.from_batches(batches, source.schema)
+    kinds = [{batch.schema.field(name).type for batch in batches} for name in source.schema.names]
+    common = [kind.pop() if len(kind) == 1 else pa.float64() for kind in kinds]
+    schema = pa.schema(list(zip(source.schema.names, common, strict=True)))
+    tables = [pa.Table.from_batches([batch]).cast(schema, safe=False) for batch in batches]
+    return pa.concat_tables(tables)
 
 
 def _draft(
@@ -135,6 +168,7 @@ def _draft(
     first: pa.Table,
     spread: pa.Table,
     partitions: list[str],
+    left: list[str],
 ) -> Draft:
     specs = model.input_specs
     dates = [name for name in partitions if not like_a_key(name)]
@@ -155,7 +189,7 @@ def _draft(
             else "no column of times without nulls; the order of the rows counts"
         ],
         "source.time_zone": _of_zone(source, streams),
-        "source.features": features.notes,
+        "source.features": [*features.notes, *_on_left(left)],
         "source.nulls": nulls,
         "source.nan": nan,
         "source.bad": bad,
@@ -229,6 +263,11 @@ def _of_key(streams: Streams) -> list[str]:
     if streams.disorder:
         order = f"with {streams.disorder:.1%} of times that repeat or go back"
     return [f"{count}, {order}{others}"]
+
+
+def _on_left(columns: Sequence[str]) -> list[str]:
+    note = "columns that not all files have, in types that fit together, are left out"
+    return [f"{note}: {', '.join(columns)}"] if columns else []
 
 
 def _of_zone(source: FileSource, streams: Streams) -> list[str]:

@@ -2,7 +2,14 @@
 
 from streamrnn.stream.sources.after import after_partition, after_path, after_time
 from streamrnn.stream.sources.base import Source, SourceBatch
-from streamrnn.stream.sources.casts import cast_columns, cast_what_fits, fitted, shown
+from streamrnn.stream.sources.casts import (
+    cast_columns,
+    cast_what_fits,
+    fitted,
+    is_real,
+    may_cast,
+    shown,
+)
 from streamrnn.stream.sources.columns import Faults
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks

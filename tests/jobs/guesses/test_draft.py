@@ -340,6 +340,24 @@ def test_two_orders_of_one_column_are_no_stream():
     assert guess_streams(shuffled).key is None
 
 
+def test_columns_that_change_between_files(tmp_path):
+    """A day without nulls has integers where pandas wrote floats; columns come and go."""
+    rows = {"k": ["a", "b"] * 3, "t": pa.array(range(6), pa.timestamp("s"))}
+    changes = [
+        {"x": [0.5, None] * 3, "note": ["n"] * 6, "flag": [0, 1] * 3, "old": [1] * 6},
+        {"x": [1, 2] * 3, "note": pa.nulls(6), "flag": [True] * 6, "new": [1] * 6},
+    ]
+    for day, columns in enumerate(changes):
+        pq.write_table(pa.table(rows | columns), tmp_path / f"{day}.parquet")
+    Sequential([Input((None, 1)), layers.GRU(2)]).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(tmp_path, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    assert not draft.todos
+    assert any("left out" in guess and guess.endswith(": flag, old") for guess in draft.guesses)
+    pipeline, tables = loaded(draft, tmp_path)
+    assert tables["source"]["features"] == ["x"]
+    assert pipeline.config.source.time == "t"
+
+
 def test_a_missing_folder_and_one_without_files(tmp_path):
     model = ROOT / "pipelines" / "weather" / "model.safetensors"
     with pytest.raises(MissingFileError):
