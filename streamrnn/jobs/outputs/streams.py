@@ -22,6 +22,8 @@ from streamrnn.stream.checkpoints import Manifest, OutputFolder, load_state, ref
 from streamrnn.stream.checkpoints.directory import INSIDE, STAGING
 from streamrnn.stream.config import did_you_mean, value_of
 from streamrnn.stream.operators import KINDS
+from streamrnn.stream.sources import ticks
+from streamrnn.stream.sources.formats.base import TICKS
 from streamrnn.stream.states import (
     Layout,
     check_suffix,
@@ -236,15 +238,19 @@ def drop_idle(output: str, silence: timedelta) -> int:
                 f"{output}: silence is measured in timestamps or dates, but last_time is "
                 f"{kind or 'not kept: the pipeline has no [source] time'}"
             )
-        last = table.column("last_time").cast(pa.timestamp("us", getattr(kind, "tz", None)))
-        newest = pc.max(last)
-        if not newest.is_valid:
+        times = table.column("last_time").combine_chunks()
+        last, timed = ticks(times), times.is_valid().to_numpy(zero_copy_only=False)
+        if not timed.any():
             return table
-        oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
+        # In whole ticks, because not all units can be converted to another without loss.
+        if pa.types.is_date32(kind):
+            silent = silence // timedelta(days=1)
+        else:
+            unit = TICKS[getattr(kind, "unit", "ms")]
+            silent = silence // timedelta(microseconds=1) * unit // TICKS["us"]
+        oldest = int(last[timed].max()) - silent
         # An imported state may have no times; how long such a stream was silent is unknown.
-        return table.filter(
-            pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
-        )
+        return table.filter(pa.array(~timed | (last >= max(oldest, -(1 << 63)))))
 
     return _change(output, active)
 

@@ -101,6 +101,21 @@ def test_idle_streams_are_let_go(run):
         drop_idle("out", timedelta())
 
 
+@pytest.mark.parametrize(
+    ("kind", "hour", "last"),
+    [(pa.timestamp("ns", "UTC"), 3600 * 10**9, 2**62 + 1), (pa.timestamp("s"), 3600, 10**13)],
+    ids=str,
+)
+def test_idle_streams_in_other_units(model_dir, kind, hour, last):
+    """Nanoseconds that are not whole microseconds; seconds beyond the range of microseconds."""
+    times = pa.array([last - hour - 1, last - hour, last]).cast(kind)
+    log = pa.table({"id": ["s1", "s2", "s3"], "t": times, "a": [1.0] * 3, "b": [1.0] * 3})
+    logs.write(log, Path("in/0.parquet"))
+    Pipeline.from_dict(logs.config("in", "m.safetensors", "out")).run()
+    assert drop_idle("out", timedelta(hours=1)) == 1
+    assert read_states("out")["id"].to_pylist() == ["s2", "s3"]
+
+
 def test_keys_that_are_not_there(run):
     run("one", LOG)
     before = states_by_id()
