@@ -43,6 +43,8 @@ SYNCING = 8
 
 _ENCODED = re.compile(r"[^A-Za-z0-9_.\-\x80-\U0010ffff]")
 _LONGEST = 255  # bytes in the name of a folder
+_FIRST, _LAST = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days from 1970
+_DAY = {"s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 _CLOCK = {"year": pc.year, "month": pc.month, "hour": pc.hour}
 
 
@@ -63,16 +65,38 @@ class PartitionColumn:
     def of(self, batch: pa.RecordBatch) -> pa.Array:
         """Return the values (N,) of N rows."""
         column = batch.column(self.source)
-        if not self.function:
+        if not self.function and not pa.types.is_date(column.type):
             return column
         if self.clock is not None:
             column = column.view(self.clock)
+        if pa.types.is_timestamp(column.type) and column.type.tz:
+            column = pc.local_timestamp(column)
+        self._check_years(column)
+        if not self.function:
+            return column
         if self.function == "day":
             if pa.types.is_timestamp(column.type):
-                local = pc.local_timestamp(column) if column.type.tz else column
-                column = pc.floor_temporal(local, unit="day")
+                column = pc.floor_temporal(column, unit="day")
             return column.cast(pa.date32())
         return _CLOCK[self.function](column).cast(pa.int32())
+
+    def _check_years(self, times: pa.Array) -> None:
+        """Raise DataError for a time whose date no reader of folders reads.
+
+        (Arrow's texts and calendar are for the years 1 to 9999, and up to 32,767.)
+        """
+        kind = times.type
+        one_day = 1 if pa.types.is_date32(kind) else _DAY[getattr(kind, "unit", "ms")]
+        ticks = times.view(pa.int32() if pa.types.is_date32(kind) else pa.int64())
+        ends = [end.as_py() for end in pc.min_max(ticks).values()]
+        for end in ends:
+            if end is not None and not _FIRST <= end // one_day <= _LAST:
+                text = pa.scalar(end, ticks.type).cast(kind).cast(pa.string()).as_py()
+                raise DataError(
+                    f"[sink] partition_by: column {self.source!r} has the time {text}, and folders "
+                    "have dates of the years 1 to 9999. Fix the time (is its unit right?), or "
+                    "remove the partition"
+                )
 
     def folders(self, values: pa.Array) -> list[str]:
         """Return the folder of each value. Raises DataError if no folder can stand for a value.

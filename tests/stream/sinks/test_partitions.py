@@ -114,6 +114,26 @@ def test_the_day_of_a_time_is_that_of_its_zone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "level"),
+    [
+        (pa.timestamp("ms", "UTC"), "y = year(t)"),
+        (pa.timestamp("s"), "d = day(t)"),
+        (pa.date32(), "m = month(t)"),
+        (pa.date32(), "t"),
+    ],
+)
+def test_dates_that_no_folder_gives_back_are_refused(kind: pa.DataType, level: str) -> None:
+    """A text beyond the year 9999 is no date for any reader; Arrow's years end at 32,767."""
+    days = pa.array([datetime.date(1, 1, 1), None, datetime.date(9999, 12, 31)], pa.date32())
+    late = pa.array([0, 2_932_897], pa.int32()).cast(pa.date32())
+    good, bad = (pa.record_batch({"t": dates.cast(kind)}) for dates in (days, late))
+    partitioning = made(good.schema, level)
+    assert len(list(partitioning.split(good))) == 3
+    with pytest.raises(DataError, match=r"column 't' has the time 10000-01-01.* 1 to 9999"):
+        list(partitioning.split(bad))
+
+
+@pytest.mark.parametrize(
     ("kind", "values"),
     [
         (pa.int8(), [-3, 4]),
