@@ -40,7 +40,7 @@ TORCH_ACTIVATIONS = {
     "hard_silu": "functional.hardswish(x)",
     "gelu": "functional.gelu(x)",
     "mish": "functional.mish(x)",
-    "relu6": "functional.relu6(x)",
+    "relu6": "torch.clamp(x, 0.0, {0})",
     "selu": "functional.selu(x)",
     "silu": "functional.silu(x)",
     "softplus": "functional.softplus(x)",
@@ -53,7 +53,9 @@ TORCH_ACTIVATIONS = {
     "tanh_shrink": "functional.tanhshrink(x)",
 }
 _OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
-_DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
+_DEFAULTS = {
+    "leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "relu6": 6.0, "soft_shrink": 0.5,
+}  # fmt: skip
 _RECURRENT = {serialization.get(layer): cell for layer, cell in TORCH_CELLS.items()}
 _MODULE = '''"""What the model of WEIGHTS computes, in PyTorch. Written by streamrnn convert."""
 

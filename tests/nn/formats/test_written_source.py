@@ -109,3 +109,11 @@ def test_a_gaussian_keeps_its_mean_and_its_least_deviation() -> None:
     again = load_model("m.torch.safetensors", strict=True)
     x = np.linspace(-9, 9, 18, dtype=np.float32).reshape(2, 3, 3)
     assert again(x).tobytes() == model(x).tobytes()
+
+
+def test_the_largest_value_of_a_relu_is_written() -> None:
+    parts = [layers.ReLU(max_value=6), layers.Activation("relu6"), layers.ReLU(max_value=0.5)]
+    Sequential([Input((None, 3)), *parts]).save("m.safetensors")
+    lines = [line.strip() for line in written().splitlines()]
+    clamped = [f"x = torch.clamp(x, 0.0, {most})" for most in (6.0, 6.0, 0.5)]
+    assert [line for line in lines if line.startswith("x = ")] == clamped
