@@ -370,6 +370,11 @@ class Orthogonal(Initializer):
     seed: int | None = None
 
     def draw(self, shape: tuple[int, ...]) -> Array:
+        if len(shape) < 2:
+            raise ShapeError(
+                "Orthogonal: The tensor to initialize must be at least two-dimensional, received "
+                f"shape {shape}; use another initializer for this weight"
+            )
         rows, columns = math.prod(shape[:-1]), shape[-1]
         tall = (max(rows, columns), min(rows, columns))
         q = orthonormal(normal(self.generator(), tall))
@@ -385,7 +390,12 @@ class Identity(Initializer):
     gain: float = 1.0
 
     def draw(self, shape: tuple[int, ...]) -> Array:
-        return self.gain * np.eye(shape[0], shape[1])
+        if len(shape) != 2:
+            raise ShapeError(
+                "Identity: Identity matrix initializer can only be used for 2D matrices, received "
+                f"shape {shape}; use another initializer for this weight"
+            )
+        return self.gain * np.eye(*shape)
 
 
 InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | float | Array | None
@@ -420,9 +430,10 @@ def get(identifier: object) -> Initializer:
         if initializer is not None:
             return initializer()
     if isinstance(identifier, Mapping):
-        named = get(identifier["class_name"])
-        arguments = {k: v for k, v in identifier.get("config", {}).items() if k in named.fields}
-        return type(named)(**arguments)
+        name, config = identifier.get("class_name"), identifier.get("config", {})
+        if isinstance(name, str) and isinstance(config, Mapping):
+            kind = type(get(name))
+            return kind(**{key: value for key, value in config.items() if key in kind.fields})
     if isinstance(identifier, int | float | np.ndarray):
         return Constant(identifier)
     raise UnsupportedError(not_one_of(f"initializer {identifier!r}", _NAMES, identifier, "known"))

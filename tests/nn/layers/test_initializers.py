@@ -9,7 +9,7 @@ import pytest
 from nn.layers.kinds import assert_same
 
 from streamrnn import initializers
-from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.initializers import normal, uniform
 
@@ -112,3 +112,21 @@ def test_named_axes_make_the_fans() -> None:
 def test_a_seed_is_an_integer() -> None:
     with pytest.raises(ArgumentError, match="`seed` must be an integer or None"):
         initializers.HeNormal(seed="1")((2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"config": {}}, {"class_name": 3}, {"class_name": "Zeros", "config": 3}]
+)
+def test_a_config_that_names_no_initializer_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedError, match=r"initializer \{.*\} is not known; known: "):
+        initializers.get(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("identity", (3,)), ("identity", (2, 3, 4)), ("orthogonal", (3,)), ("orthogonal", ())],
+)
+def test_a_matrix_is_no_vector(name: str, shape: tuple[int, ...]) -> None:
+    """Keras refuses the same shapes."""
+    with pytest.raises(ShapeError, match=r"dimensional|2D matrices, received shape"):
+        initializers.get(name)(shape)

@@ -177,7 +177,7 @@ def _known_initializer(value: object) -> object:
     """Return an initializer, or "zeros" for a custom class: the weights are in the file."""
     try:
         initializers.get(value)
-    except (StreamRNNError, LookupError, TypeError):
+    except (StreamRNNError, TypeError):
         return "zeros"
     return value
 
