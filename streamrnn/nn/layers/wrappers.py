@@ -184,9 +184,11 @@ class Bidirectional(BuiltIn):
 
     def set_state(self, state: Any) -> None:
         """Carry the states that get_state returned; None: no state."""
-        if state is not None and len(state) != 2:
+        is_list = isinstance(state, list | tuple)
+        if state is not None and (not is_list or len(state) != 2):
+            received = f"a list of {len(state)}" if is_list else f"type {type(state).__name__}"
             raise StateError(
-                f"{self}: expected [forward state, backward state], received a list of {len(state)}"
+                f"{self}: expected [forward state, backward state], received {received}"
             )
         states = (None, None) if state is None else state
         for child, own in zip(self._pair(), states, strict=True):

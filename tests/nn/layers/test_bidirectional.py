@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nn.layers.kinds import assert_same, flat
 
 from streamrnn import layers
-from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.errors import ShapeError, StateError, UnsupportedError
 from streamrnn.nn.layers.context import CallContext
 
 RNG = np.random.default_rng(3)
@@ -142,6 +142,12 @@ def test_stateful_carries_both_directions() -> None:
     begun = [RNG.normal(size=(3, 5)).astype(np.float32) for _ in range(4)]
     layer.reset_state(begun)
     assert_same(flat(layer.states), begun)
+
+
+@pytest.mark.parametrize("state", [3, "ab", [None], np.zeros(())])
+def test_a_state_is_a_list_of_two(state: object) -> None:
+    with pytest.raises(StateError, match=r"expected \[forward state, backward state\], received"):
+        both(stateful=True).set_state(state)
 
 
 def test_poison_stays_in_its_row() -> None:
