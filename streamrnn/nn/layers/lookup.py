@@ -16,6 +16,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, MissingFileError, UnsupportedError
 from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.casts import first_outside
 from streamrnn.nn.layers.category_encoding import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument, declared
@@ -254,26 +255,23 @@ class _Lookup(BuiltIn):
 
     def _numbers(self, inputs: Array, context: CallContext) -> Array:
         self._require_vocabulary()
-        tokens = inputs.reshape(-1).tolist()
-        numbers = np.array([self._index.get(token, _UNKNOWN) for token in tokens], np.int64)
-        unknown = np.flatnonzero(numbers == _UNKNOWN)
-        if self.num_oov_indices == 0 and len(unknown):
-            refused = unknown
-            if context.lengths is not None:
-                row, step = np.divmod(unknown, inputs.shape[1])
-                refused = unknown[step < context.lengths[row]]
-            if len(refused):
+        index, tokens = self._index, inputs.reshape(-1).tolist()
+        numbers = np.array([index.get(token, _UNKNOWN) for token in tokens], np.int64)
+        numbers = numbers.reshape(inputs.shape)
+        unknown = numbers == _UNKNOWN
+        if self.num_oov_indices == 0:
+            if (place := first_outside(unknown, 1, context.lengths)) is not None:
                 raise DataError(
-                    f"{self}: {tokens[int(refused[0])]!r} is not in the vocabulary, and "
+                    f"{self}: {inputs.item(place)!r} is not in the vocabulary, and "
                     "num_oov_indices=0 leaves no number for it"
                 )
             numbers[unknown] = 0  # past the end of their rows
-        else:
-            several = self.num_oov_indices > 1  # only with integers
-            for i in unknown.tolist():
-                number = int(tokens[i]) % self.num_oov_indices if several else 0
-                numbers[i] = self._first_oov + number
-        return numbers.reshape(inputs.shape)
+        elif self.num_oov_indices == 1:
+            numbers[unknown] = self._first_oov
+        else:  # only with integers
+            integers = inputs[unknown].astype(np.int64)
+            numbers[unknown] = self._first_oov + integers % self.num_oov_indices
+        return numbers
 
     def _vectors(self, numbers: Array, *, joins: bool) -> Floats:
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode

@@ -84,6 +84,36 @@ def test_rows_of_different_length():
     np.testing.assert_array_equal(steps[0, -1], y[0])
 
 
+@pytest.mark.parametrize(
+    ("token", "length"), [("?", 2), ("b", 3), ("?", None)], ids=["padding", "known", "unknown"]
+)
+def test_sets_of_tokens_in_rows_of_different_length(token, length):
+    """Steps of several tokens: only those before a row's end need to be in the vocabulary."""
+    layer = layers.StringLookup(
+        vocabulary=["a", "b"], num_oov_indices=0, output_mode="multi_hot", name="it"
+    )
+    model = SequenceRunner(Sequential([Input((None, 2), dtype="string"), layer]))
+    tokens = np.array([[["a", "b"]] * 3, [["a", "a"], ["b", "a"], [token, "b"]]])
+    lengths = np.array([3, 3 if length is None else length])
+    if length is None:
+        with pytest.raises(DataError, match=r"'it' .*: '\?' is not in the vocabulary"):
+            model.run([tokens], lengths)
+    else:
+        (y,) = model.run([tokens], lengths)
+        assert y[1, :2].tolist() == [[1, 0], [1, 1]]
+
+
+def test_a_token_of_each_row_has_no_steps():
+    """Lengths are those of another input, which has a time axis."""
+    x, kind = Input((None, 1)), Input((), dtype="string")
+    number = layers.StringLookup(vocabulary=["a"], num_oov_indices=0, name="it")(kind)
+    model = SequenceRunner(Model([x, kind], [layers.GRU(2)(x), number]))
+    steps, lengths = np.ones((2, 3, 1), np.float32), np.array([3, 1])
+    assert model.run([steps, np.array(["a", "a"])], lengths)[1].tolist() == [0, 0]
+    with pytest.raises(DataError, match=r"'it' .*: 'z' is not in the vocabulary"):
+        model.run([steps, np.array(["a", "z"])], lengths)
+
+
 def test_category_encoding():
     """One vector a number, or one a set."""
     ids = np.array([[0, 2, 2]])
