@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import Rate, Seed
 from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
@@ -18,6 +18,7 @@ from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.gated import dropout_mask
 from streamrnn.nn.layers.initializers import generator_of, normal
 from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape
 
 
 def _checked_noise_shape(
@@ -52,7 +53,7 @@ class Dropout(Stepwise):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
     noise_shape: the shape of the mask: 1 shares one value along an axis, None takes the input's
-    size. seed: layers with the same seed draw equal masks.
+    size; a shorter shape is of the last axes. seed: layers with the same seed draw equal masks.
     """
 
     rate: Rate
@@ -66,10 +67,17 @@ class Dropout(Stepwise):
         return generator_of(self.seed)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the mask for inputs of this shape."""
+        """Return the shape of the mask for inputs of this shape. Raises ShapeError."""
         if self.noise_shape is None:
             return shape
-        return tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=True))
+        mask = tuple(n if m is None else m for m, n in zip(self.noise_shape, shape, strict=False))
+        pairs = zip(mask[::-1], shape[::-1], strict=False)
+        if len(self.noise_shape) > len(shape) or any(m not in (1, n) for m, n in pairs):
+            raise ShapeError(
+                f"{self}: noise_shape={self.noise_shape} does not fit inputs of shape {shape}: set "
+                "1, None or the input's size for each axis"
+            )
+        return mask
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if not context.training or self.rate == 0:
@@ -91,6 +99,10 @@ class SpatialDropout1D(Dropout):
     """Dropout of whole features: one mask for all steps of a row."""
 
     noise_shape: Any = Argument(init=False)
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], 1, shape[2])

@@ -7,7 +7,7 @@ import pytest
 from nn.layers.kinds import assert_same, built
 
 from streamrnn import Sequential, layers
-from streamrnn.errors import ConfigError, UnsupportedError
+from streamrnn.errors import ConfigError, ShapeError, UnsupportedError
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(4, 5, 3)).astype(np.float32)
@@ -141,6 +141,27 @@ def test_dropout_shared_over_time() -> None:
         y = layer(np.ones((6, 7, 8)), training=True)
         assert (y == y[:, :1]).all()
         assert len(np.unique(y)) == 2
+
+
+def test_a_shorter_noise_shape_is_of_the_last_axes() -> None:
+    """As Keras broadcasts it; without training, no noise_shape is read."""
+    y = layers.Dropout(0.5, noise_shape=(8,))(np.ones((6, 7, 8)), training=True)
+    assert (y == y[:1, :1]).all()
+    assert len(np.unique(y)) == 2
+    assert_same(layers.Dropout(0.5, noise_shape=(9,))(X), X)
+
+
+@pytest.mark.parametrize("noise_shape", [(4, 5), (4, 5, 3, 1), (5, 5, 3), (None, 1)])
+def test_a_noise_shape_that_does_not_fit(noise_shape: tuple[int | None, ...]) -> None:
+    layer = layers.Dropout(0.5, noise_shape=noise_shape, name="it")
+    with pytest.raises(ShapeError, match=r"'it' .*noise_shape=.* does not fit inputs of shape \(4"):
+        layer(X, training=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_spatial_dropout_is_of_sequences(training: bool) -> None:
+    with pytest.raises(ShapeError, match=r"'it' .*expected \(batch, time, features\), received sh"):
+        layers.SpatialDropout1D(0.5, name="it")(X[0], training=training)
 
 
 def test_training_reaches_every_layer_of_a_model() -> None:
