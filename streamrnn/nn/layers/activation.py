@@ -10,7 +10,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
-from streamrnn.nn.layers.axes import AlongAxes, as_rows, from_rows
+from streamrnn.nn.layers.axes import AlongAxes, as_rows, checked_axis, from_rows
 from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
@@ -80,22 +80,34 @@ class ELU(Stepwise):
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
 
 
+def _checked_axes(owner: object, name: str, axes: Any) -> list[int] | None:
+    if axes is None:
+        return None
+    checked = checked_axis(owner, axes, f"{name} must be an int or a list/tuple of ints")
+    return checked if isinstance(checked, list) else [checked]
+
+
 @builtin_layer
 class PReLU(Stepwise):
     """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
 
-    shared_axes: axes (from 1) along which all values share an alpha; time must be one of them where
-    the number of steps is unknown.
+    shared_axes: axes (from 1; as in Keras, 0 is the last one) along which all values share an
+    alpha; time must be one of them where the number of steps is unknown.
     """
 
     alpha_initializer: Initial = Initial("zeros")
     shared_axes: Argument[Sequence[int] | int | None, Sequence[int] | None] = Argument(
-        default=None, check=lambda _, __, axes: [axes] if isinstance(axes, int) else axes
+        default=None, check=_checked_axes
     )
 
     def build(self, input_shape: Shape) -> None:
         sizes = list(input_shape[1:])
         for axis in self.shared_axes or ():
+            if not 1 - len(sizes) <= axis <= len(sizes):
+                raise ArgumentError(
+                    f"{self}: shared_axes={self.shared_axes} is out of bounds for an input of "
+                    f"{len(input_shape)} axes (batch first)"
+                )
             sizes[axis - 1] = 1
         shape = [size for size in sizes if size is not None]
         if len(shape) < len(sizes):
@@ -111,9 +123,15 @@ class PReLU(Stepwise):
         return "it has an alpha for each step" if len(alpha) > 1 and alpha[0] != 1 else None
 
     def check_input(self, shape: Shape) -> None:
-        features = self._weights["alpha"].shape[-1]
-        if features != 1:  # one alpha for all features fits any number of them
-            self.expect_features(shape, features)
+        alpha = self._weights["alpha"].shape
+        if alpha and alpha[-1] != 1:  # one alpha for all features fits any number of them
+            self.expect_features(shape, alpha[-1])
+        sizes = zip(alpha[::-1], (1, *shape[1:])[::-1], strict=False)
+        if len(alpha) > len(shape) or any(m not in (1, n) and n is not None for m, n in sizes):
+            raise ShapeError(
+                f"{self}: an alpha of shape {alpha} does not fit an input of shape {shape}; make "
+                "another layer for it"
+            )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)

@@ -159,6 +159,9 @@ def made(cls, **options):
         (lambda: layers.Conv1D(0, 1, name="it"), "strictly positive value. Received filters=0."),
         (lambda: layers.IntegerLookup(vocabulary_dtype="int32", name="it"), "must be 'int64'"),
         (lambda: layers.PReLU(name="it")(layers.Input((None, 3))), "shared_axes="),
+        (lambda: layers.PReLU(shared_axes=[3], name="it")(X), r"\[3\] is out of bounds for an in"),
+        (lambda: layers.PReLU(shared_axes=-3, name="it")(X), r"\[-3\] is out of bounds for an inp"),
+        (lambda: made(layers.PReLU, shared_axes="1", name="it"), "shared_axes must be an int or a"),
         (lambda: layers.TimeDistributed(3, name="it"), "expected a layer, received int"),
         (
             lambda: layers.Normalization(mean=1.0, name="it"),

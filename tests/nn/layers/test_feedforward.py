@@ -198,3 +198,22 @@ def test_embedding() -> None:
     for dtype in (np.int64, np.uint8, np.int32, np.float32):
         close(layer(ids.astype(dtype)), naive.embedding(ids, layer.get_weights()[0]))
     assert abs(layer.get_weights()[0]).max() <= 0.05
+
+
+def test_a_prelu_shares_the_axes_that_keras_shares() -> None:
+    """From 1; Keras takes the axis - 1 of a list, so that 0 is the last axis, -1 the one before."""
+    x = np.ones((2, 3, 4), np.float32)
+    for axes, shape in ((1, (1, 4)), (2, (3, 1)), (0, (3, 1)), (-1, (1, 4)), ((1, 2), (1, 1))):
+        layer = layers.PReLU(shared_axes=axes)
+        layer(x)
+        assert layer.alpha.shape == shape
+
+
+def test_a_prelu_is_for_one_number_of_steps() -> None:
+    """An alpha of each step fits only as many steps, and never the rows of a batch."""
+    layer = layers.PReLU(name="it")
+    layer(np.ones((2, 3, 4), np.float32))
+    for shape in ((2, 5, 4), (3, 4)):
+        with pytest.raises(ShapeError, match=r"'it' .*alpha of shape \(3, 4\) does not fit an inpu"):
+            layer(np.ones(shape, np.float32))
+    assert layers.PReLU("ones")(-np.ones(3, np.float32)).tolist() == [-1, -1, -1]
