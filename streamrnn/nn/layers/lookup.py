@@ -278,9 +278,13 @@ class _Lookup(BuiltIn):
         encoded = encode_ids(numbers, self._size(), mode, joins=joins)
         if self.idf_weights is None:
             return encoded
+        return encoded * self.weights_by_number(self.idf_weights)
+
+    def weights_by_number(self, idf_weights: list[float]) -> Floats:
+        """Return the weights as an array with the size of vectors."""
         weights = np.zeros(self._size(), np.float32)
-        weights[: len(self.idf_weights)] = self.idf_weights
-        return encoded * weights
+        weights[: len(idf_weights)] = idf_weights
+        return weights
 
     def _tokens_of(self, numbers: Array) -> Array:
         self._require_vocabulary()

@@ -13,6 +13,7 @@ h5py = pytest.importorskip("h5py", reason="needs the keras extra")
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError  # noqa: E402
+from streamrnn.nn.formats.keras.write import save_keras  # noqa: E402
 
 
 def entry(kind, *, registered=None, **config):
@@ -78,6 +79,65 @@ def test_a_vocabulary_that_is_missing(tmp_path):
     path = archive(tmp_path / "m.keras", TOKENS, {}, {"other.txt": "x"})
     with pytest.raises(ModelFileError, match=r"'lookup' has no vocabulary.*string_lookup/vocab"):
         streamrnn.load_model(path)
+
+
+# As Keras 3.15 saves it, with TensorFlow, which lookups need.
+LOOKUP = {"max_tokens": None, "num_oov_indices": 1, "mask_token": None, "invert": False,
+          "sparse": False, "pad_to_max_tokens": False, "idf_weights": None, "vocabulary": None,
+          "vocabulary_size": 3, "oov_method": "floormod", "salt": None}  # fmt: skip
+STRINGS = {**LOOKUP, "oov_token": "[UNK]", "encoding": "utf-8"}
+INTEGERS = {**LOOKUP, "oov_token": -1, "vocabulary_dtype": "int64"}
+PADDED = {"max_tokens": 6, "pad_to_max_tokens": True}
+LEARNED = np.array([0.5, 0.3, 0.7, 0, 0, 0], np.float32)
+"""Weights of the token for unknown tokens, of a and b, and of numbers without a token."""
+
+
+def lookup(tmp_path, kind, arrays, assets, **config):
+    """A .keras file whose only layer is a lookup."""
+    dtype = "string" if kind == "StringLookup" else "int64"
+    stack = sequential(
+        entry("InputLayer", name="x", batch_shape=[None, 3], dtype=dtype),
+        entry(kind, name="it", **(STRINGS if kind == "StringLookup" else INTEGERS) | config),
+    )
+    return archive(tmp_path / "m.keras", stack, arrays, assets)
+
+
+@pytest.mark.parametrize("output_mode", ["one_hot", "multi_hot", "count", "tf_idf"])
+@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup"])
+@pytest.mark.parametrize("learned", [False, True])
+def test_vectors_of_a_lookup(tmp_path, kind, output_mode, learned):
+    """pad_to_max_tokens and idf_weights: in the config, or learned and in assets and weights."""
+    group = "string_lookup" if kind == "StringLookup" else "integer_lookup"
+    words = ["a", "b"] if kind == "StringLookup" else [10, 20]
+    weighted = output_mode == "tf_idf"
+    arrays = {f"{group}/vars/idf_weights": LEARNED} if weighted else {}
+    if learned:
+        unknown = "[UNK]" if kind == "StringLookup" else "-1"
+        text = "\n".join([unknown, *map(str, words)])
+        config, assets = {}, {f"layers/{group}/vocabulary.txt": text}
+    else:
+        config, assets = {"vocabulary": words}, {}
+        config |= {"idf_weights": [0.3, 0.7]} if weighted else {}
+    path = lookup(tmp_path, kind, arrays, assets, **config, **PADDED, output_mode=output_mode)
+    x = np.array([["a", "b", "a"], ["b", "?", "a"]])
+    x = x if kind == "StringLookup" else np.array([[10, 20, 10], [20, 7, 10]])
+    counts = np.array([[0, 2, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0]], np.float32)
+    expected = {
+        "one_hot": np.eye(6, dtype=np.float32)[[[1, 2, 1], [2, 0, 1]]],
+        "multi_hot": np.minimum(counts, 1),
+        "count": counts,
+        "tf_idf": counts * LEARNED,
+    }
+    model = streamrnn.load_model(path)
+    np.testing.assert_array_equal(model(x), expected[output_mode])
+    save_keras(model, tmp_path / "again.keras")
+    np.testing.assert_array_equal(
+        streamrnn.load_model(tmp_path / "again.keras")(x), expected[output_mode]
+    )
+    if weighted:
+        with zipfile.ZipFile(tmp_path / "again.keras") as file:
+            weights = h5py.File(io.BytesIO(file.read("model.weights.h5")))
+        np.testing.assert_array_equal(weights[f"layers/{group}/vars/idf_weights"], LEARNED)
 
 
 def test_a_string_column_is_a_feature(tokens):

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.guard import MAX_JSON_BYTES, parse_json
-from streamrnn.nn.formats.keras.tree import ROOTS
+from streamrnn.nn.formats.keras.tree import OF_TOKENS, ROOTS
 from streamrnn.nn.layers.naming import snake_case
 
 WEIGHTS = "model.weights.h5"
@@ -99,14 +100,18 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None =
 _LOOKUPS = ("StringLookup", "IntegerLookup")
 
 
-def with_vocabularies(entry: object, assets: Mapping[str, bytes], path: str = "") -> object:
-    """Return a config with each missing vocabulary read from the archive's assets below a path."""
+def with_vocabularies(
+    entry: object, assets: Mapping[str, bytes], arrays: dict[str, Array], path: str = ""
+) -> object:
+    """Return a config with what lookups learned, from the archive's assets and arrays below a path.
+
+    Weights of tokens are removed from `arrays`: they are arguments of the layers here.
+    """
     inner = entry.get("config") if isinstance(entry, Mapping) else None
-    if not assets or not isinstance(entry, Mapping) or not isinstance(inner, Mapping):
+    if not isinstance(entry, Mapping) or not isinstance(inner, Mapping):
         return entry
-    if entry.get("class_name") in _LOOKUPS and inner.get("vocabulary") is None:
-        vocabulary = _vocabulary(inner.get("name"), assets, path)
-        return {**entry, "config": {**inner, "vocabulary": vocabulary}}
+    if entry.get("class_name") in _LOOKUPS:
+        return {**entry, "config": {**inner, **_learned(inner, assets, arrays, path)}}
     if not isinstance(inner.get("layers"), list):
         return entry
     counts: Counter[str] = Counter()
@@ -115,15 +120,28 @@ def with_vocabularies(entry: object, assets: Mapping[str, bytes], path: str = ""
         kind = snake_case(str(layer.get("class_name"))) if isinstance(layer, Mapping) else ""
         group = f"{path}layers/{kind}{f'_{counts[kind]}' * (counts[kind] > 0)}/"
         counts[kind] += 1
-        layers.append(with_vocabularies(layer, assets, group))
+        layers.append(with_vocabularies(layer, assets, arrays, group))
     return {**entry, "config": {**inner, "layers": layers}}
 
 
-def _vocabulary(layer: object, assets: Mapping[str, bytes], path: str) -> list[str]:
-    for name in (path, *(path.replace("layers/", f"{root}/") for root in ROOTS)):
-        if (data := assets.get(f"{name}vocabulary.txt")) is not None:
-            return data.decode("utf-8").split("\n")
+def _learned(
+    config: Mapping[str, object], assets: Mapping[str, bytes], arrays: dict[str, Array], path: str
+) -> dict[str, object]:
+    """Return the vocabulary of a lookup, and its tokens' weights, if its config lacks them."""
+    groups = [path.replace("layers/", f"{root}/") for root in ROOTS]
+    weights = [arrays.pop(f"{group}{OF_TOKENS}", None) for group in groups]
+    if not assets or config.get("vocabulary") is not None:
+        return {}
+    for group in groups:
+        if (data := assets.get(f"{group}vocabulary.txt")) is not None:
+            tokens = data.decode("utf-8").split("\n")
+            # With pad_to_max_tokens, zeros follow the weights.
+            of_tokens = [array.reshape(-1)[: len(tokens)] for array in weights if array is not None]
+            return {
+                "vocabulary": tokens,
+                "idf_weights": of_tokens[0].tolist() if of_tokens else None,
+            }
     raise ModelFileError(
-        f"layer {layer!r} has no vocabulary, neither in the config nor as "
+        f"layer {config.get('name')!r} has no vocabulary, neither in the config nor as "
         f"assets/{path}vocabulary.txt"
     )

@@ -27,7 +27,7 @@ def load_weights(model: Model, path: Path) -> None:
 def _load_archive(path: Path) -> Loaded:
     contents = archive.read(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
-    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
+    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets, stored.arrays))
     model = _built(config, contents.version, stored.size)
     return _assign(model, config, stored, is_legacy=False)
 

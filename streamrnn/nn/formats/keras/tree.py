@@ -15,7 +15,7 @@ from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.formats.keras.legacy import as_keras, own_weights
-from streamrnn.nn.layers import InputLayer, StackedRNNCells
+from streamrnn.nn.layers import InputLayer, IntegerLookup, StackedRNNCells, StringLookup
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.models import Model
@@ -23,6 +23,8 @@ from streamrnn.nn.models import Model
 ROOTS = ("layers", "_layer_checkpoint_dependencies")
 NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
 """Groups at the root that serve only training."""
+OF_TOKENS = "vars/idf_weights"
+"""Where the group of a lookup has the weights of its numbers."""
 
 LayerEntry = Mapping[str, Any] | None
 """The config of a layer, as JSON, if the file has one."""
@@ -47,10 +49,14 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
     return list(_assignments(tree, layer, None, group, layer.name))
 
 
-def written_places(model: Model) -> dict[str, str]:
-    """Return where Keras 3 reads the array of each weight: path -> name of the weight."""
-    layers = _Layout().layers(model, None, "", "")
-    return {path: name for _, places in layers for path, name in places}
+def written_arrays(model: Model) -> dict[str, Array]:
+    """Return all arrays of a model by the paths at which Keras 3 reads them."""
+    weights, arrays = model.named_weights(), {}
+    for layer, group, places in _Layout().layers(model, None, "", ""):
+        arrays |= {path: weights[name] for path, name in places}
+        if isinstance(layer, StringLookup | IntegerLookup) and layer.idf_weights is not None:
+            arrays[f"{group}/{OF_TOKENS}"] = layer.weights_by_number(layer.idf_weights)
+    return arrays
 
 
 def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
@@ -89,7 +95,7 @@ def _assignments(
     tree: Tree, layer: Layer, config: LayerEntry, group: str, target: str
 ) -> Iterator[Assignment]:
     """Yield the array of each weight of a layer, given its group; missing arrays are skipped."""
-    for cell, places in _Stored(tree).layers(layer, config, group, target):
+    for cell, _, places in _Stored(tree).layers(layer, config, group, target):
         stored = [(source, name) for source, name in places if source in tree.arrays]
         arrays = as_keras(cell, [tree.arrays[source] for source, _ in stored])
         for (source, name), array in zip(stored, arrays, strict=True):
@@ -117,11 +123,12 @@ class _Layout:
 
     def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
-    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
-        """Yield each layer that may have its own weights, with (path, name) of each weight."""
+    ) -> Iterator[tuple[Layer, str, list[tuple[str, str]]]]:
+        """Yield each layer that may have its own weights, its group, (path, name) of each weight."""
         if not isinstance(layer, Model):
             places = enumerate(own_weights(layer))
-            yield layer, [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
+            own = [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
+            yield layer, group, own
         if isinstance(layer, Model):
             root = self.root(group)
             if root is None:

@@ -52,10 +52,10 @@ def save_keras(model: Model, path: str | Path) -> None:
     config = _entry(serialization.serialize(model), sized=sized)
     with extra_needed("h5py", "keras", path, "writing"):
         import h5py  # noqa: PLC0415 - an extra
-    arrays, weights, data = model.named_weights(), io.BytesIO(), io.BytesIO()
+    weights, data = io.BytesIO(), io.BytesIO()
     with h5py.File(weights, "w") as file:
-        for place, name in tree.written_places(model).items():
-            file.create_dataset(place, data=arrays[name])
+        for place, array in tree.written_arrays(model).items():
+            file.create_dataset(place, data=array)
     members = {
         "metadata.json": json.dumps({"keras_version": _VERSION}).encode(),
         "config.json": json.dumps(config).encode(),
