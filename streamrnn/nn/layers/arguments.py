@@ -23,6 +23,7 @@ _REFUSED_ARGUMENTS = {
     "sparse": "inputs are dense arrays",
     "ragged": "give a padded array and lengths=",
     "constants": "pass constants as features",
+    "num_constants": "pass constants as features",
 }
 FOR_TRAINING = ("_regularizer", "_constraint")
 _EVERY_LAYER = ("name", "trainable", "dtype", "input_shape", "batch_input_shape")
@@ -44,7 +45,7 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
         if argument.endswith(FOR_TRAINING):
             continue
         if argument in _REFUSED_ARGUMENTS:
-            if value is None or value is False or (isinstance(value, str) and value == "auto"):
+            if value is None or (isinstance(value, int | str) and value in (0, "auto")):
                 continue
             raise ArgumentError(
                 f"{owner}: the Keras argument {argument}={_shown(value)} is refused: "

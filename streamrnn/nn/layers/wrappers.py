@@ -214,7 +214,6 @@ class Bidirectional(BuiltIn):
         config = dict(config)
         if isinstance(config.get("layer"), Mapping):
             config["layer"] = serialization.deserialize(config["layer"])
-        config.pop("num_constants", None)
         return super().from_config(config)
 
 

@@ -13,6 +13,7 @@ h5py = pytest.importorskip("h5py", reason="needs the keras extra")
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError  # noqa: E402
+from streamrnn.nn.formats.keras.config import translate  # noqa: E402
 from streamrnn.nn.formats.keras.write import save_keras  # noqa: E402
 
 
@@ -262,3 +263,22 @@ def test_options_that_do_not_belong(tokens):
         streamrnn.load_model(tokens, layers=[{"type": "GRU"}])
     with pytest.raises(ConfigError, match="node is for ONNX graphs"):
         streamrnn.load_model(tokens, node="gru")
+
+
+@pytest.mark.parametrize("kind", ["GRU", "RNN", "Bidirectional"])
+def test_constants_of_a_recurrent_layer_are_refused(kind):
+    """Keras 2 writes how many of a call's inputs are constants: not initial states."""
+    gru = {"class_name": "GRU", "config": {"name": "gru", "units": 2}}
+    config = {
+        "GRU": {"units": 2},
+        "RNN": {"cell": {"class_name": "GRUCell", "config": {"units": 2}}},
+        "Bidirectional": {"layer": gru},
+    }[kind]
+
+    def made(number):
+        named = {"name": "it", **config, "num_constants": number}
+        return layers.deserialize(translate({"class_name": kind, "config": named}, "2.4.0"))
+
+    assert [made(number).name for number in (None, 0)] == ["it", "it"]
+    with pytest.raises(UnsupportedError, match=r"'it' .*num_constants=1 is refused: pass const"):
+        made(1)

@@ -12,6 +12,7 @@ from nn.layers.kinds import layer_at
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn.formats.keras.config import translate
 
 
 def filled(model, seed=0):
@@ -63,6 +64,16 @@ def test_keras_1(tmp_path):
     old_keras.legacy(tmp_path / "m.h5", arrays, "1.2.2", entry("Sequential") | {"config": config})
     loaded = streamrnn.load_model(tmp_path / "m.h5")
     np.testing.assert_array_equal(loaded(x(2, 5, 3)), model(x(2, 5, 3)))
+
+
+def test_keras_1_has_an_input_dtype():
+    """The dtype of an Input, and of no result of another layer."""
+    shape = {"batch_input_shape": [None, 3], "input_dtype": "int32", "name": "it"}
+    for given, dtype in ((entry("InputLayer", **shape), "int32"),
+                         (entry("Embedding", input_dim=9, output_dim=2, **shape), None),
+                         (entry("Dense", output_dim=2, **shape), None)):  # fmt: skip
+        assert translate(given, "1.2.2")["config"].get("dtype") == dtype
+        assert layers.deserialize(translate(given, "1.2.2")).name == "it"
 
 
 def seq2seq(**options):

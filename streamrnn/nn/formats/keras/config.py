@@ -32,19 +32,13 @@ _IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
 
 _IGNORED = {
     # Only for training, for other devices, or for Keras's own execution.
-    "*": (
-        "autocast build_config compile_config input_dtype jit_compile lora_alpha module "
-        "shared_object_id"
-    ),
+    "*": "autocast build_config compile_config jit_compile lora_alpha module shared_object_id",
     "InputLayer": "ragged sparse optional trainable input_tensor type_spec",
     "SpatialDropout1D": "noise_shape data_format",
     "StringLookup": "sparse vocabulary_dtype vocabulary_size",
     "IntegerLookup": "sparse vocabulary_size",
     "CategoryEncoding": "sparse",
-    "Normalization": "input_mean input_variance",
     "BatchNormalization": "fused virtual_batch_size adjustment",
-    "RNN": "cell_type num_constants",
-    "Bidirectional": "num_constants",
 }
 """Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
 

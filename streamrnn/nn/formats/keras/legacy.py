@@ -211,6 +211,7 @@ def _by_gate(kernel: Array, gates: int, change: Callable[[Array], Array]) -> Arr
 _NAMES = {
     "output_dim": "units",
     "inner_activation": "recurrent_activation",
+    "input_dtype": "dtype",
     "init": "kernel_initializer",
     "inner_init": "recurrent_initializer",
     "dropout_W": "dropout",
@@ -227,7 +228,7 @@ _DROPPED = [
 def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
     """Return a Keras 1 layer's config under the names of Keras 2."""
     if class_name == "Embedding":
-        names = {"init": "embeddings_initializer"}
+        names = {"init": "embeddings_initializer", "input_dtype": "dtype"}
         dropped = ["dropout", "W_regularizer", "W_constraint"]
     else:
         names, dropped = _NAMES, _DROPPED
