@@ -54,7 +54,8 @@ TORCH_ACTIVATIONS = {
 }
 _OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
 _DEFAULTS = {
-    "leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "relu6": 6.0, "soft_shrink": 0.5,
+    "leaky_relu": 0.2, "elu": 1.0, "relu6": 6.0, "celu": 1.0, "hard_shrink": 0.5,
+    "soft_shrink": 0.5,
 }  # fmt: skip
 _RECURRENT = {serialization.get(layer): cell for layer, cell in TORCH_CELLS.items()}
 _MODULE = '''"""What the model of WEIGHTS computes, in PyTorch. Written by streamrnn convert."""

@@ -124,7 +124,7 @@ class _Layout:
     def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
     ) -> Iterator[tuple[Layer, str, list[tuple[str, str]]]]:
-        """Yield each layer that may have its own weights, its group, (path, name) of each weight."""
+        """Yield each layer that may have weights, its group, and (path, name) of each weight."""
         if not isinstance(layer, Model):
             places = enumerate(own_weights(layer))
             own = [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
