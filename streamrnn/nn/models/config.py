@@ -15,7 +15,7 @@ from streamrnn.nn.layers.symbol import Symbol
 if TYPE_CHECKING:
     from streamrnn.nn.models.model import Model
 
-_TENSOR = "__keras_tensor__"
+TENSOR = "__keras_tensor__"
 _ARRAY = "__numpy__"
 
 
@@ -62,7 +62,7 @@ def _to_json(tree: object, numbers: dict[int, int]) -> object:
     def leaf(value: object) -> object:
         if isinstance(value, Symbol):
             return {
-                "class_name": _TENSOR,
+                "class_name": TENSOR,
                 "config": {
                     "shape": list(value.shape),
                     "dtype": value.dtype,
@@ -117,7 +117,7 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _needs(arguments: object) -> list[tuple[str, int]]:
     """Return (layer, call number) of each tensor among the arguments of a call."""
-    if _is(arguments, _TENSOR):
+    if has_class(arguments, TENSOR):
         name, number, _ = arguments["config"]["keras_history"]
         return [(name, number)]
     if isinstance(arguments, Mapping):
@@ -126,7 +126,8 @@ def _needs(arguments: object) -> list[tuple[str, int]]:
     return [need for item in items for need in _needs(item)]
 
 
-def _is(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:
+def has_class(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a value in a config is an object of this class."""
     return isinstance(value, Mapping) and value.get("class_name") == kind
 
 
@@ -134,10 +135,10 @@ def _call(
     layer: Layer, call: Call, symbols: Mapping[tuple[str, int], list[Symbol]]
 ) -> list[Symbol]:
     def value_of(value: object) -> Any:
-        if _is(value, _TENSOR):
+        if has_class(value, TENSOR):
             name, number, index = value["config"]["keras_history"]
             return symbols[name, number][index]
-        if _is(value, _ARRAY):
+        if has_class(value, _ARRAY):
             return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
         if isinstance(value, list | tuple):
             return [value_of(item) for item in value]

@@ -10,9 +10,8 @@ from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.layers.symbol import INPUT
-from streamrnn.nn.models.config import Call
+from streamrnn.nn.models.config import TENSOR, Call, has_class
 
-_TENSOR = "__keras_tensor__"
 _ARRAYS = ("__numpy__", "__tensor__")
 """Classes of an array in a config: NumPy's, and the class of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
@@ -88,7 +87,7 @@ def _tensor(history: object, name: str) -> LayerConfig:
             f"layer {name!r}: expected [layer, node, tensor], received {history!r:.60}"
         )
     return {
-        "class_name": _TENSOR,
+        "class_name": TENSOR,
         "config": {"shape": None, "dtype": None, "keras_history": list(history[:3])},
     }
 
@@ -129,7 +128,7 @@ def _compared(
 def _is_tensor_or_list(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_tensor_or_list(item) for item in value)
-    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *_ARRAYS)
+    return isinstance(value, Mapping) and value.get("class_name") in (TENSOR, *_ARRAYS)
 
 
 def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
@@ -159,16 +158,16 @@ def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
     if function == "get_item":
         key = operands.pop()
         arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
-    if any(_is(value, _TENSOR) for value in arguments.values()):
+    if any(has_class(value, TENSOR) for value in arguments.values()):
         raise _refused(name, kind, "one of its arguments is a tensor, not a number")
-    tensors = [operand for operand in operands if _is(operand, _TENSOR)]
+    tensors = [operand for operand in operands if has_class(operand, TENSOR)]
     return {
         "class_name": "Operation",
         "name": name,
         "config": {
             "name": name,
             "function": function,
-            "operands": [INPUT if _is(o, _TENSOR) else unwrapped(o) for o in operands],
+            "operands": [INPUT if has_class(o, TENSOR) else unwrapped(o) for o in operands],
             "arguments": arguments,
         },
         "inbound_nodes": [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}],
@@ -184,15 +183,11 @@ def _operands(
     arguments |= {key: unwrapped(value) for key, value in kwargs.items() if value is not None}
     operands: list[Any] = []
     for operand in values:
-        several = isinstance(operand, list) and any(_is(item, _TENSOR) for item in operand)
+        several = isinstance(operand, list) and any(has_class(item, TENSOR) for item in operand)
         operands += operand if several else [operand]
-    if not any(_is(operand, _TENSOR) for operand in operands):
+    if not any(has_class(operand, TENSOR) for operand in operands):
         raise _refused(name, kind, "it is called on no tensor")
     return operands
-
-
-def _is(value: object, class_name: str) -> bool:
-    return isinstance(value, Mapping) and value.get("class_name") == class_name
 
 
 def unwrapped(value: Any) -> Any:
@@ -203,9 +198,9 @@ def unwrapped(value: Any) -> Any:
 
 
 def _index(entry: Any) -> Any:
-    if _is(entry, "__slice__"):
+    if has_class(entry, "__slice__"):
         return {"slice": [entry["config"].get(key) for key in ("start", "stop", "step")]}
-    return "..." if _is(entry, "__ellipsis__") else entry
+    return "..." if has_class(entry, "__ellipsis__") else entry
 
 
 def _refused(name: str, kind: str, why: str) -> UnsupportedError:
