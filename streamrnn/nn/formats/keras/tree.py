@@ -51,7 +51,8 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
 
 def written_arrays(model: Model) -> dict[str, Array]:
     """Return all arrays of a model by the paths at which Keras 3 reads them."""
-    weights, arrays = model.named_weights(), {}
+    weights = model.named_weights()
+    arrays: dict[str, Array] = {}
     for layer, group, places in _Layout().layers(model, None, "", ""):
         arrays |= {path: weights[name] for path, name in places}
         if isinstance(layer, StringLookup | IntegerLookup) and layer.idf_weights is not None:
