@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streamrnn.base.display import count, location
+from streamrnn.base.display import as_text, count, location
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, print_table, verdict
 from streamrnn.cli.report import rows as rows_of
@@ -141,9 +141,13 @@ def _print_verdict(row: dict[str, Any]) -> None:
 
 
 def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
-    """Return the cells of a line: "all" for the group of all rows, figures with four digits."""
-    values = []
-    for name in shown:
+    """Return the cells of a line: "all" for the group of all rows, figures with four digits.
+
+    The names of a group stay as they are: an id 1000 is not 1,000.
+    """
+    group = [row[name] for name in shown[:groups]]
+    values = [None if value is None else as_text(value) for value in group]
+    for name in shown[groups:]:
         value = row[name]
         if name == "better" and value is not None:
             value = f"{max(value, -9.99):.0%}"

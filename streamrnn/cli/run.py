@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 import typer.core
 
-from streamrnn.base.display import count
+from streamrnn.base.display import as_text, count
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import (
     LOGGER,
@@ -126,9 +126,11 @@ def run(
         if as_json:
             print_json(rows(scored))
         else:
-            print_table(
-                scored.column_names, zip(*map(values, scored.columns), strict=True), widest=28
-            )
+            cells = [
+                map(as_text, values(column)) if name in job.config.source.key else values(column)
+                for name, column in zip(scored.column_names, scored.columns, strict=True)
+            ]
+            print_table(scored.column_names, zip(*cells, strict=True), widest=28)
         return
     on_workers = (engine or job.config.engine.type) != "local"
     with progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrnn.base.display import count, location
+from streamrnn.base.display import as_text, count, location
 from streamrnn.cli.guide import example
 from streamrnn.cli.outputs import Output
 from streamrnn.cli.report import Json, Verbose, print_json, print_table, rows, values
@@ -52,13 +52,17 @@ def show(
 ) -> None:
     """Show the states of streams, in the order of their first rows."""
     from streamrnn.jobs.outputs import history, read_states
+    from streamrnn.stream.states import key_names
 
     states = read_states(out, keys or (), sort)
     first = states.slice(0, limit)
     if as_json:
         print_json(rows(first))
         return
-    print_table(first.schema.names, zip(*map(_cells, first.columns), strict=True))
+    ids = len(key_names(states))  # as --key takes them
+    cells = [map(as_text, values(column)) for column in first.columns[:ids]]
+    cells += map(_cells, first.columns[ids:])
+    print_table(first.schema.names, zip(*cells, strict=True))
     left = states.num_rows - first.num_rows
     notes = [f"{left:,} not shown"] if left else []
     with suppress(MissingFileError, CheckpointError):  # a state table

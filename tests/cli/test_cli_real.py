@@ -113,6 +113,21 @@ def test_limit_prints_what_a_run_gives(cli):
     assert second.split()[0] == LOG.column("id")[1].as_py()
 
 
+def test_an_id_that_is_a_number_is_shown_as_key_takes_it(cli):
+    ids = pa.array([1000 + int(name[1:]) for name in LOG.column("id").to_pylist()])
+    logs.write(LOG.set_column(LOG.schema.get_field_index("id"), "id", ids), Path("in/a.parquet"))
+    for old in Path("in").glob("*"):
+        if old.name != "a.parquet":
+            old.unlink()
+    target = ["--set", "target.column=a", "--set", "target.rows=1"]
+    assert "1,000" not in cli("run p.toml --limit 7")[1]
+    cli(" ".join(["run p.toml", *target]))
+    assert " 1,00" not in cli("state show out")[1]
+    _, out, _ = cli("state show out --key 1001")
+    assert out.splitlines()[1].startswith("1001 ")
+    assert "\n1001 " in cli(" ".join(["evaluate p.toml --by stream", *target]))[1]
+
+
 def test_state_goes_out_and_in_again(cli):
     cli("run p.toml")
     code, out, _ = cli("state show out --limit 2")
