@@ -94,7 +94,11 @@ class Merge(Stepwise):
 
     def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
         masks = [None] * len(inputs) if context.mask is None else context.mask
-        return self.merge(inputs, masks)
+        try:
+            return self.merge(inputs, masks)
+        except ValueError:
+            self.compute_output_shape([x.shape for x in inputs])  # says which shapes do not fit
+            raise
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         """Return the merged array; by default `ufunc` merges the inputs, one after the other."""

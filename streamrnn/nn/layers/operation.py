@@ -120,20 +120,27 @@ class Operation(Layer):
 
     def compute_output_shape(self, input_shape: Shapes) -> Shape:
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        computed = []
-        for sizes in _SIZES:
-            arrays = [
-                np.zeros([sizes[min(a, 3)] if n is None else n for a, n in enumerate(shape)])
+        key = self._along == "key"
+        computed, misfits = [], []
+        for sizes in _sizes_for(self.arguments["key"]) if key else _SIZES:
+            full = [
+                [sizes[min(a, 3)] if n is None else n for a, n in enumerate(shape)]
                 for shape in shapes
             ]
             try:
+                arrays = [np.broadcast_to(np.float32(0), shape) for shape in full]  # of 4 bytes
                 with np.errstate(all="ignore"):
-                    computed.append(self._computed(arrays).shape)
+                    computed.append(np.shape(self._result(arrays)))
             except (ValueError, IndexError) as error:
                 if isinstance(error, ArgumentError):
                     raise
-                raise ShapeError(f"{self}: inputs of shapes {shapes} do not fit: {error}") from None
-        return tuple(a if a == b else None for a, b in zip(*computed, strict=True))
+                misfits.append(self._misfit(shapes, error))
+        if misfits and not (key and computed):
+            raise misfits[-1]
+        return tuple(n[0] if len(set(n)) == 1 else None for n in zip(*computed, strict=True))
+
+    def _misfit(self, shapes: Sequence[Shape], error: Exception) -> ShapeError:
+        return ShapeError(f"{self}: inputs of shapes {shapes} do not fit: {error}")
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """Return None: an operation passes no mask on."""
@@ -142,7 +149,13 @@ class Operation(Layer):
 
     def apply(self, inputs: Any, context: CallContext) -> Array:
         arrays = inputs if isinstance(inputs, list) else [inputs]
-        return self._computed(arrays, on_stream=context.kind == "stream")
+        try:
+            # A slice is a view, and kernels read rows in one piece.
+            return np.ascontiguousarray(self._result(arrays, on_stream=context.kind == "stream"))
+        except (ValueError, IndexError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise self._misfit([array.shape for array in arrays], error) from None
 
     def all_operands(self, inputs: Sequence[Array]) -> list[Any]:
         """Return the operands with the tensors in their places."""
@@ -152,12 +165,11 @@ class Operation(Layer):
             for operand, constant in zip(self.operands, self.constants, strict=True)
         ]
 
-    def _computed(self, arrays: Sequence[Array], *, on_stream: bool = False) -> Array:
+    def _result(self, arrays: Sequence[Array], *, on_stream: bool = False) -> Any:
         arguments = dict(self.canonical)
         if self._along == "key" and on_stream and self.rank == 2:  # steps come after the rows
             arguments["key"] = [slice(None), *arguments["key"]]
-        result = ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
-        return np.ascontiguousarray(result)  # a slice is a view, and kernels read rows in one piece
+        return ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
 
     # ---- as part of a stream
 
@@ -197,6 +209,17 @@ class Operation(Layer):
             "operands": self.operands,
             "arguments": self.arguments,
         }
+
+
+def _sizes_for(key: Sequence[Any]) -> list[tuple[int, ...]]:
+    """Return sizes to try for each unknown axis that a key selects from.
+
+    A slice gives different sizes with them, so its size is unknown. An index fits the last ones.
+    """
+    slices = [entry["slice"] if isinstance(entry, Mapping) else [entry] for entry in key]
+    most = sum(abs(n) for entry in slices for n in entry if isinstance(n, int))
+    above = [(batch, *(size + most for size in sizes)) for batch, *sizes in _SIZES]
+    return [(0,) * 4, *_SIZES, *above]
 
 
 def operate(function: str, *operands: Any, **arguments: Any) -> Any:

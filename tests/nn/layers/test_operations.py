@@ -157,6 +157,38 @@ def test_a_wrong_operation_is_refused(use: Any, error: type[Exception], message:
         use(Input((None, 4)))
 
 
+@pytest.mark.parametrize(
+    "key", [7, -24, slice(7, None), slice(-9, -7), slice(None, -8), slice(None, None, 2), slice(5)]
+)
+def test_the_size_of_a_slice_of_unknown_length_is_unknown(key: Any) -> None:
+    """A Dense behind it would read weights of steps that are not there."""
+    x, rows = Input((None, 3)), np.random.default_rng(5).random((2, 30, 3), np.float32)
+    y = x[:, key]
+    assert y.shape == ((None, 3) if isinstance(key, int) else (None, None, 3))
+    assert_same(Model(x, y)(rows), rows[:, key])
+    if isinstance(key, slice):
+        with pytest.raises(ShapeError, match="last axis must be known"):
+            layers.Dense(2)(layers.Flatten()(y))
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda x: x * x[:, 1:],
+        lambda x: ops.concatenate([x, x[:, 1:]], axis=-1),
+        lambda x: layers.Add()([x, x[:, 1:]]),
+        lambda x: layers.Maximum()([x, layers.Masking()(x), x[:, 2:]]),
+        lambda x: layers.Concatenate()([x, x[:, 1:]]),
+        lambda x: x[:, 5],
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(join: Any) -> None:
+    """Their numbers of steps are unknown until the call."""
+    x = Input((None, 4))
+    with pytest.raises(ShapeError, match=r"(?s)layer '.*\(3, 5, 4\)"):
+        Model(x, join(x))(X)
+
+
 def test_a_mask_does_not_pass_an_operation() -> None:
     """As in Keras: what follows sees all steps."""
     x = Input((5, 4))
