@@ -222,7 +222,8 @@ class TimeDistributed(BuiltIn):
     """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row.
 
     With training=True, `layer` is called step by step, as in Keras: a BatchNormalization inside
-    takes the moments of one step at a time.
+    takes the moments of one step at a time. From a mask with more axes, such as (B, T, words),
+    `layer` gets the part of each step; if it passes none on, a step is masked if all of it was.
     """
 
     sequence_input = True
@@ -266,17 +267,33 @@ class TimeDistributed(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         y: Array
         if context.training and inputs.shape[1]:
-            one_each = context.mask is not None and inputs.ndim == 3
-            masks = context.mask.T if one_each else [None] * inputs.shape[1]
+            one_each = context.mask is not None and context.mask.ndim == inputs.ndim - 1
+            masks = context.mask.swapaxes(0, 1) if one_each else [None] * inputs.shape[1]
             by_step = np.ascontiguousarray(inputs.swapaxes(0, 1))
             steps = [
                 self.layer.forward(x, CallContext(mask, training=True, kind="whole"))[0]
                 for x, mask in zip(by_step, masks, strict=True)
             ]
             return np.stack(steps, axis=1)
-        rows = inputs.reshape(-1, *inputs.shape[2:])
-        y, _ = self.layer.forward(rows, CallContext(kind="whole"))
+        rows, mask = self.rows(inputs, context.mask)
+        y, _ = self.layer.forward(rows, CallContext(mask, kind="whole"))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
+
+    def rows(self, inputs: Array, mask: Bools | None) -> tuple[Array, Bools | None]:
+        """Return each step as a row, and the mask within these rows, None without one."""
+        inner = None if mask is None or mask.ndim < 3 else mask.reshape(-1, *mask.shape[2:])
+        return inputs.reshape(-1, *inputs.shape[2:]), inner
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        rows, inner = self.rows(inputs, mask)
+        if mask is None or inner is None:
+            return mask
+        if len(self.layer.compute_output_shape(rows.shape)) > 2:
+            passed: Bools | None = self.layer.compute_mask(rows, inner)
+            if passed is not None:
+                return passed.reshape(*inputs.shape[:2], *passed.shape[1:])
+        steps: Bools = mask.any(axis=tuple(range(2, mask.ndim)))
+        return steps
 
 
 def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:

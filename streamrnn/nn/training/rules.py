@@ -83,8 +83,8 @@ def _time_distributed(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     rule = rule_of(layer.layer)
-    rows = inputs.reshape(-1, *inputs.shape[2:])
-    inner = rule(layer.layer, rows, CallContext(), recording)
+    rows, mask = layer.rows(inputs, context.mask)
+    inner = rule(layer.layer, rows, CallContext(mask), recording)
     y = inner.outputs[0].reshape(*inputs.shape[:2], *inner.outputs[0].shape[1:])
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:

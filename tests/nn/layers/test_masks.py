@@ -121,3 +121,31 @@ def test_an_rms_normalization_ends_a_mask() -> None:
     inputs, gru, norm = Input((8, 4)), layers.GRU(3), layers.RMSNormalization()
     masked = Model(inputs, gru(norm(layers.Masking()(inputs))))
     np.testing.assert_array_equal(masked(x), Model(inputs, gru(norm(inputs)))(x))
+
+
+WORDS = np.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]], [[2, 0, 1], [0, 0, 0], [4, 4, 4]]])
+
+
+def sentences(inner: layers.Layer, *after: layers.Layer) -> Sequential:
+    """A layer over the words of each of three sentences, of three words or fewer."""
+    words = layers.Embedding(5, 2, mask_zero=True)
+    return Sequential([Input((3, 3), dtype="int64"), words, layers.TimeDistributed(inner), *after])
+
+
+def test_a_layer_inside_time_distributed_gets_the_mask_of_each_step() -> None:
+    """As in Keras; and a step is masked for the next layer if all of it was."""
+    inner, outer = layers.GRU(3), layers.LSTM(2, return_sequences=True)
+    model = sentences(inner, outer)
+    y = model.layers[0](WORDS)
+    each = np.stack([inner(y[:, i], mask=WORDS[:, i] != 0) for i in range(3)], axis=1)
+    assert_same(model(WORDS), outer(each, mask=(WORDS != 0).any(axis=2)))
+
+
+def test_a_mask_of_words_passes_layers_that_keep_the_words() -> None:
+    inner = layers.GRU(3, return_sequences=True)
+    model = sentences(layers.TimeDistributed(layers.Dense(2)))
+    np.testing.assert_array_equal(model(WORDS)._keras_mask, WORDS != 0)
+    model = sentences(inner, layers.TimeDistributed(layers.LSTM(2)))
+    y = model.layers[0](WORDS)
+    each = [model.layers[2].layer(inner(y[:, i], mask=WORDS[:, i] != 0)) for i in range(3)]
+    assert_same(model(WORDS), np.stack(each, axis=1))

@@ -69,3 +69,19 @@ def test_rows_of_unequal_length(name: str) -> None:
             totals[key] += share[b] * gradient
     for key, gradient in found.items():
         np.testing.assert_allclose(gradient, totals[key], rtol=2e-4, atol=2e-6)
+
+
+def test_a_mask_within_each_step_of_time_distributed() -> None:
+    """Sentences of a text, with padded words: the gradients of each sentence as a row."""
+    words = np.array([[[1, 2, 0], [3, 0, 0], [4, 4, 4]], [[2, 0, 1], [0, 0, 2], [0, 0, 0]]])
+    y = RNG.normal(size=(2, 3, 2)).astype(np.float32)
+    embedding, gru = layers.Embedding(5, 3, mask_zero=True), layers.GRU(2)
+    texts = Sequential([Input((3, 3), dtype="int64"), embedding, layers.TimeDistributed(gru)])
+    rows = weighted(Sequential([Input((3,), dtype="int64"), embedding, gru]))
+    for model in (texts, rows):
+        model.compile("sgd", "mse")
+    present = (words != 0).any(axis=2)
+    found = texts.gradients(words, y)
+    expected = rows.gradients(words[present], y[present])
+    for one, other in zip(found.values(), expected.values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
