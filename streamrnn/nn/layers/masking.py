@@ -20,7 +20,10 @@ from streamrnn.nn.layers.structure import Shape
 
 @builtin_layer
 class Masking(Stepwise):
-    """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras)."""
+    """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras).
+
+    A step that is already masked stays so, as `lengths=` needs; Keras 3 forgets an earlier mask.
+    """
 
     makes_mask = True
 

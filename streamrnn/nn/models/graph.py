@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, ShapeError
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
@@ -52,6 +52,7 @@ class Graph:
             id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
         self.steps = self._steps()
+        self._trusted = all(map(_is_built_in, self.layers))
         self._input_slots = [self.slots[id(symbol)] for symbol in self.inputs]
         self._output_slots = [self.slots[id(symbol)] for symbol in self.outputs]
         self.specs: list[tuple[str, Shape, str]] | None = None
@@ -113,7 +114,7 @@ class Graph:
         """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
         slot_masks: list[Array | None] = [None] * len(self.slots)
-        masked = False
+        masked, trusted = False, self._trusted
         for slot, array, input_mask in zip(self._input_slots, arrays, masks, strict=True):
             values[slot] = array
             slot_masks[slot] = input_mask
@@ -132,6 +133,8 @@ class Graph:
             state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, mask, state, step.training)
             outputs, output_masks = layer.forward(inputs, inner)
+            if not trusted:
+                outputs = self.settled(step, outputs)
             if type(outputs) is np.ndarray and not isinstance(output_masks, list | dict):
                 values[step.outputs[0]] = outputs
                 if output_masks is not None:
@@ -149,6 +152,25 @@ class Graph:
                 slot_masks[slot] = output_mask
         slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
+
+    def settled(self, step: Step, outputs: Any) -> Any:
+        """Return the outputs of a custom layer as kernels read them: in one piece, of float32.
+
+        Raises ShapeError if the last axis has another size than the layers behind were built for,
+        as compute_output_shape may differ from the call: a kernel would read past the end of rows.
+        """
+        if self._trusted:
+            return outputs
+        settled = map_structure(_in_one_piece, outputs)
+        for symbol, value in zip(step.node.outputs, leaves(settled), strict=False):
+            size = symbol.shape[-1] if len(symbol.shape) > 1 else None
+            if size is not None and value.shape[-1] != size:
+                raise ShapeError(
+                    f"{step.node.layer}: expected {size} as the last size of its output, received "
+                    f"shape {value.shape}. Let compute_output_shape of a custom layer here, or "
+                    "before it, return what its call returns, with None for a size that may differ"
+                )
+        return settled
 
     def run_in_batches(
         self, arrays: Sequence[Array], masks: Sequence[Array | None], size: int, training: bool
@@ -241,6 +263,15 @@ def cast_to_floats(layer: Layer, inputs: object) -> object:
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)
     return inputs
+
+
+def _is_built_in(layer: Layer) -> bool:
+    """Return whether a layer, with all layers inside it, is a class of the package."""
+    return layer.is_built_in() and all(map(_is_built_in, layer.children().values()))
+
+
+def _in_one_piece(array: Array) -> Array:
+    return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else None)
 
 
 def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], list[Node]]:

@@ -61,6 +61,7 @@ def record(
                 calls.append(_Call(slots, step.outputs, of_inputs, recorded))
         else:
             result, result_masks = layer.forward(inputs, inner)
+            result = graph.settled(step, result)
             outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
             nested = isinstance(result_masks, list | dict)
             output_masks = list(leaves(result_masks)) if nested else [result_masks] * len(outputs)

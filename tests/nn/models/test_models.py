@@ -444,3 +444,59 @@ def test_a_mask_of_another_length_is_refused() -> None:
     for steps in (2, 11):
         with pytest.raises(ShapeError, match=rf"gru.*\(2, 10\), received \(2, {steps}\)"):
             model([np.zeros((2, 10, 3)), np.ones((2, steps), bool)])
+
+
+class Sliced(layers.Layer):
+    """Some elements of its input, as a view of other elements too."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[..., ::2]
+
+
+class Turned(layers.Layer):
+    """Time and features exchanged, in float64."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], input_shape[2], input_shape[1])
+
+    def apply(self, inputs: Any, context: Any) -> Any:
+        return inputs.astype(np.float64).transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize("custom", [Sliced, Turned, lambda: layers.TimeDistributed(Sliced())])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: layers.Dense(3),
+        lambda: layers.GRU(2),
+        lambda: layers.Conv1D(2, 2),
+        lambda: layers.LayerNormalization(),
+    ],
+)
+def test_layers_behind_a_custom_layer_read_its_values(custom: Any, behind: Any) -> None:
+    """Not its memory, which may be a view, or float64."""
+    layer, second, x = custom(), behind(), Input((4, 4))
+    rows = np.random.default_rng(8).normal(size=(3, 4, 4)).astype(np.float32)
+    model = Model(x, second(layer(x)))
+    expected = second(np.ascontiguousarray(layer(rows), np.float32))
+    assert_same(model(rows), expected)
+    model.compile("sgd", "mse")
+    assert model.test_on_batch(rows, expected) == 0
+    assert model.train_on_batch(rows, expected) == 0
+
+
+def test_a_custom_layer_of_another_shape_than_it_says_is_refused() -> None:
+    """A Dense behind it would read past the end of its rows."""
+
+    class Some(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs[:, ::4]
+
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return (input_shape[0], 2, *input_shape[2:])
+
+    x = Input((None, 3))
+    model = Model(x, layers.Dense(2)(layers.Flatten()(Some()(x))))
+    assert model(np.ones((2, 8, 3), np.float32)).shape == (2, 2)
+    with pytest.raises(ShapeError, match=r"flatten.*expected 6 as the last size.*\(2, 15\)"):
+        model(np.ones((2, 20, 3), np.float32))
