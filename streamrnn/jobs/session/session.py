@@ -27,7 +27,7 @@ from streamrnn.jobs.session.starting import (
     schema_before_rows,
     scorer_after,
 )
-from streamrnn.stream.checkpoints import Snapshot
+from streamrnn.stream.checkpoints import Snapshot, UsedFile, used_elsewhere
 from streamrnn.stream.config.values import LiveChange
 from streamrnn.stream.scoring import (
     BoundPipeline,
@@ -163,22 +163,28 @@ class Session:
     def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
         """Return the files among these that the last commit has not used.
 
-        With `by_any`, also return the files that at least one of the commits to which `rewind` can
-        return has not used.
+        A file that was used from another folder, as the output or the files were moved, counts as
+        used. With `by_any`, also return the files that at least one of the commits to which
+        `rewind` can return has not used.
         """
-        used = self.used(by_all=by_any)
-        return [path for path in paths if canonical_name(path) not in used]
+        used = self._used(by_all=by_any)
+        names = {file.path for file in used}
+        new = [path for path in paths if canonical_name(path) not in names]
+        files = [file for path in new for file in list_of_format(path, "arrow")]
+        moved = used_elsewhere(used, files, self._loaded.source(files)) if used and files else ()
+        return [path for path in new if canonical_name(path) not in moved]
 
-    def used(self, *, by_all: bool = False) -> set[str]:
-        """Return the names of the files that the last commit has used.
+    def used(self) -> list[str]:
+        """Return the names of the files that the last commit has used."""
+        return [file.path for file in self._used()]
 
-        With `by_all`, each commit that `rewind` can return to has used them, too.
-        """
+    def _used(self, *, by_all: bool = False) -> Sequence[UsedFile]:
+        """Return the files that the last commit has used; `by_all`: and each retained one."""
         last = self._output.last
         if last is None:
-            return set()
+            return ()
         counts = [kept.sources for kept in last.kept] if by_all else []
-        return {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
+        return last.sources[: min(counts, default=len(last.sources))]
 
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
         """Return the rows of the state table that belong to the streams with these keys.

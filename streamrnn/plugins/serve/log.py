@@ -123,15 +123,16 @@ class Log:
     After a SinkError a log must not be used: it is unknown how much of the open segment is on disk,
     so not even its end may be written.
 
-    Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
-    have, even if their files were removed. `producers`: those whose requests were appended or read.
-    `closed`: the paths of segments that were closed and that no commit has taken, in order.
+    Opening a log closes segments that a crash has left open. `used`: paths of segments whose
+    numbers no new one may have, even if they were removed, or were in another folder. `producers`:
+    those whose requests were appended or read. `closed`: the paths of segments that were closed and
+    that no commit has taken, in order.
     """
 
     def __init__(self, folder: str, used: Iterable[str] = ()) -> None:
         self.producers = Producers()
         self._files = LocalFiles(folder)
-        self._used = [path for path in used if os.path.dirname(path) == os.path.realpath(folder)]
+        self._used = [path for path in used if path.endswith(_CLOSED)]
         self._open: _Segment | None = None
         self.closed: list[str] = []
         self._files.make("")

@@ -117,5 +117,6 @@ from streamrnn.stream.checkpoints.used import (
     changed_files,
     current_names,
     plan_sources,
+    used_elsewhere,
 )
 from streamrnn.stream.checkpoints.versions import Snapshot

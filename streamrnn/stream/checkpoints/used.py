@@ -306,6 +306,25 @@ def current_names(
     return names
 
 
+def used_elsewhere(
+    used: Sequence[UsedFile], files: Sequence[SourceFile], reader: FileSource
+) -> set[str]:
+    """Return the names of those files that were used from another folder.
+
+    Such a file has the file name of a used one, and its size and time, or its rows.
+    """
+    by_name: dict[str, list[UsedFile]] = {}
+    for before in used:
+        by_name.setdefault(os.path.basename(before.path), []).append(before)
+    return {
+        file.name
+        for file in files
+        for before in by_name.get(os.path.basename(file.name), ())
+        if (before.size, before.mtime_ns) == (file.size, file.mtime_ns)
+        or not _compare(before, file, reader, partly=False).changed
+    }
+
+
 def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
     """Compare a file, whose size or time has changed, with what was used of it.
 

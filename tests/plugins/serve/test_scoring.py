@@ -230,6 +230,20 @@ def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None
     assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z"]
 
 
+def test_an_output_that_is_moved_with_its_log_scores_no_row_again(tmp_path: Path) -> None:
+    """Also if only the log is in another folder, whose segments have new numbers then."""
+    pipeline = live(tmp_path)
+    answered(pipeline)
+    for name in ("out", "out.accepted"):
+        shutil.move(tmp_path / name, tmp_path / name.replace("out", "moved"))
+    moved = logs.config(str(tmp_path / "in"), pipeline.config.model.path, str(tmp_path / "moved"))
+    for number, log in enumerate((None, str(tmp_path / "other")), 8):
+        moved["serve"] = {} if log is None else {"log": log}
+        answered(Pipeline.from_dict(moved), number=number)
+        assert len(pq.read_table(tmp_path / "moved")) == number - 6
+    assert [path.name for path in (tmp_path / "other").glob("0*")] == ["0000000003.arrows"]
+
+
 def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path) -> None:
     """Its later rows would make those of the log late."""
     pipeline = live(tmp_path)
