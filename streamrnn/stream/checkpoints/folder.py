@@ -55,7 +55,7 @@ from streamrnn.stream.checkpoints.versions import (
     write_version,
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters, side_folder, to_record, value_of
-from streamrnn.stream.sinks import PART_FORMATS, Partitioning
+from streamrnn.stream.sinks import PART_FORMATS, Partitioning, refuse_unwritable
 from streamrnn.stream.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.stream.states.positions import PositionPairs
 
@@ -202,12 +202,14 @@ class OutputFolder:
 
         `config` is dotted key -> value. Raises CheckpointError that shows the differences if the
         last commit is from another pipeline (with `new_model`, the model and its keys may differ),
-        and ConfigError if the rows cannot be partitioned or filtered as the config says.
+        DTypeError if the format of the parts cannot hold the rows, and ConfigError if they cannot
+        be partitioned or filtered as the config says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
+        refuse_unwritable(schema, self._format)
         self.partitioning = partitioning_in(self._config, schema)
         self._filters = side_filters(self._config)
         row_filters(self._filters, schema)  # refuses filters that do not fit, before any row

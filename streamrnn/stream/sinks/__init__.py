@@ -1,6 +1,6 @@
 """Sinks of rows: parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
-from streamrnn.stream.sinks.formats import PART_FORMATS, PartFormat
+from streamrnn.stream.sinks.formats import PART_FORMATS, PartFormat, refuse_unwritable
 from streamrnn.stream.sinks.part import (
     Part,
     PartWriter,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.base.storage import Output, canonical
+from streamrnn.errors import DTypeError
 
 SAMPLE = 8192
 """Number of rows sampled to estimate whether the values of a column repeat."""
@@ -154,3 +155,25 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 PART_FORMATS: dict[str, PartFormat] = {"parquet": ParquetFormat(), "arrow": ArrowFormat()}
 """Formats by their names in [sink] format."""
+
+
+def refuse_unwritable(schema: pa.Schema, format: str) -> None:
+    """Raise DTypeError for a column whose type a format of parts cannot hold."""
+
+    def write(schema: pa.Schema) -> None:
+        table = schema.empty_table()
+        PART_FORMATS[format].create(pa.BufferOutputStream(), schema, table).close()
+
+    try:
+        write(schema)
+    except pa.ArrowException:
+        for field in schema:
+            try:
+                write(pa.schema([field]))
+            except pa.ArrowException as error:
+                raise DTypeError(
+                    f"[sink] format: column {field.name!r}: {format} cannot hold its type, "
+                    f"{field.type}: {str(error).rstrip('.')}. Set another format, or list the "
+                    "columns of the output without it, in [output] columns"
+                ) from error
+        raise

@@ -230,6 +230,22 @@ def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None
     assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z"]
 
 
+def test_a_row_that_no_part_can_hold_is_not_answered(tmp_path: Path) -> None:
+    """Its type comes from the request; in the log it would stop each start."""
+    pipeline = live(tmp_path)
+    shutil.rmtree(tmp_path / "in")
+    config = logs.config(
+        str(tmp_path / "in"),
+        str(pipeline.config.model.path),
+        str(tmp_path / "out"),
+        output={"columns": ["id", "t", "note"]},
+    )
+    (error,) = answered(Pipeline.from_dict(config), [{**ROWS[0], "note": [{}]}])
+    assert "column 'note': parquet cannot hold its type, list<item: struct<>>" in str(error)
+    ((row,),) = answered(Pipeline.from_dict(config), [{**ROWS[0], "note": [1]}])
+    assert row["note"] == [1]
+
+
 def test_an_output_that_is_moved_with_its_log_scores_no_row_again(tmp_path: Path) -> None:
     """Also if only the log is in another folder, whose segments have new numbers then."""
     pipeline = live(tmp_path)
