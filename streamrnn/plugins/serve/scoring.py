@@ -196,7 +196,7 @@ class Scoring:
             raise DataError(
                 f"expected a value for each key column ({', '.join(names)}), received {len(key)}"
             )
-        asked = {name: pa.array([text]) for name, text in zip(names, key, strict=True)}
+        asked = [(name, pa.array([text])) for name, text in zip(names, key, strict=True)]
         keys = self.columns.batch(asked, 1).select(names).columns
         return list(chain(*map(json_objects, self.session.states(keys).to_batches())))
 

@@ -63,7 +63,7 @@ def read_request(
     place = len(body) if header_length is None else _length(header_length, len(body))
     try:
         request = orjson.loads(body[:place])
-        rows, tensors = None, {}
+        rows, tensors = None, []
         for tensor in request["inputs"]:
             name, (size,) = tensor["name"], tensor["shape"]
             if type(size) is not int or size < 0 or rows not in (None, size):
@@ -82,7 +82,7 @@ def read_request(
                 values = _from_bytes(name, tensor["datatype"], blob, size)
             if len(values) != size:
                 raise DataError(f"tensor {name!r}: expected {size} values, received {len(values)}")
-            tensors[name] = values
+            tensors.append((name, values))
         if place != len(body):
             raise DataError(
                 f"expected {place} bytes, of JSON and of all tensors, received {len(body)}"

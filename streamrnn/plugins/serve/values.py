@@ -1,8 +1,9 @@
 """Values of requests as columns of a pipeline, and answers as JSON."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -40,23 +41,37 @@ class RequestColumns:
         Raises what `batch` raises.
         """
         if self._new_names:
-            rows = [{self._new_names.get(n, n): row[n] for n in row} for row in rows]
-        columns = {name: [row.get(name) for row in rows] for name in self._kinds}
+            rows = [self._renamed(row.items(), f"row {i} (from 0): ") for i, row in enumerate(rows)]
+        columns = [(name, [row.get(name) for row in rows]) for name in self._kinds]
         return self.batch(columns, len(rows))
 
-    def batch(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+    def batch(self, columns: Iterable[tuple[str, Any]], rows: int) -> pa.RecordBatch:
         """Return columns, as lists of values or Arrow arrays, as a record batch of `rows` rows.
 
         A missing column is null, and an unknown one is ignored. Times are ISO text, in UTC without
         an offset, or integers in the unit of the column. Raises DataError for a value that its
-        column cannot hold.
+        column cannot hold, and for a column that is there twice.
         """
-        columns = {self._new_names.get(name, name): columns[name] for name in columns}
+        by_name = self._renamed(columns)
         arrays = [
-            self._array(name, kind, columns[name]) if name in columns else pa.nulls(rows, kind)
+            self._array(name, kind, by_name[name]) if name in by_name else pa.nulls(rows, kind)
             for name, kind in self._kinds.items()
         ]
         return pa.RecordBatch.from_arrays(arrays, [*self._kinds])
+
+    def _renamed(self, columns: Iterable[tuple[str, Any]], place: str = "") -> dict[str, Any]:
+        """Return the columns in use by their new names; `place` is where messages say they are."""
+        by_name: dict[str, Any] = {}
+        for name, values in columns:
+            new = self._new_names.get(name, name)
+            if new in by_name:
+                raise DataError(
+                    f"the request: {place}column {new!r}: expected once, received twice, or under "
+                    "several names that [source] declares to be the same. Remove all but one"
+                )
+            if new in self._kinds:
+                by_name[new] = values
+        return by_name
 
     def _array(self, name: str, kind: pa.DataType | None, values: Any) -> pa.Array:
         if kind is None and name == self._time and str in map(type, values):
@@ -89,9 +104,14 @@ def _fits(values: Any, kind: pa.DataType | None) -> bool:
 
 
 def _writable(array: pa.Array) -> pa.Array:
-    """Return the array unless an output cannot hold it. Raises ArrowInvalid."""
+    """Return the array unless an output or an answer cannot hold it.
+
+    Raises ArrowInvalid, and what `to_pylist` raises.
+    """
     if pa.types.is_timestamp(array.type) and array.type.unit == "s":
         array.cast(pa.timestamp("ms", array.type.tz))  # as Parquet has no seconds
+    if pa.types.is_nested(array.type):
+        array.to_pylist()  # fails for times that Python's do not reach
     return array
 
 
@@ -111,6 +131,8 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
         return pa.array(texts, pa.string()).cast(kind)
     if pa.types.is_integer(kind) and float in types:
         values = [_whole(value) if type(value) is float else value for value in values]
+    if pa.types.is_nested(kind):
+        return _nested(values, kind)
     if not pa.types.is_temporal(kind):
         return pa.array(values, kind)
     if str not in types:
@@ -121,6 +143,18 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
         values = [_in_utc(value) if type(value) is str else value for value in values]
         return pa.array(values, pa.string()).cast(pa.timestamp(kind.unit, "UTC")).cast(kind)
     return pa.array(values, pa.string()).cast(kind)
+
+
+def _nested(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return lists or objects as an array of a type, if the types in it can hold what they have."""
+    array = pa.array(values, kind)
+    some = [value for value in values if value is not None]
+    if pa.types.is_struct(kind):
+        for field in kind:
+            _in_type([value.get(field.name) for value in some], field.type)
+    elif hasattr(kind, "value_type"):
+        _in_type([*chain.from_iterable(some)], kind.value_type)
+    return array
 
 
 def _finite(values: Any, array: pa.Array) -> pa.Array:

@@ -6,7 +6,7 @@ import logging
 import re
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -260,10 +260,10 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Array], int]:
-    """Return the columns of an Arrow stream, and its number of rows, which `check` may refuse.
+def _columns(body: bytes, check: Callable[[int], None]) -> tuple[Iterable[tuple[str, Any]], int]:
+    """Return the names and columns of an Arrow stream, and its number of rows.
 
-    Raises DataError.
+    `check` may refuse the rows. Raises DataError.
     """
     try:
         if any(map(_is_compressed, pa.ipc.MessageReader.open_stream(body))):
@@ -277,7 +277,7 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Ar
         if isinstance(error, DataError):
             raise
         raise DataError(f"expected an Arrow stream: {error}") from None
-    return dict(zip(table.column_names, columns, strict=True)), table.num_rows
+    return zip(table.column_names, columns, strict=True), table.num_rows
 
 
 def _is_compressed(message: pa.ipc.Message) -> bool:

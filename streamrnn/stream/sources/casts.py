@@ -207,6 +207,8 @@ def shown(array: pa.Array, row: int) -> str:
         return repr(one.cast(pa.large_binary())[0].as_py())
     except pa.ArrowInvalid:  # a time zone that this machine does not know
         return shown(one.cast(pa.timestamp(one.type.unit, "UTC")), 0)
+    except (OverflowError, ValueError):  # a time in a list that Python's do not reach
+        return " ".join(one.to_string().split())
 
 
 def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:

@@ -15,7 +15,7 @@ MONEY = pa.decimal128(38, 2)
 
 def column(kind: pa.DataType, values: Any) -> pa.Array:
     columns = RequestColumns(pa.schema([("x", kind)]), None, {})
-    return columns.batch({"x": values}, len(values)).column(0)
+    return columns.batch([("x", values)], len(values)).column(0)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,10 @@ def column(kind: pa.DataType, values: Any) -> pa.Array:
         (pa.float32(), "false", "received False"),
         (pa.float32(), "1e300", "received 1e+300"),
         (pa.float16(), "-70000", "received -70000"),
+        (pa.list_(pa.int64()), "[1.5]", "received [1.5]"),
+        (pa.list_(pa.list_(pa.int64())), "[[true]]", "received [[True]]"),
+        (pa.struct({"a": pa.float32()}), '{"a": 1e300}', "received {'a': 1e+300}"),
+        (pa.list_(pa.timestamp("us")), "[9223372036854775807]", "received [9223372036854775807]"),
     ],
 )
 def test_json_that_the_type_cannot_hold_is_refused(
@@ -52,6 +56,7 @@ def test_json_that_the_type_cannot_hold_is_refused(
         (pa.null(), pa.array([None, 2**55], pa.timestamp("s"))),
         (pa.null(), pa.array([0, -(2**55)], pa.timestamp("s", "UTC"))),
         (pa.timestamp("s"), [0, 2**55]),
+        (pa.null(), pa.array([[0], [2**62]], pa.list_(pa.timestamp("us")))),
     ],
 )
 def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: pa.Array) -> None:
@@ -60,7 +65,19 @@ def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: p
         column(kind, values)
 
 
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    """As in a file: none of the two values is taken for the other."""
+    columns = RequestColumns(pa.schema([("x", pa.int64())]), None, {"x": ("old", "older")})
+    for names in (("x", "x"), ("x", "old"), ("older", "old")):
+        with pytest.raises(DataError, match="the request: column 'x': expected once"):
+            columns.batch([(name, [1]) for name in names], 1)
+    with pytest.raises(DataError, match=r"row 1 \(from 0\): column 'x': expected once"):
+        columns.of_objects([{"old": 1}, {"x": 1, "old": 1}])
+    assert columns.of_objects([{"old": 1}, {"x": 1}])["x"].to_pylist() == [1, 1]
+
+
 def test_exact_values_stay() -> None:
+    assert column(pa.list_(pa.int64()), [[2.0, 3], [], None]).to_pylist() == [[2, 3], [], None]
     assert column(MONEY, [0.25, "12345678901234567.89", 7, None]).to_pylist() == [
         decimal.Decimal("0.25"), decimal.Decimal("12345678901234567.89"), decimal.Decimal(7), None
     ]  # fmt: skip
