@@ -119,6 +119,8 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values as an array of a type; for None, of the type that the values have."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
+    if isinstance(values, pa.Array) and kind is not None and pa.types.is_timestamp(kind):
+        values = values.to_pylist() if "string" in str(values.type) else values
     if type(values) is not list:
         return values if kind in (None, values.type) else _finite(values, values.cast(kind))
     types = set(map(type, values))

@@ -65,6 +65,17 @@ def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: p
         column(kind, values)
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("ms", "Asia/Tokyo")])
+def test_text_of_a_time_is_in_utc_in_arrow_too(kind: pa.DataType) -> None:
+    """As the key in the path of a state, which is such text."""
+    texts = ["2024-05-01", "2024-05-01T01:00", "2024-05-01T02:00+02:00", None]
+    times = column(kind, texts)
+    assert times.cast(pa.timestamp("us", "UTC"))[1].as_py().hour == 1
+    for text in (pa.string(), pa.large_string(), pa.string_view()):
+        assert column(kind, pa.array(texts, text)) == times
+    assert column(kind, pa.array(texts).dictionary_encode()) == times
+
+
 def test_a_column_that_is_there_twice_is_refused() -> None:
     """As in a file: none of the two values is taken for the other."""
     columns = RequestColumns(pa.schema([("x", pa.int64())]), None, {"x": ("old", "older")})
