@@ -205,7 +205,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
-        refuse_behind(config)
+        refuse_behind(config, folder.manifest)
         yield FolderDestination(
             folder, loaded, new_model=options.on_change(config.model) != "error"
         )
@@ -218,7 +218,11 @@ _owned: set[str] = set()
 
 def log_folder(config: Config) -> str:
     """Return the folder of the log of a pipeline's server."""
-    return config.serve.log or f"{str(config.sink.folder).rstrip('/')}.accepted"
+    return config.serve.log or _usual_log(config)
+
+
+def _usual_log(config: Config) -> str:
+    return f"{str(config.sink.folder).rstrip('/')}.accepted"
 
 
 @contextmanager
@@ -252,18 +256,22 @@ def put_ahead(files: LocalFiles) -> None:
         files.put(_AHEAD, b"")
 
 
-def refuse_behind(config: Config) -> None:
+def refuse_behind(config: Config, last: Manifest | None) -> None:
     """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
 
-    The log of a server that runs in this process is not refused: its session may go on.
+    The log may be the one of this pipeline, or of the `last` commit. The log of a server that runs
+    in this process is not refused: its session may go on.
     """
-    files = LocalFiles(log_folder(config))
-    if "://" in files.root or _AHEAD not in files.entries(""):
-        return
-    if os.path.realpath(files.root) in _owned:
-        return
-    raise CheckpointError(
-        f"{config.sink.folder}: a server ended without a commit, so that rows that it answered "
-        f"may be only in its log, {files.root}. Start `streamrnn serve` once (with [serve] "
-        'durable = "log"), which adds them, and stop it; or move the log away, to give them up'
-    )
+    then = None if last is None else value_of("serve.log", last.config)
+    for folder in dict.fromkeys([log_folder(config), then or _usual_log(config)]):
+        files = LocalFiles(folder)
+        if "://" in files.root or _AHEAD not in files.entries(""):
+            continue
+        if os.path.realpath(files.root) in _owned:
+            continue
+        raise CheckpointError(
+            f"{config.sink.folder}: a server ended without a commit, so that rows that it "
+            f"answered may be only in its log, {files.root}. Start `streamrnn serve` once (with "
+            f'[serve] durable = "log" and log = "{files.root}"), which adds them, and stop it; or '
+            "move the log away, to give them up"
+        )

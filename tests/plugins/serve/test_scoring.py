@@ -277,6 +277,22 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     assert len(pq.read_table(tmp_path / "out")) == 21
 
 
+def test_a_server_with_another_log_waits_for_the_rows_of_the_last_one(tmp_path: Path) -> None:
+    """As one does whose disk is full: the rows that it answered would be in no output."""
+    pipeline = live(tmp_path)
+    answered(pipeline)
+    answered(pipeline, [{**ROWS[0], "id": "y"}], 8, crash=True)
+    serve = {"log": str(tmp_path / "other")}
+    paths = str(tmp_path / "in"), pipeline.config.model.path, str(tmp_path / "out")
+    other = Pipeline.from_dict(logs.config(*paths, serve=serve))
+    for own in (lambda: answered(other), other.run):
+        with pytest.raises(CheckpointError, match=r'and log = ".*out\.accepted"\), which adds'):
+            own()
+    answered(pipeline, [{**ROWS[0], "id": "z"}], 9)
+    answered(other, [{**ROWS[0], "id": "w"}], 1)
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z", "w"]
+
+
 def answered_in_a_session(pipeline: Pipeline) -> None:
     with pipeline.session() as session:
         session.process(ROWS)
