@@ -298,7 +298,7 @@ def _notes(summary: "Summary") -> list[str]:
         ),
         (s.dropped_streams, "stream", "dropped at commits: silent for twice [state] idle"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),
-        (s.vanished_files, "used file", "no longer present"),
+        (s.vanished_files, "used file", "not in the source"),
         (s.changed_files, "used file", "changed, skipped because of --force"),
         (s.rewritten_files, "new file", "with used rows, counted as used because of --force"),
         (

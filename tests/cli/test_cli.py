@@ -163,7 +163,7 @@ def test_run_counts_what_was_not_simply_scored():
     assert len(notes) == 12
     assert "note     11 NaNs treated as null, as set by `nan`" in notes
     assert "note     1 row skipped: a feature was null (output is null there)" in notes
-    assert "note     8 used files no longer present" in notes
+    assert "note     8 used files not in the source" in notes
     assert "rejects  out/weather.rejects" in words
 
 
