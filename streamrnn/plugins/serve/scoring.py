@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, chain, groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -188,10 +189,11 @@ class Scoring:
     def state_of(self, path: str) -> Objects:
         """Return the state of a stream as a list of one object; an empty list if it has none.
 
-        `path`: a text for each key column, with "/" between them. Raises DataError.
+        `path`: a text for each key column, as in the path of a URL, with "/" between them. Raises
+        DataError.
         """
         names = self._source.key
-        key = path.split("/") if len(names) > 1 else [path]
+        key = [*map(unquote, path.split("/") if len(names) > 1 else [path])]
         if len(key) != len(names):
             raise DataError(
                 f"expected a value for each key column ({', '.join(names)}), received {len(key)}"

@@ -95,7 +95,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         return _json({"name": service.name, "versions": [], "platform": "streamrnn", **described})
 
     async def state(request: Request) -> Response:
-        key = request.path_params["key"]
+        key = request.scope["raw_path"].decode("latin-1").removeprefix("/state/")
         states = await asyncio.to_thread(scoring_for(request).state_of, key)
         if not states:
             raise HTTPException(404, "no stream with this key has a state")

@@ -233,6 +233,7 @@ def test_metadata_metrics_and_states(server: serving.Server) -> None:
     slashed = table("a/b/", 1).to_pylist()
     assert server.score(slashed)[0] == 200
     assert server.send(f"/state/{slashed[0]['id']}")[0] == 200
+    assert server.send(f"/state/{slashed[0]['id'].replace('/', '%2F')}")[0] == 200
     assert server.send("/state/a/b")[0] == 404
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from streamrnn import Pipeline
 from streamrnn.base.storage import LocalFiles
 from streamrnn.base.storage.local import lock_file
-from streamrnn.errors import CheckpointError, ConfigError, SinkError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, SinkError
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
 from streamrnn.plugins.serve.service import Service
@@ -228,6 +228,17 @@ def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None
     answered(pipeline, [{**ROWS[0], "id": "y"}], crash=True)
     answered(pipeline, [{**ROWS[0], "id": "z"}], 8)
     assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z"]
+
+
+def test_a_path_of_two_keys_may_have_slashes_and_percent_signs_in_them(tmp_path: Path) -> None:
+    pipeline = live(tmp_path, key=["id", "b"])
+    with log_of(pipeline.config), pipeline.session() as session:
+        scoring = Scoring(session, pipeline.config)
+        scoring.answers([Asked([{**ROWS[0], "id": "a/b %2F"}])])
+        (state,) = scoring.state_of("a%2Fb%20%252F/2")
+        assert (state["id"], state["b"]) == ("a/b %2F", 2)
+        with pytest.raises(DataError, match=r"each key column \(id, b\), received 3"):
+            scoring.state_of("a/b/2")
 
 
 def test_a_row_that_no_part_can_hold_is_not_answered(tmp_path: Path) -> None:
