@@ -15,6 +15,8 @@ from streamrnn.stream.config import may_change, value_of, without_secrets
 from streamrnn.stream.config.values import WAYS
 from streamrnn.stream.sources import FileSource, SourceFile, Table, canonical_name
 
+_LIVE = 'A server and a session take "carry" and "reset" from [model] on_change.'
+
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as JSON would store it, without credentials, for comparison."""
@@ -54,7 +56,7 @@ def check_same_pipeline(
     advice = "Set another [sink] path, undo the change, "
     if changed and not others:
         ways = "".join(f"\n  --new-model {way}: {what}" for way, what in WAYS.items())
-        advice = f"Say how the new model takes over:{ways}\nUndo the change, "
+        advice = f"Say how the new model takes over:{ways}\n{_LIVE}\nUndo the change, "
     elif not changed and keys == ["output.model_column"]:
         advice = (
             "To go on after its last row, write to another folder: set another [sink] path, and "
