@@ -186,6 +186,12 @@ class Session:
         counts = [kept.sources for kept in last.kept] if by_all else []
         return last.sources[: min(counts, default=len(last.sources))]
 
+    @property
+    def replaced_model(self) -> str | None:
+        """The fingerprint of the last commit's model if this session has another one, else None."""
+        last = self._output.last
+        return None if last is None or last.model == self._loaded.fingerprint else last.model
+
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
         """Return the rows of the state table that belong to the streams with these keys.
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.base.display import short_model
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.jobs.running import log_folder, own_log
 from streamrnn.jobs.session import Session
@@ -79,6 +80,12 @@ class Scoring:
             self._start()
 
     def _score_again(self, rows: pa.RecordBatch, path: str) -> None:
+        if len(rows) and (model := self.session.replaced_model) is not None:
+            raise CheckpointError(
+                f"{path}: rows that are in no commit were answered by model {short_model(model)}, "
+                "and would now be scored by another. Start `streamrnn serve` once with that model, "
+                "and stop it; or move this file away, to give its rows up"
+            )
         try:
             reasons = self.session.process_requests(rows).column("reason")
             refused = reasons.filter(_refused(reasons)).to_pylist()

@@ -186,6 +186,30 @@ def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
         answered(pipeline)
 
 
+def test_another_model_does_not_score_what_was_answered(tmp_path: Path) -> None:
+    """Its outputs would be others than the answers; without such rows it takes over."""
+    pipeline = live(tmp_path)
+    answered(pipeline)
+    ((row,),) = answered(pipeline, [{**ROWS[0], "t": "2024-05-02"}], 8, crash=True)
+    model = logs.small_model()
+    model.set_weights([weights * 0.5 for weights in model.get_weights()])
+    model.save(tmp_path / "other.safetensors")
+    with_other = Pipeline.from_dict(
+        logs.config(
+            str(tmp_path / "in"),
+            str(tmp_path / "m.safetensors"),
+            str(tmp_path / "out"),
+            model={"path": str(tmp_path / "other.safetensors"), "on_change": "carry"},
+        )
+    )
+    with pytest.raises(CheckpointError, match=r"were answered by model .* once with that model"):
+        answered(with_other, number=9)
+    answered(pipeline, [{**ROWS[0], "t": "2024-05-03"}], 9)
+    answered(with_other, [{**ROWS[0], "t": "2024-05-04"}], 10)
+    scores = pq.read_table(tmp_path / "out")["score"].to_pylist()
+    assert (scores[1], len(scores)) == (row["score"], 4)
+
+
 def test_no_model_is_loaded_before_a_commit_can_name_it(tmp_path: Path) -> None:
     pipeline = live(tmp_path)
     shutil.rmtree(tmp_path / "in")
