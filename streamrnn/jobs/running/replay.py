@@ -178,10 +178,10 @@ class Replay:
                 there = f"set [model] replay = {least} or less, " if least else ""
                 one = len(plan.gone) == 1
                 raise CheckpointError(
-                    f"replay: {count(len(plan.gone), 'used file')} {'is' if one else 'are'} gone "
-                    f"({first_of(plan.gone)}), and the files that follow have only {least} of the "
-                    f"last {plan.last} rows of a stream. Restore {'it' if one else 'them'}, {there}"
-                    f"or use {OTHER_WAYS}."
+                    f"replay: {count(len(plan.gone), 'used file')} {'is' if one else 'are'} not "
+                    f"in the source ({first_of(plan.gone)}), and the files that follow have only "
+                    f"{least} of the last {plan.last} rows of a stream. Add "
+                    f"{'it' if one else 'them'} to [source] path, {there}or use {OTHER_WAYS}."
                 )
         return rows.of(batches)
 

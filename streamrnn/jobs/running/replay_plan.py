@@ -95,7 +95,7 @@ def plan_replay(
         raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, state, path))
     if gone:
         rows = rows[gone[-1] + 1 :]
-        text += f", in the files after {lost[-1]}, which is gone"
+        text += f", in the files after {lost[-1]}, which is not in the source"
     notes = []
     if (init := config.state.init) is not None:
         of_init = f"rows that [state] init = {location(init)} has seen"
@@ -222,8 +222,8 @@ def _gone(
         else ""
     )
     return (
-        f"replay: {some} with rows to read {are} gone: {first_of(lost)}. Restore "
-        f"{'it' if len(lost) == 1 else 'them'}, {range_there}{_OTHERWISE}"
+        f"replay: {some} with rows to read {are} not in the source: {first_of(lost)}. Add "
+        f"{'it' if len(lost) == 1 else 'them'} to [source] path, {range_there}{_OTHERWISE}"
     )
 
 

@@ -238,7 +238,9 @@ def test_files_that_are_gone_are_refused_with_the_range_that_is_there(base: Path
     day(3)
     shutil.copytree("out", "other")
     Path("in/0.parquet").rename("0.parquet")
-    with pytest.raises(CheckpointError, match=r"1 used file .* is gone: .*0\.parquet") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"1 used file .* not in the source: .*0\.parquet"
+    ) as caught:
         run("new", options=REPLAY)
     (there,) = (part.split('"')[0] for part in str(caught.value).split('replay = "')[1:])
     assert run("new", options=REPLAY, model={"replay": there}).replayed > 0
@@ -267,7 +269,7 @@ def test_a_file_that_goes_while_a_replay_is_stopped_is_missed(base: Path) -> Non
     many = {"replay": 1000}
     _killed_in_replay(model=many)
     Path("in/2.parquet").rename("2.parquet")
-    with pytest.raises(CheckpointError, match="1 used file is gone"):
+    with pytest.raises(CheckpointError, match="1 used file is not in the source"):
         run("new", options=REPLAY, model=many)
     Path("2.parquet").rename("in/2.parquet")
     shutil.copytree("out", "other")

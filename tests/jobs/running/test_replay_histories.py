@@ -227,7 +227,7 @@ def _history(seed: int) -> int:
             what += f", {history.model} to {model}, {mode} {replay}"
             history.hide(day)
             if mode == "replay" and history.must_refuse(replay, day):
-                with pytest.raises(CheckpointError, match=r"replay: .*gone"):
+                with pytest.raises(CheckpointError, match=r"replay: .* not in the source"):
                     history.run(day, model, options, replay)
                 for number in history.gone:
                     (history.at / f"{number}.parquet").rename(history.at / f"in/{number}.parquet")

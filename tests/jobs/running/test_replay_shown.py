@@ -56,7 +56,7 @@ def test_explain_and_validate_show_what_is_read(base: Path) -> None:
             getattr(Pipeline.from_dict(config("new", model=ON_CHANGE)), verb)()
         messages.append(str(caught.value))
     assert messages[0] == messages[1] == messages[2]
-    assert "1 used file of out with rows to read is gone" in messages[0]
+    assert "1 used file of out with rows to read is not in the source" in messages[0]
 
 
 def test_the_command_line_shows_it(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
