@@ -1,5 +1,6 @@
 """Where the rows of a run go, what was committed there, and the log of `streamrnn serve`."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from streamrnn.base.storage import LocalFiles
 from streamrnn.base.storage.local import lock_file
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.engines import FolderTarget, StreamTarget
 from streamrnn.jobs.outputs import merge_small_parts
@@ -26,7 +28,7 @@ from streamrnn.stream.checkpoints import (
 from streamrnn.stream.config import SIDE_OUTPUTS, Config, value_of
 from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowSink, RunOptions
-from streamrnn.stream.sources import Source, SourceFile
+from streamrnn.stream.sources import Source, SourceFile, canonical_name
 
 _SMALL_PARTS = 100  # --follow merges the small parts of one output when it has this many
 
@@ -211,7 +213,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
         )
 
 
-_LOCK, _AHEAD = "_lock", "_ahead"
+_LOCK, _AHEAD, _OUTPUT = "_lock", "_ahead", "_output"
 _owned: set[str] = set()
 """The logs of servers in this process."""
 
@@ -226,11 +228,11 @@ def _usual_log(config: Config) -> str:
 
 
 @contextmanager
-def own_log(folder: str) -> Iterator[None]:
-    """Lock a log for a server, which may then call `put_ahead`.
+def own_log(folder: str, output: str) -> Iterator[None]:
+    """Lock a log for the server of an output, which may then call `put_ahead`.
 
     A block that ends without an error must leave no row in the log that the output does not have.
-    Raises ConfigError if another server has the log.
+    Raises ConfigError if another server has the log, or if it has rows of another output.
     """
     files = LocalFiles(folder)
     files.make("")
@@ -242,12 +244,26 @@ def own_log(folder: str) -> Iterator[None]:
         ) from None
     place = os.path.realpath(folder)
     with lock:
+        _bind(files, place, canonical_name(output))
         _owned.add(place)
         try:
             yield
         finally:
             _owned.remove(place)
         files.delete(_AHEAD)
+
+
+def _bind(files: LocalFiles, place: str, output: str) -> None:
+    """Record in a log where it is, and its output, whose rows alone it may have."""
+    then, other = place, output
+    with suppress(FileNotFoundError, ValueError), files.open(_OUTPUT) as file:
+        then, other = json.loads(file.read())
+    if then == place and other != output and open_files(other).entries(""):
+        raise ConfigError(
+            f"[serve] log: {files.root} has the rows of another output, {other}. Each output needs "
+            "a log of its own: set another folder"
+        )
+    files.put(_OUTPUT, json.dumps([place, output]).encode())
 
 
 def put_ahead(files: LocalFiles) -> None:

@@ -244,4 +244,4 @@ def log_of(config: Config) -> AbstractContextManager[None]:
             f"[serve] log: {folder} is inside the output, {sink}: readers of the output would "
             "find its files. Set another directory"
         )
-    return own_log(folder)
+    return own_log(folder, sink)

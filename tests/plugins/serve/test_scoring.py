@@ -159,6 +159,7 @@ def test_a_retry_does_not_end_a_server_whose_answers_have_other_columns(tmp_path
         assert isinstance(refusal, HTTPException)
         assert "the answer is not kept; expected sequence 8, received 7" in refusal.detail
         assert len(pq.read_table(tmp_path / columns[0])) == 1
+        shutil.rmtree(tmp_path / columns[0])
 
 
 def test_a_retry_of_refused_rows_has_their_answer_after_a_crash(tmp_path: Path) -> None:
@@ -310,6 +311,24 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     answered(pipeline)
     pipeline.run()
     assert len(pq.read_table(tmp_path / "out")) == 21
+
+
+def test_two_outputs_do_not_share_a_log(tmp_path: Path) -> None:
+    """Else each would get the rows that the other has answered; an output that moves keeps it."""
+    live(tmp_path)
+    paths = str(tmp_path / "in"), str(tmp_path / "m.safetensors")
+    one, two, moved = (
+        Pipeline.from_dict(
+            logs.config(*paths, str(tmp_path / out), serve={"log": str(tmp_path / "log")})
+        )
+        for out in ("one", "two", "moved")
+    )
+    answered(one)
+    with pytest.raises(ConfigError, match=r"log has the rows of another output, .*one\. Each"):
+        answered(two)
+    shutil.move(tmp_path / "one", tmp_path / "moved")
+    answered(moved, number=8)
+    assert len(pq.read_table(tmp_path / "moved")) == 2
 
 
 def test_a_server_with_another_log_waits_for_the_rows_of_the_last_one(tmp_path: Path) -> None:
