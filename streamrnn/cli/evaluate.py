@@ -146,7 +146,7 @@ def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
     The names of a group stay as they are: an id 1000 is not 1,000.
     """
     group = [row[name] for name in shown[:groups]]
-    values = [None if value is None else as_text(value) for value in group]
+    values: list[Any] = [None if value is None else as_text(value) for value in group]
     for name in shown[groups:]:
         value = row[name]
         if name == "better" and value is not None:

@@ -51,8 +51,7 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show the states of streams, in the order of their first rows."""
-    from streamrnn.jobs.outputs import history, read_states
-    from streamrnn.stream.states import key_names
+    from streamrnn.jobs.outputs import history, key_names, read_states
 
     states = read_states(out, keys or (), sort)
     first = states.slice(0, limit)
@@ -60,9 +59,9 @@ def show(
         print_json(rows(first))
         return
     ids = len(key_names(states))  # as --key takes them
-    cells = [map(as_text, values(column)) for column in first.columns[:ids]]
-    cells += map(_cells, first.columns[ids:])
-    print_table(first.schema.names, zip(*cells, strict=True))
+    keys_as_text = [map(as_text, values(column)) for column in first.columns[:ids]]
+    cells = map(_cells, first.columns[ids:])
+    print_table(first.schema.names, zip(*keys_as_text, *cells, strict=True))
     left = states.num_rows - first.num_rows
     notes = [f"{left:,} not shown"] if left else []
     with suppress(MissingFileError, CheckpointError):  # a state table

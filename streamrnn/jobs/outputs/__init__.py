@@ -12,6 +12,7 @@ from streamrnn.jobs.outputs.rewinding import (
     rows_of_others,
     used_files,
 )
+from streamrnn.jobs.outputs.server_log import log_folder, own_log, put_ahead, refuse_behind
 from streamrnn.jobs.outputs.streams import (
     clear_leftovers,
     diff_states,
@@ -24,3 +25,4 @@ from streamrnn.jobs.outputs.streams import (
     rows_of,
 )
 from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.states import key_names

@@ -16,6 +16,7 @@ from streamrnn.base.arrays import Array, Bools
 from streamrnn.base.display import as_text, count, short_model, without_options
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, StateError
+from streamrnn.jobs.outputs.server_log import refuse_behind
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models.mixture import quantiles_of
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, load_state, refuse_inside_output
@@ -111,6 +112,7 @@ def import_state(file: str, output: str) -> int:
                 f"{output}: no state to replace. To start a run from a table, name it in "
                 "[state] init of the pipeline file"
             )
+        refuse_behind(output, folder.manifest)
         _check_alike(new, old, file, output)
         config = folder.manifest.config
         waiting = stride = 0
@@ -301,6 +303,7 @@ def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> in
         table = folder.load_state()
         if table is None or folder.manifest is None:
             raise StateError(f"{output}: this output has no state")
+        refuse_behind(output, folder.manifest)
         changed = change(table, folder.manifest)
         if not changed.equals(table):
             folder.replace_state(changed.combine_chunks())

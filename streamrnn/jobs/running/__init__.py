@@ -1,8 +1,7 @@
 """Runs: what is new in a source is scored, committed to an output, published and measured.
 
 - `run`               one run, from the options to the summary
-- `destination`       an output folder or a stream; what earlier runs committed there; the log of a
-  server, whose rows go into the output first
+- `destination`       an output folder or a stream; what earlier runs committed there
 - `follow`            files that arrive while a run goes on
 - `reloading`         checks used files that changed, and rewinds to before they were read
 - `replay`, `replay_plan`   earlier rows, read by a new model into a state of its own
@@ -11,13 +10,7 @@
 - `metrics`           what Prometheus reads of a run, and of `process`
 """
 
-from streamrnn.jobs.running.destination import (
-    FolderDestination,
-    log_folder,
-    open_folder,
-    own_log,
-    put_ahead,
-)
+from streamrnn.jobs.running.destination import FolderDestination, open_folder
 from streamrnn.jobs.running.lateness import note_on_order
 from streamrnn.jobs.running.metrics import (
     MetricsFile,

@@ -1,7 +1,5 @@
-"""Where the rows of a run go, what was committed there, and the log of `streamrnn serve`."""
+"""Where the rows of a run go, and what was committed there."""
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -9,12 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.base.storage import LocalFiles
-from streamrnn.base.storage.local import lock_file
-from streamrnn.base.storage.store import open_files
-from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget, StreamTarget
-from streamrnn.jobs.outputs import merge_small_parts
+from streamrnn.jobs.outputs import log_folder, merge_small_parts, refuse_behind
 from streamrnn.jobs.preflight import after_rule, run_config, seen_before
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -25,10 +20,10 @@ from streamrnn.stream.checkpoints import (
     plan_sources,
     read_manifest,
 )
-from streamrnn.stream.config import SIDE_OUTPUTS, Config, value_of
+from streamrnn.stream.config import SIDE_OUTPUTS, value_of
 from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowSink, RunOptions
-from streamrnn.stream.sources import Source, SourceFile, canonical_name
+from streamrnn.stream.sources import Source, SourceFile
 
 _SMALL_PARTS = 100  # --follow merges the small parts of one output when it has this many
 
@@ -207,87 +202,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
-        refuse_behind(config, folder.manifest)
+        refuse_behind(str(config.sink.folder), folder.manifest, log_folder(config))
         yield FolderDestination(
             folder, loaded, new_model=options.on_change(config.model) != "error"
-        )
-
-
-_LOCK, _AHEAD, _OUTPUT = "_lock", "_ahead", "_output"
-_owned: set[str] = set()
-"""The logs of servers in this process."""
-
-
-def log_folder(config: Config) -> str:
-    """Return the folder of the log of a pipeline's server."""
-    return config.serve.log or _usual_log(config)
-
-
-def _usual_log(config: Config) -> str:
-    return f"{str(config.sink.folder).rstrip('/')}.accepted"
-
-
-@contextmanager
-def own_log(folder: str, output: str) -> Iterator[None]:
-    """Lock a log for the server of an output, which may then call `put_ahead`.
-
-    A block that ends without an error must leave no row in the log that the output does not have.
-    Raises ConfigError if another server has the log, or if it has rows of another output.
-    """
-    files = LocalFiles(folder)
-    files.make("")
-    try:
-        lock = lock_file(files.show(_LOCK))
-    except BlockingIOError:
-        raise ConfigError(
-            f"[serve] log: {folder} is in use by another server. End it, or set another folder"
-        ) from None
-    place = os.path.realpath(folder)
-    with lock:
-        _bind(files, place, canonical_name(output))
-        _owned.add(place)
-        try:
-            yield
-        finally:
-            _owned.remove(place)
-        files.delete(_AHEAD)
-
-
-def _bind(files: LocalFiles, place: str, output: str) -> None:
-    """Record in a log where it is, and its output, whose rows alone it may have."""
-    then, other = place, output
-    with suppress(FileNotFoundError, ValueError), files.open(_OUTPUT) as file:
-        then, other = json.loads(file.read())
-    if then == place and other != output and open_files(other).entries(""):
-        raise ConfigError(
-            f"[serve] log: {files.root} has the rows of another output, {other}. Each output needs "
-            "a log of its own: set another folder"
-        )
-    files.put(_OUTPUT, json.dumps([place, output]).encode())
-
-
-def put_ahead(files: LocalFiles) -> None:
-    """Record that a log may have rows that the output lacks; call this before a row is logged."""
-    if _AHEAD not in files.entries(""):
-        files.put(_AHEAD, b"")
-
-
-def refuse_behind(config: Config, last: Manifest | None) -> None:
-    """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
-
-    The log may be the one of this pipeline, or of the `last` commit. The log of a server that runs
-    in this process is not refused: its session may go on.
-    """
-    then = None if last is None else value_of("serve.log", last.config)
-    for folder in dict.fromkeys([log_folder(config), then or _usual_log(config)]):
-        files = LocalFiles(folder)
-        if "://" in files.root or _AHEAD not in files.entries(""):
-            continue
-        if os.path.realpath(files.root) in _owned:
-            continue
-        raise CheckpointError(
-            f"{config.sink.folder}: a server ended without a commit, so that rows that it "
-            f"answered may be only in its log, {files.root}. Start `streamrnn serve` once (with "
-            f'[serve] durable = "log" and log = "{files.root}"), which adds them, and stop it; or '
-            "move the log away, to give them up"
         )

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 
 from streamrnn.base.storage import LocalFiles, LocalOutput, sink_errors
 from streamrnn.errors import SinkError
-from streamrnn.jobs.running import put_ahead
+from streamrnn.jobs.outputs import put_ahead
 
 _OPEN, _CLOSED = ".arrows.open", ".arrows"
 _END = b"\xff\xff\xff\xff\0\0\0\0"

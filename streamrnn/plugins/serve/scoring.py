@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.display import short_model
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
-from streamrnn.jobs.running import log_folder, own_log
+from streamrnn.jobs.outputs import log_folder, own_log
 from streamrnn.jobs.session import Session
 from streamrnn.plugins.serve.log import Log, Producers
 from streamrnn.plugins.serve.values import RequestColumns, json_objects

@@ -17,6 +17,7 @@ from streamrnn import Pipeline
 from streamrnn.base.storage import LocalFiles
 from streamrnn.base.storage.local import lock_file
 from streamrnn.errors import CheckpointError, ConfigError, DataError, SinkError
+from streamrnn.outputs import drop_streams, export_state, import_state, reset_streams
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
 from streamrnn.plugins.serve.service import Service
@@ -311,6 +312,24 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     answered(pipeline)
     pipeline.run()
     assert len(pq.read_table(tmp_path / "out")) == 21
+
+
+def test_states_do_not_change_before_answered_rows_are_in_the_output(tmp_path: Path) -> None:
+    """Else these rows would be scored again from another state."""
+    pipeline, out = live(tmp_path), str(tmp_path / "out")
+    answered(pipeline)
+    table = str(tmp_path / "s.parquet")
+    export_state(out, table)
+    answered(pipeline, [{**ROWS[0], "t": "2024-06-01"}], 8, crash=True)
+    for change in (
+        lambda: reset_streams(out, ["x"]),
+        lambda: drop_streams(out, ["x"]),
+        lambda: import_state(table, out),
+    ):
+        with pytest.raises(CheckpointError, match="may be only in its log"):
+            change()
+    answered(pipeline, [{**ROWS[0], "t": "2024-07-01"}], 9)
+    assert reset_streams(out, ["x"]) == 1
 
 
 def test_two_outputs_do_not_share_a_log(tmp_path: Path) -> None:

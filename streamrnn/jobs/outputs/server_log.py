@@ -1,0 +1,93 @@
+"""The log of `streamrnn serve`, whose rows go into the output before anything else does."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from streamrnn.base.storage import LocalFiles
+from streamrnn.base.storage.local import lock_file
+from streamrnn.base.storage.store import open_files
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.config import Config, value_of
+from streamrnn.stream.sources import canonical_name
+
+_LOCK, _AHEAD, _OUTPUT = "_lock", "_ahead", "_output"
+_owned: set[str] = set()
+"""The logs of servers in this process."""
+
+
+def log_folder(config: Config) -> str:
+    """Return the folder of the log of a pipeline's server."""
+    return config.serve.log or _usual_log(str(config.sink.folder))
+
+
+def _usual_log(output: str) -> str:
+    return f"{output.rstrip('/')}.accepted"
+
+
+@contextmanager
+def own_log(folder: str, output: str) -> Iterator[None]:
+    """Lock a log for the server of an output, which may then call `put_ahead`.
+
+    A block that ends without an error must leave no row in the log that the output does not have.
+    Raises ConfigError if another server has the log, or if it has rows of another output.
+    """
+    files = LocalFiles(folder)
+    files.make("")
+    try:
+        lock = lock_file(files.show(_LOCK))
+    except BlockingIOError:
+        raise ConfigError(
+            f"[serve] log: {folder} is in use by another server. End it, or set another folder"
+        ) from None
+    place = os.path.realpath(folder)
+    with lock:
+        _bind(files, place, canonical_name(output))
+        _owned.add(place)
+        try:
+            yield
+        finally:
+            _owned.remove(place)
+        files.delete(_AHEAD)
+
+
+def _bind(files: LocalFiles, place: str, output: str) -> None:
+    """Record in a log where it is, and its output, whose rows alone it may have."""
+    then, other = place, output
+    with suppress(FileNotFoundError, ValueError), files.open(_OUTPUT) as file:
+        then, other = json.loads(file.read())
+    if then == place and other != output and open_files(other).entries(""):
+        raise ConfigError(
+            f"[serve] log: {files.root} has the rows of another output, {other}. Each output needs "
+            "a log of its own: set another folder"
+        )
+    files.put(_OUTPUT, json.dumps([place, output]).encode())
+
+
+def put_ahead(files: LocalFiles) -> None:
+    """Record that a log may have rows that the output lacks; call this before a row is logged."""
+    if _AHEAD not in files.entries(""):
+        files.put(_AHEAD, b"")
+
+
+def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
+    """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
+
+    The log of the `last` commit and other `logs` are looked at. The log of a server that runs in
+    this process is not refused: its session may go on.
+    """
+    then = None if last is None else value_of("serve.log", last.config)
+    for folder in dict.fromkeys([*logs, then or _usual_log(output)]):
+        files = LocalFiles(folder)
+        if "://" in files.root or _AHEAD not in files.entries(""):
+            continue
+        if os.path.realpath(files.root) in _owned:
+            continue
+        raise CheckpointError(
+            f"{output}: a server ended without a commit, so that rows that it answered may be only "
+            f"in its log, {files.root}. Start `streamrnn serve` once (with [serve] durable = "
+            f'"log" and log = "{files.root}"), which adds them, and stop it; or move the log away, '
+            "to give them up"
+        )
