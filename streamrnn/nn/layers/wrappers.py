@@ -292,7 +292,7 @@ class TimeDistributed(BuiltIn):
             passed: Bools | None = self.layer.compute_mask(rows, inner)
             if passed is not None:
                 return passed.reshape(*inputs.shape[:2], *passed.shape[1:])
-        steps: Bools = mask.any(axis=tuple(range(2, mask.ndim)))
+        steps: Bools = np.logical_or.reduce(mask, axis=tuple(range(2, mask.ndim)))
         return steps
 
 
