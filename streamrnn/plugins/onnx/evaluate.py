@@ -94,8 +94,11 @@ class Evaluator:
         for node in graph.nodes:
             if node.op in RECURRENT:
                 base = node.name.strip("/").replace("/", ".") or node.op.lower()
-                number = sum(n == base or n.startswith(f"{base}#") for n in self.labels.values())
-                self.labels[_key(node)] = label = f"{base}#{number + 1}" if number else base
+                label, number = base, 1
+                while label in self.labels.values():
+                    number += 1
+                    label = f"{base}#{number}"
+                self.labels[_key(node)] = label
                 weights = (*node.inputs[1:4], *node.inputs[7:8])  # W, R, B and P
                 if all(name in graph.constants for name in weights if name):
                     self.recurrent[label] = prepare(node, graph.constants, integers)

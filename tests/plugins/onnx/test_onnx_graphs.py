@@ -263,6 +263,23 @@ def test_biases_that_do_not_fit(bias, said, tmp_path):
         streamrnn.load_model(saved(made, tmp_path))
 
 
+def test_each_node_has_its_own_weights_whatever_the_names(tmp_path):
+    """Names may end in "#2", or differ in slashes only."""
+    names, constants, nodes = ["a#2", "a", "/a"], {}, []
+    for i, name in enumerate(names):
+        weights = onnx_graphs.weights("RNN", 1, 3, 4, seed=i)
+        constants |= {f"{key}{i}": array for key, array in weights.items()}
+        nodes.append(
+            helper.make_node("RNN", ["x", f"W{i}", f"R{i}", f"B{i}"], [f"y{i}"], name=name)
+        )
+    dims = {"x": (TensorProto.FLOAT, ["time", "batch", 3])}
+    path = saved(onnx_graphs.model(nodes, dims, ["y0", "y1", "y2"], constants), tmp_path)
+    made = streamrnn.load_model(path)(x(5, 2, 3)).values()
+    for name, y in zip(names, made, strict=True):
+        alone = streamrnn.load_model(path, node=name)(x(5, 2, 3).transpose(1, 0, 2))
+        np.testing.assert_array_equal(y[:, 0].transpose(1, 0, 2), alone)
+
+
 @pytest.mark.parametrize("sequences", ["", "Y_b"])
 def test_an_initial_state_that_is_the_input_of_another_node_is_data(sequences, tmp_path):
     """Also if only the last state of the other node is an output."""
