@@ -52,7 +52,12 @@ def _prelu(x: Array, slope: Array) -> Array:
     return np.where(x < 0, x * slope, x)
 
 
-@operator("Celu", "alpha")
+def _check_celu(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    if not (alpha := node.attributes.get("alpha", 1.0)) > 0:
+        raise UnsupportedError(f"alpha={alpha} is not supported: expected above 0")
+
+
+@operator("Celu", "alpha", check=_check_celu)
 def _celu(x: Array, alpha: float = 1.0) -> Array:
     """Return x, or alpha (e**(x / alpha) - 1) where x is below zero."""
     scale = np.float32(alpha)

@@ -36,8 +36,7 @@ def fold(graph: GraphDef) -> GraphDef:
     kept = []
     for node in graph.nodes:
         ready = all(name in constants for name in node.inputs if name)
-        operator = OPERATORS.get(node.op)
-        if operator and ready and operator.attributes.issuperset(node.attributes):
+        if ready and _is_supported(node, constants):
             outputs = _apply(node, constants, graph.opset)
             inputs = sum(constants[name].size for name in node.inputs if name)
             if sum(array.size for array in outputs) <= max(_MAX_FOLDED, inputs):
@@ -61,21 +60,33 @@ def require_supported(graph: GraphDef) -> None:
     for node in graph.nodes:
         if node.op in RECURRENT:
             check(node)
-            continue
-        operator = OPERATORS.get(node.op)
-        if operator is None:
-            supported = ", ".join(sorted([*OPERATORS, *RECURRENT]))
-            raise UnsupportedError(
-                f"{node}: the operator is not supported; supported are {supported}. To load one "
-                "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
-            )
-        if unknown := sorted(set(node.attributes) - operator.attributes):
-            raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
-        if operator.check:
-            try:
-                operator.check(node, graph.constants)
-            except UnsupportedError as error:
-                raise UnsupportedError(f"{node}: {error}") from None
+        else:
+            _check(node, graph.constants)
+
+
+def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    operator = OPERATORS.get(node.op)
+    if operator is None:
+        supported = ", ".join(sorted([*OPERATORS, *RECURRENT]))
+        raise UnsupportedError(
+            f"{node}: the operator is not supported; supported are {supported}. To load one "
+            "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
+        )
+    if unknown := sorted(set(node.attributes) - operator.attributes):
+        raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
+    if operator.check:
+        try:
+            operator.check(node, constants)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{node}: {error}") from None
+
+
+def _is_supported(node: NodeDef, constants: Mapping[str, Array]) -> bool:
+    try:
+        _check(node, constants)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _key(node: NodeDef) -> str:

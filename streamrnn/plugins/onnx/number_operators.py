@@ -114,7 +114,7 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if exponent is None:
         raise UnsupportedError("its exponent is computed; only a constant is supported")
     twice = exponent * 2.0
-    if (twice != np.rint(twice)).any() or (np.abs(exponent) > _MAX_POWER).any():
+    if (twice != np.rint(twice)).any() or (np.abs(twice) > 2 * _MAX_POWER).any():
         raise UnsupportedError(
             f"exponents must be multiples of 0.5, at most {_MAX_POWER} in absolute value, received "
             f"{exponent.reshape(-1).tolist()!r:.60}"
@@ -126,7 +126,7 @@ def _power(x: Array, exponent: Array) -> Array:
     """Return powers of x: by products for integer exponents, with a square root for halves."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(shape, x, exponent)
-    doubled = np.abs(exponent * 2).astype(np.int64)
+    doubled = np.abs(exponent * 2.0).astype(np.int64)  # 64 * 2 is too large for int8
     odd, left = doubled % 2 == 1, doubled // 2
     power: Array = np.ones(shape, x.dtype)
     if odd.any():

@@ -144,6 +144,26 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "its exponent is computed",
     ),
+    "the least exponent": (
+        helper.make_node("Pow", ["x", "e"], ["y"], name="n"),
+        {"e": np.array(-(2**63))},
+        r"multiples of 0\.5",
+    ),
+    "a constant power": (
+        helper.make_node("Pow", ["w", "e"], ["y"], name="n"),
+        {"w": np.array(1e4, np.float32), "e": np.array([0, 0.25], np.float32)},
+        r"multiples of 0\.5",
+    ),
+    "constant blocks": (
+        helper.make_node("DequantizeLinear", ["w", "s"], ["y"], name="n", axis=0, block_size=2),
+        {"w": np.ones((4, 2), np.int8), "s": np.ones((2, 2), np.float32)},
+        "block_size",
+    ),
+    "a scale below 0": (
+        helper.make_node("Celu", ["x"], ["y"], name="n", alpha=-1.0),
+        {},
+        r"alpha=-1\.0 is not supported: expected above 0",
+    ),
     "blocks": (
         helper.make_node("DequantizeLinear", ["x", "s"], ["y"], name="n", block_size=2),
         {"s": np.array(0.5, np.float32)},
