@@ -32,9 +32,11 @@ for _name, _row in NAMES.items():
 
 
 def _applied(kernel: str, x: Array, **parameters: float) -> Array:
+    if x.dtype != np.float32:
+        raise ShapeError(f"expected float32, received {x.dtype}")
     y = np.empty(x.shape, np.float32)
     if x.size:
-        activation.run(kernel, np.ascontiguousarray(x, dtype=np.float32), y, **parameters)
+        activation.run(kernel, np.ascontiguousarray(x), y, **parameters)
     return y
 
 

@@ -24,7 +24,7 @@ from streamrnn.plugins.onnx.recurrent import (
     prepare,
 )
 
-_NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
+_NUMPY_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
 _MAX_GROWTH = 1 << 14
 """Number of values that all nodes together may make per value of the inputs, besides MAX_VALUES."""
@@ -140,7 +140,10 @@ class Evaluator:
                 outputs = _apply(node, values, self.graph.opset)
             budget -= sum(array.size for array in outputs)
             if budget < 0:
-                raise ShapeError(f"{node}: the graph makes too many values from its inputs")
+                raise ShapeError(
+                    f"{node}: the graph makes too many values from its inputs; pass fewer rows or "
+                    "steps at once"
+                )
             values |= {n: a for n, a in zip(node.outputs, outputs, strict=False) if n}
         return values
 

@@ -7,7 +7,6 @@ a value to one that the integers of the file can express.
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +17,7 @@ from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     Pairwise,
     ints_of,
+    limits,
     operator,
     require_room,
     tree,
@@ -49,7 +49,7 @@ def _divide(a: Array, b: Array) -> Array:
         return np.divide(a, b)
     if (b == 0).any():
         raise DataError("division of integers by zero")
-    return np.trunc(a / b).astype(a.dtype)
+    return np.asarray((a - np.fmod(a, b)) // b)
 
 
 _pairwise("Add", lambda a, b: a + b)
@@ -123,7 +123,10 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 @operator("Pow", check=_check_power)
 def _power(x: Array, exponent: Array) -> Array:
-    """Return powers of x: by products for integer exponents, with a square root for halves."""
+    """Return powers of x: by products for integer exponents, with a square root for halves.
+
+    The result has the type of x.
+    """
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(shape, x, exponent)
     doubled = np.abs(exponent * 2.0).astype(np.int64)  # 64 * 2 is too large for int8
@@ -136,7 +139,7 @@ def _power(x: Array, exponent: Array) -> Array:
         power = np.where(left % 2 == 1, power * factor, power)
         factor, left = factor * factor, left // 2
     if (exponent >= 0).all():
-        return power
+        return power.astype(x.dtype, copy=False)
     if x.dtype.kind != "f":
         raise DataError("expected exponents of integers to be 0 or more")
     return np.where(exponent < 0, np.float32(1) / power, power)
@@ -171,19 +174,13 @@ def _mean(x: Array) -> Array:
     return _divide(total, np.asarray(len(x), total.dtype))
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    if dtype.kind == "f":
-        return -np.inf, np.inf
-    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-
-
 _reduction("ReduceSum", tree_sum)
 _reduction("ReduceMean", _mean)
-_reduction("ReduceMax", lambda x: x.max(axis=0, initial=_limits(x.dtype)[0]))
-_reduction("ReduceMin", lambda x: x.min(axis=0, initial=_limits(x.dtype)[1]))
+_reduction("ReduceMax", lambda x: x.max(axis=0, initial=limits(x.dtype)[0]))
+_reduction("ReduceMin", lambda x: x.min(axis=0, initial=limits(x.dtype)[1]))
 _reduction("ReduceProd", lambda x: tree(x, lambda a, b: a * b, 1))
 _reduction("ReduceL1", lambda x: tree_sum(np.abs(x)))
-_reduction("ReduceL2", lambda x: np.sqrt(tree_sum(x * x)))
+_reduction("ReduceL2", lambda x: np.sqrt(tree_sum(x * x)).astype(x.dtype))
 _reduction("ReduceSumSquare", lambda x: tree_sum(x * x))
 
 
@@ -236,8 +233,8 @@ def _quantize(
 ) -> Array:
     """Return x / scale, rounded (halves to even), plus the zero point, limited to the range."""
     dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
-    limits = np.iinfo(dtype)
+    ends = np.iinfo(dtype)
     whole = np.rint(x / _along(axis, x, scale))
     if zero is not None:
         whole = whole + _along(axis, x, zero).astype(np.float32)
-    return np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
+    return np.minimum(np.maximum(whole, ends.min), ends.max).astype(dtype)

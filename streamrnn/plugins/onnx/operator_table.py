@@ -74,8 +74,17 @@ def require_room(shape: Iterable[int], *inputs: Array) -> None:
     """Raise ShapeError if this shape is invalid, or has far more values than `inputs`."""
     sizes = tuple(int(n) for n in shape)
     limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
-    if math.prod(sizes) > limit or any(n < 0 for n in sizes):
-        raise ShapeError(f"it would make an array of shape {sizes}; the limit is {limit:,} values")
+    negative = any(n < 0 for n in sizes)
+    if negative or math.prod(sizes) > limit:
+        reason = "a size is negative" if negative else f"the limit is {limit:,} values"
+        raise ShapeError(f"it would make an array of shape {sizes}; {reason}")
+
+
+def limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the lowest and the highest value of a type."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def ints_of(value: ArrayLike | None) -> list[int]:

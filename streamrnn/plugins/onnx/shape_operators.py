@@ -1,5 +1,6 @@
 """Operators that change or compute shapes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ operator("Identity")(lambda x: x)
 operator("CastLike", "saturate", "round_mode")(lambda x, like: x.astype(like.dtype))
 operator("Concat", "axis")(lambda *inputs, axis=0: np.concatenate(inputs, axis=axis))
 operator("Size")(lambda x: np.array(x.size, np.int64))
-operator("Transpose", "perm")(lambda x, perm=None: np.ascontiguousarray(np.transpose(x, perm)))
+operator("Transpose", "perm")(lambda x, perm=None: np.asarray(np.transpose(x, perm), order="C"))
 
 
 def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
@@ -62,7 +63,7 @@ def _constant_of_shape(shape: Ints, *, value: tuple[str, float] = ("float32", 0.
 def _expand(x: Array, sizes: Ints) -> Array:
     shape = np.broadcast_shapes(x.shape, tuple(ints_of(sizes)))
     require_room(shape)
-    return np.ascontiguousarray(np.broadcast_to(x, shape))
+    return np.asarray(np.broadcast_to(x, shape), order="C")
 
 
 @operator("Squeeze", "axes")
@@ -89,8 +90,7 @@ def _reshape(x: Array, sizes: Ints, allowzero: int = 0) -> Array:
 @operator("Flatten", "axis")
 def _flatten(x: Array, axis: int = 1) -> Array:
     """Reshape x to two axes: one for all axes before `axis`, one for the rest."""
-    before = int(np.prod(x.shape[:axis], dtype=np.int64))
-    return x.reshape(before, -1) if x.size else x.reshape(before, 0)
+    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
 @operator("Split", "axis", "split", "num_outputs")
@@ -98,11 +98,14 @@ def _split_of(
     x: Array, split: ArrayLike | None = None, *, axis: int = 0, node: NodeDef
 ) -> list[Array]:
     """Split x along an axis, into equal parts or into parts of the sizes `split`."""
-    if split is not None:
-        return np.split(x, np.cumsum(ints_of(split))[:-1], axis=axis)
-    parts, size = len(node.outputs), x.shape[axis]
-    step = -(-size // parts)
-    return np.split(x, [min(step * i, size) for i in range(1, parts)], axis=axis)
+    count, size = len(node.outputs), x.shape[axis]
+    if split is None:
+        step = -(-size // count)
+        return np.split(x, [min(step * i, size) for i in range(1, count)], axis=axis)
+    sizes = ints_of(split)
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
+        raise DataError(f"an axis of size {size} cannot have {count} parts of the sizes {sizes}")
+    return np.split(x, np.cumsum(sizes)[:-1], axis=axis)
 
 
 @operator("Gather", "axis")
@@ -135,7 +138,7 @@ def _slice_of(
     for axis, start, end, step in slices:
         size = x.shape[axis]
         begin, stop = _bounds(start, size, step), _bounds(end, size, step)
-        index[axis] = slice(begin, None if stop < 0 else stop, step)
+        index[axis] = slice(max(begin, 0), None if stop < 0 else stop, step)
     return np.ascontiguousarray(x[tuple(index)])
 
 
@@ -151,7 +154,7 @@ def _range_of(*inputs: Array) -> Array:
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
         raise DataError("expected a step other than 0")
-    count = max(int(np.ceil((limit - start) / step)), 0)
+    count = max(math.ceil(float(limit - start) / float(step)), 0)
     require_room([count])
     return np.asarray(start + np.arange(count).astype(start.dtype) * step)
 
@@ -182,14 +185,13 @@ def _pad(
 ) -> Array:
     """Add entries at the ends of axes, or remove them where a number is negative."""
     padded = ints_of(axes) or range(x.ndim)
-    ends = np.reshape(ints_of(pads), (2, -1)).T.tolist()
-    width = [(0, 0)] * x.ndim
-    cut = [slice(None)] * x.ndim
-    for axis, (before, after) in zip(padded, ends, strict=True):
-        cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
-        width[axis] = (max(before, 0), max(after, 0))
-    x = x[tuple(cut)]
-    require_room((n + a + b for n, (a, b) in zip(x.shape, width, strict=True)), x)
+    ends: list[Any] = [(0, 0)] * x.ndim
+    for axis, pair in zip(padded, np.reshape(ints_of(pads), (2, -1)).T.tolist(), strict=True):
+        ends[axis] = pair
+    sizes = list(zip(x.shape, ends, strict=True))
+    require_room((n + a + b for n, (a, b) in sizes), x)
+    x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in sizes)]
+    width = [(max(a, 0), max(b, 0)) for a, b in ends]
     if mode != "constant":
         return np.pad(x, width, mode)
     return np.pad(x, width, constant_values=0.0 if value is None else np.reshape(value, ()))

@@ -15,6 +15,7 @@ from streamrnn.nn.kernels import dense
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     ints_of,
+    limits,
     operator,
     refuse_other_outputs,
     require_room,
@@ -65,8 +66,10 @@ def _gemm(
     if bias is None:
         return _product(x, w, None)
     shift = np.float32(beta) * bias
-    if bias.size not in (1, w.shape[1]):
-        return _product(x, w, None) + shift
+    if bias.ndim > 1 and len(bias) > 1:  # each row has its own
+        y = _product(x, w, None)
+        y += shift  # must not broadcast y
+        return y
     return _product(x, w, np.broadcast_to(shift.reshape(-1), w.shape[1]))
 
 
@@ -95,7 +98,7 @@ def _windows(
     """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded with `fill`."""
     padded = [n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True)]
     require_room((*x.shape[:2], *padded), x)
-    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=np.float32(fill))
+    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
     strides, dilations = _strides_and_dilations(node, len(sizes))
     spans = [(k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True)]
     if any(n < span for n, span in zip(x.shape[2:], spans, strict=True)):
@@ -185,7 +188,7 @@ def _convolution(
 @operator("MaxPool", *_WINDOW, "storage_order", check=_check)
 def _max_pool(x: Array, kernel_shape: ArrayLike, node: NodeDef) -> Array:
     sizes = tuple(ints_of(kernel_shape))
-    view = _windows(node, x, sizes, _pads(node, x, sizes), -np.inf)
+    view = _windows(node, x, sizes, _pads(node, x, sizes), limits(x.dtype)[0])
     return np.asarray(view.max(axis=tuple(range(2 + len(sizes), view.ndim))))
 
 

@@ -22,7 +22,7 @@ from plugins.onnx import onnx_graphs  # noqa: E402
 from suites import run_onnx  # noqa: E402
 
 import streamrnn  # noqa: E402
-from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
+from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError  # noqa: E402
 from streamrnn.plugins.onnx import export_call  # noqa: E402
 from streamrnn.plugins.onnx.files import MAX_OPSET, QUANTIZED  # noqa: E402
 from streamrnn.plugins.onnx.operator_table import NAMES, OPERATORS  # noqa: E402
@@ -218,6 +218,68 @@ def test_a_hostile_node_makes_no_huge_array(
 ) -> None:
     with pytest.raises(ShapeError, match="would make an array of shape"):
         loaded(node, tmp_path, constants)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "said"),
+    [
+        (helper.make_node("Split", ["a", "b"], ["y", "z"]),
+         {"a": np.ones(5), "b": np.array([2, 2])}, "5 cannot have 2 parts of the sizes .2, 2."),
+        (helper.make_node("Split", ["a", "b"], ["y", "z"]),
+         {"a": np.ones(2), "b": np.array([2])}, "2 cannot have 2 parts"),
+        (helper.make_node("Pad", ["a", "b"], ["y"]),
+         {"a": np.ones(3), "b": np.array([-2, -2])}, r"shape \(-1,\); a size is negative"),
+        (helper.make_node("Tile", ["a", "b"], ["y"]),
+         {"a": np.ones(3), "b": np.array([-1])}, r"shape \(-3,\); a size is negative"),
+        (helper.make_node("Relu", ["a"], ["y"]),
+         {"a": np.array([2**25 + 1])}, "expected float32, received int64"),
+        (helper.make_node("Gemm", ["a", "b", "c"], ["y"]),
+         {"a": np.ones((1, 3)), "b": np.ones((3, 2)), "c": np.ones((2, 1))}, "cannot take inputs"),
+        (helper.make_node("Range", ["a", "b", "a"], ["y"]),
+         {"a": np.array(1.0), "b": np.array(np.inf)}, "cannot take inputs"),
+    ],
+    ids=lambda value: getattr(value, "op_type", ""),
+)  # fmt: skip
+def test_inputs_that_do_not_fit_are_refused(
+    node: Any, constants: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    kinds = {name: "f4" if a.dtype.kind == "f" else "i8" for name, a in constants.items()}
+    with pytest.raises(StreamRNNError, match=said):
+        loaded(node, tmp_path, {name: a.astype(kinds[name]) for name, a in constants.items()})
+
+
+def test_a_graph_that_makes_too_many_values_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Expand", ["x", "size"], ["a"]),
+        *[helper.make_node("Identity", ["a"], [name]) for name in "bc"],
+    ]
+    dims = {"x": (FLOAT, ["batch"])}
+    made = onnx_graphs.model(nodes, dims, ["c"], {"size": np.array([1 << 24])})
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(ShapeError, match="too many values from its inputs; pass fewer rows"):
+        streamrnn.load_model(path)(np.ones(1, np.float32))
+
+
+def test_the_largest_exponent_of_eight_bits(tmp_path: Path) -> None:
+    node = helper.make_node("Pow", ["x", "e"], ["y"])
+    model = loaded(node, tmp_path, {"e": np.array(64, np.int8)})
+    x = np.float32([[1, 1.5, -0.5]])
+    np.testing.assert_allclose(model(x)["y"], x**64, rtol=1e-5)
+
+
+def test_windows_of_eight_bits_are_padded_with_the_least_number(tmp_path: Path) -> None:
+    scales = {"s": np.array(0.5, np.float32), "z": np.array(3, np.int8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("MaxPool", ["q"], ["p"], kernel_shape=[3], pads=[1, 1]),
+        helper.make_node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    made = onnx_graphs.model(nodes, {"x": (FLOAT, ["batch", 1, "time"])}, ["y"], scales)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    y = streamrnn.load_model(path)(np.float32([[[-9, -8, -7.5, -6]]]))["y"]
+    np.testing.assert_array_equal(y, np.float32([[[-8, -7.5, -6, -6]]]))
 
 
 def test_windows_that_cannot_be_are_refused(tmp_path: Path) -> None:

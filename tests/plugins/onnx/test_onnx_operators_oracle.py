@@ -23,6 +23,7 @@ FLOAT = TensorProto.FLOAT
 X = np.random.default_rng(0).normal(0, 2, (2, 4, 9)).astype(np.float32)
 X[0, 0, :3] = 0
 IDS = np.random.default_rng(1).integers(-5, 6, (2, 3))
+MOST = np.iinfo(np.int64).max
 
 
 def drawn(*shape: int) -> Any:
@@ -101,6 +102,20 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int, dict[str, Any]]
     "MatMul broadcast": ("MatMul", {"x": drawn(3, 1, 2, 4), "w": drawn(2, 4, 5)}, {}, 17, {}),
     "Gemm": ("Gemm", {"x": drawn(5, 3)}, {"w": drawn(4, 5), "b": drawn(3, 4)}, 17,
              {"transA": 1, "transB": 1, "alpha": 0.5, "beta": 2.0}),
+    "Gemm rows": ("Gemm", {"x": drawn(3, 4)}, {"w": drawn(4, 3), "b": drawn(3, 1)}, 17, {}),
+    "Div ids": ("Div", {"x": np.array([MOST, -7, 7])}, {"d": np.array([1, 2, -2])}, 17, {}),
+    "Flatten nothing": ("Flatten", {"x": drawn(0, 3)}, {}, 17, {}),
+    "Slice before all": (
+        "Slice", {"x": X[0, 0]},
+        {n: np.array([i]) for n, i in {"s": -12, "e": -99, "a": 0, "p": -1}.items()}, 17, {},
+    ),
+    "Range": (
+        "Range", {n: np.array(i, np.float32) for n, i in {"a": 0, "b": 0.3, "c": 0.1}.items()}, {},
+        17, {},
+    ),
+    "Transpose a number": ("Transpose", {"x": drawn()}, {}, 17, {}),
+    "Expand a number": ("Expand", {"x": drawn()}, {"s": np.zeros(0, np.int64)}, 17, {}),
+    "ReduceL2 ids": ("ReduceL2", {"x": IDS}, {"axes": np.array([1])}, 18, {}),
     "ReduceMean": ("ReduceMean", {"x": X}, {"axes": np.array([-1, 0])}, 18, {"keepdims": 0}),
     "ReduceMean 13": ("ReduceMean", {"x": X}, {}, 13, {"axes": [1]}),
     "ReduceL2": ("ReduceL2", {"x": X}, {"axes": np.array([2])}, 18, {}),
@@ -123,6 +138,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int, dict[str, Any]]
        for name, code in TYPES.items()},
     **{f"Pow {e}": ("Pow", {"x": np.abs(X) + 0.1}, {"e": np.float32(e)}, 17, {})
        for e in (2, 3, 0.5, -0.5, -1, 1.5, 7, 0)},
+    **{f"Pow ids {e}": ("Pow", {"x": np.abs(IDS)}, {"e": np.float32(e)}, 17, {}) for e in (0.5, 3)},
 }  # fmt: skip
 
 
