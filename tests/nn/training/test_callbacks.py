@@ -1,6 +1,7 @@
 """Callbacks: what they see, write and refuse, and what is left after an exception in one."""
 
 import csv
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -229,9 +230,24 @@ def test_a_backup_is_of_one_model(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match=r"of another model or optimizer \(SGD\), not of"):
         fit(other, callbacks.BackupAndRestore(tmp_path))
     assert fit(linear(), callbacks.BackupAndRestore(tmp_path)).epoch == []
-    keep.path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match="is damaged, or is not a backup"):
-        fit(linear(), callbacks.BackupAndRestore(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [None, b"", b"PK", [], {}, {"shapes": [[4, 1]], "optimizer": "SGD", "slots": {}}],
+    ids=["array", "empty", "cut", "list", "none", "no weights"],
+)
+def test_a_damaged_backup_is_refused(tmp_path: Path, facts: Any) -> None:
+    model, keep = linear(), callbacks.BackupAndRestore(tmp_path)
+    with keep.path.open("wb") as file:
+        if isinstance(facts, bytes):
+            file.write(facts)
+        elif facts is None:
+            np.save(file, np.ones(2))
+        else:
+            np.savez(file, facts=np.array(json.dumps(facts)))
+    with pytest.raises(CheckpointError, match=r"latest\.npz is damaged, or is not a backup"):
+        fit(model, keep)
 
 
 def test_a_backup_is_of_whole_epochs(tmp_path: Path) -> None:

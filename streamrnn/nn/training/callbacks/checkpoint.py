@@ -14,6 +14,9 @@ from streamrnn.errors import ArgumentError, CheckpointError, ModelMismatchError
 from streamrnn.nn.training.callbacks.callback import Callback, Logs
 from streamrnn.nn.training.callbacks.monitor import MonitorCallback
 
+_UNREADABLE = (OSError, EOFError, BadZipFile, ValueError, TypeError, LookupError, AttributeError)
+"""What reading a damaged backup raises: the file, then its facts."""
+
 
 @dataclass(eq=False, repr=False)
 class ModelCheckpoint(MonitorCallback):
@@ -146,27 +149,31 @@ class BackupAndRestore(Callback):
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            facts = json.loads(str(arrays.pop("facts")))
-        except (OSError, ValueError, LookupError, BadZipFile) as error:
+            facts = json.loads(str(arrays["facts"]))
+            stored, kind = facts["shapes"], facts["optimizer"]
+            weights = [arrays[f"weight/{at}"] for at in range(len(stored))]
+            slots = {
+                int(at): [arrays[f"slot/{at}/{number}"] for number in range(count)]
+                for at, count in facts["slots"].items()
+            }
+            iterations, rate, epoch = (facts[k] for k in ("iterations", "learning_rate", "epoch"))
+        except _UNREADABLE as error:
             raise CheckpointError(
                 f"{self.path} is damaged, or is not a backup ({error}); remove it to start over"
             ) from None
         names, optimizer = list(self.model.named_weights()), self.model.optimizer
         shapes = [list(weight.shape) for weight in self.model.weights]
-        if facts["shapes"] != shapes or facts["optimizer"] != type(optimizer).__name__:
+        if stored != shapes or kind != type(optimizer).__name__:
             raise ModelMismatchError(
                 f"{self.path} is the backup of another model or optimizer "
-                f"({facts['optimizer']}), not of {self.model}; remove it, or set another backup_dir"
+                f"({kind}), not of {self.model}; remove it, or set another backup_dir"
             )
-        self.model.set_weights([arrays[f"weight/{at}"] for at in range(len(names))])
-        optimizer.iterations = facts["iterations"]
-        optimizer.kept = {
-            names[int(at)]: [arrays[f"slot/{at}/{number}"] for number in range(count)]
-            for at, count in facts["slots"].items()
-        }
-        if optimizer.learning_rate != facts["learning_rate"]:
-            optimizer.learning_rate = facts["learning_rate"]
-        self.initial_epoch = facts["epoch"]
+        self.model.set_weights(weights)
+        optimizer.iterations = iterations
+        optimizer.kept = {names[at]: arrays_of_slot for at, arrays_of_slot in slots.items()}
+        if optimizer.learning_rate != rate:
+            optimizer.learning_rate = rate
+        self.initial_epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         # The keys are positions: the names of layers are numbered anew in each process.
