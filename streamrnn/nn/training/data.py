@@ -16,6 +16,7 @@ from streamrnn.nn.training.trainer import Trainer
 
 BATCH_SIZE = 32
 """Number of rows of a batch by default, as in Keras."""
+_MORE = "; pass more batches, or data that can be iterated again, such as a list of them"
 
 
 class BatchSource(NamedTuple):
@@ -138,6 +139,7 @@ class Feed:
             raise DataError(
                 "the data has no more batches"
                 + (f": an epoch needs {self._argument}={self._steps}" if self._steps else "")
+                + _MORE
             )
         yield first
         number = 1
@@ -151,7 +153,7 @@ class Feed:
             steps = f"{self._argument}={self._steps}"
             text = f"the data ended after batch {number} of an epoch; {steps} needs more batches"
             if not self._source.again:
-                raise DataError(text)
+                raise DataError(text + _MORE)
             warnings.warn(text, stacklevel=2)
 
 

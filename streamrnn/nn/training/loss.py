@@ -259,9 +259,9 @@ def weights_of(
         if own.ndim == len(shape) + 1 and own.shape[-1] == 1:
             own = own[..., 0]
         if own.shape != shape[: own.ndim]:
+            allowed = " or ".join(map(str, dict.fromkeys((shape[:1], shape))))
             raise ShapeError(
-                f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received "
-                f"{own.shape}"
+                f"{owner}: sample_weight must have shape {allowed}, received {own.shape}"
             )
         spread = own.reshape(own.shape + (1,) * (len(shape) - own.ndim))
         weights = np.ascontiguousarray(np.broadcast_to(spread, shape))

@@ -68,7 +68,7 @@ class Metric(WeightSet):
         super().__init__(trainable=False)
         self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
         if dtype not in (None, "float32"):
-            raise ArgumentError(f"{self}: dtype must be 'float32'")
+            raise ArgumentError(f"{self}: dtype must be 'float32', received {dtype!r}")
 
     def __str__(self) -> str:
         return f"metric {self.name!r}"

@@ -380,7 +380,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit(capsys: pytest.CaptureFixture[st
     assert math.isnan(history.history["loss"][0])
     assert model.optimizer.iterations == 1
     assert "Batch 0: Invalid loss" in capsys.readouterr().out
-    with pytest.raises(DivergedError, match="the loss is nan in batch 0"):
+    with pytest.raises(DivergedError, match="the loss is nan in batch 0; set a lower"):
         model.fit(X, y, verbose=0, callbacks=callbacks.TerminateOnNaN(raise_error=True))
 
 

@@ -312,16 +312,16 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (lambda m: m.fit(Loader(), validation_split=0.5), ArgumentError, "split needs arrays"),
         (lambda m: m.fit([(X,), (X,)]), ArgumentError, r"a batch must be \(x, y\).* tuple of 1"),
         (lambda m: m.fit(x for x in [X]), ArgumentError, "a batch must be .* received ndarray"),
-        (lambda m: m.fit(iter([])), DataError, "the data has no more batches"),
+        (lambda m: m.fit(iter([])), DataError, "no more batches; pass more batches, or data"),
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=2, epochs=2),
             DataError,
-            "the data ended after batch 1 of an epoch; steps_per_epoch=2 needs more",
+            "after batch 1 of an epoch; steps_per_epoch=2 needs more batches; pass more batches",
         ),
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=3, epochs=2),
             DataError,
-            "no more batches: an epoch needs steps_per_epoch=3",
+            "no more batches: an epoch needs steps_per_epoch=3; pass more batches, or data",
         ),
         (
             lambda m: m.fit(X, Y, epochs=2, validation_data=iter(Loader())),

@@ -297,7 +297,11 @@ def test_reductions_and_names() -> None:
         (lambda: losses.Quantile()(np.ones(2), np.ones((2, 3))), "one unit for each of 1"),
         (
             lambda: losses.MeanSquaredError()(np.ones((4, 1)), np.ones((4, 1)), np.ones(3)),
-            r"sample_weight must have shape \(4,\)",
+            r"sample_weight must have shape \(4,\), received \(3,\)",
+        ),
+        (
+            lambda: metrics.MeanSquaredError(dtype="float16"),
+            "dtype must be 'float32', received 'float16'",
         ),
     ],
 )

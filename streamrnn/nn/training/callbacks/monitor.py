@@ -146,7 +146,10 @@ class TerminateOnNaN(Callback):
         if loss is None or math.isfinite(loss):
             return
         if self.raise_error:
-            raise DivergedError(f"fit: the loss is {loss} in batch {batch}")
+            raise DivergedError(
+                f"fit: the loss is {loss} in batch {batch}; set a lower learning_rate or a "
+                "clipnorm in the optimizer, and check the ranges of x, y and sample_weight"
+            )
         print(f"Batch {batch}: Invalid loss, terminating training", flush=True)
         self.model.stop_training = True
 
