@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
-from streamrnn.stream.sources import shown
+from streamrnn.stream.sources import decoded, shown
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
@@ -118,7 +118,7 @@ def _writable(array: pa.Array) -> pa.Array:
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values as an array of a type; for None, of the type that the values have."""
     if isinstance(values, pa.DictionaryArray):
-        values = values.dictionary_decode()
+        values = decoded(values)
     if isinstance(values, pa.Array) and kind is not None and pa.types.is_timestamp(kind):
         values = values.to_pylist() if "string" in str(values.type) else values
     if type(values) is not list:

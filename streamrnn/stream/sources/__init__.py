@@ -5,6 +5,7 @@ from streamrnn.stream.sources.base import Source, SourceBatch
 from streamrnn.stream.sources.casts import (
     cast_columns,
     cast_what_fits,
+    decoded,
     fitted,
     is_real,
     may_cast,

@@ -57,6 +57,29 @@ def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
     return any(test(stored) and test(kind) for test in (is_text, _is_bytes, *_NUMBERS))
 
 
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which values are used: dictionaries and runs decoded, views converted.
+
+    Arrow lacks kernels for views and runs (no `take`, no `fill_null`).
+    """
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return value_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def decoded(array: pa.Array) -> pa.Array:
+    """Return values in their `value_type`, also if a dictionary has views (as in Polars)."""
+    if pa.types.is_dictionary(array.type):
+        return decoded(array.dictionary).take(array.indices)
+    if pa.types.is_run_end_encoded(array.type):
+        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, decoded(array.values))
+        return pc.run_end_decode(runs.slice(array.offset, len(array)))
+    kind = value_type(array.type)
+    return array if array.type == kind else array.cast(kind)
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Return whether a feature of this type is read as numbers (also type null, without values)."""
     types = pa.types
@@ -196,9 +219,7 @@ def _why_unfit(field: pa.Field, array: pa.Array, row: int, origin: str) -> str:
 
 def shown(array: pa.Array, row: int) -> str:
     """Format one value for a message. Python's times would lose nanoseconds, or overflow."""
-    one = array.slice(row, 1)
-    if pa.types.is_dictionary(one.type):
-        one = one.dictionary_decode()
+    one = decoded(array.slice(row, 1))
     try:
         if pa.types.is_temporal(one.type):
             return str(one.cast(pa.string())[0].as_py())

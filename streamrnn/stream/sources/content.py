@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels import digest
-from streamrnn.stream.sources.casts import in_type, is_real, nulls_of
-from streamrnn.stream.sources.schema import value_type
+from streamrnn.stream.sources.casts import decoded, in_type, is_real, nulls_of, value_type
 
 _WORD = 1 << 64
 _BYTES = 8  # of a word
@@ -195,12 +194,8 @@ def _plain(column: pa.Array) -> pa.Array:
     types, kind = pa.types, column.type
     if isinstance(column, pa.ExtensionArray):
         return _plain(column.storage)
-    if types.is_dictionary(kind):
-        return _plain(column.dictionary_decode())
-    if types.is_run_end_encoded(kind):
-        return _plain(pc.run_end_decode(column))
-    if types.is_string_view(kind) or types.is_binary_view(kind):
-        return column.cast(value_type(kind))
+    if value_type(kind) != kind:
+        return _plain(decoded(column))
     if types.is_map(kind):
         entries = pa.StructArray.from_arrays([column.keys, column.items], ["key", "value"])
         return pa.Array.from_buffers(

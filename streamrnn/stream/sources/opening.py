@@ -14,7 +14,7 @@ from streamrnn.errors import (
     StreamRNNError,
 )
 from streamrnn.stream.sources.base import Source
-from streamrnn.stream.sources.casts import type_named
+from streamrnn.stream.sources.casts import type_named, value_type
 from streamrnn.stream.sources.contract import Feature
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import (
@@ -36,7 +36,6 @@ from streamrnn.stream.sources.schema import (
     new_names,
     refuse_unknown_types,
     used_schema,
-    value_type,
     with_new_names,
 )
 from streamrnn.stream.sources.tables import Table

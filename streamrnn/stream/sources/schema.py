@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.base.display import closest, first_of
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.stream.sources.casts import may_cast, type_named
+from streamrnn.stream.sources.casts import decoded, may_cast, type_named, value_type
 from streamrnn.stream.sources.contract import Feature, check_feature
 
 NamesInFiles = Mapping[str, Sequence[str]]
@@ -50,18 +49,6 @@ def with_new_names(schema: pa.Schema, names: Mapping[str, str]) -> pa.Schema:
     return pa.schema([field.with_name(names.get(field.name, field.name)) for field in schema])
 
 
-def value_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type in which values are used: dictionaries and runs decoded, views converted.
-
-    Arrow lacks kernels for views and runs (no `take`, no `fill_null`).
-    """
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return value_type(kind.value_type)
-    if pa.types.is_string_view(kind):
-        return pa.large_string()
-    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
-
-
 def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
@@ -72,11 +59,7 @@ def select(
     arrays, present = [], set(stored.names)
     for field in schema:
         if field.name in present:
-            array = batch.column(field.name)
-            if pa.types.is_dictionary(array.type):
-                array = array.dictionary_decode()
-            elif pa.types.is_run_end_encoded(array.type):
-                array = pc.run_end_decode(array)
+            array = decoded(batch.column(field.name))
         else:
             array = pa.repeat((constants or {})[field.name], batch.num_rows)
         arrays.append(array.cast(field.type) if array.type != field.type else array)

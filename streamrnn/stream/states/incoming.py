@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
 from streamrnn.stream.sources import missing_column, shown
-from streamrnn.stream.sources.casts import is_text, nulls_of
+from streamrnn.stream.sources.casts import decoded, is_text, nulls_of
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 
@@ -165,7 +165,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if types.is_null(stored):
         return pa.nulls(len(array), kind)
     if types.is_dictionary(stored):
-        return converted(array.dictionary_decode(), kind)
+        return converted(decoded(array), kind)
     if is_list(stored) and types.is_fixed_size_list(kind):
         return _to_fixed_lists(array, kind)
     if is_list(stored) and types.is_list(kind):

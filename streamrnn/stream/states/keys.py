@@ -14,7 +14,7 @@ from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources import hashes_of
-from streamrnn.stream.sources.casts import has_equality
+from streamrnn.stream.sources.casts import decoded, has_equality
 from streamrnn.stream.sources.content import bytes_of, words_of
 
 _CHUNK = 1 << 16
@@ -50,7 +50,7 @@ class KeyIndex:
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
         """Return the slot (N,) of each of N keys; new keys are added, or get -1 without `add`."""
         keys = [
-            array if array.type.equals(stored[0].type) else array.cast(stored[0].type)
+            array if array.type.equals(stored[0].type) else decoded(array).cast(stored[0].type)
             for array, stored in zip(arrays, self._keys, strict=True)
         ]
         slots: Ints

@@ -131,6 +131,8 @@ def test_a_dictionary_with_unused_and_unordered_values_is_one_like_any_other() -
     index = KeyIndex([pa.field("a", pa.string())])
     values = pa.array(["x", "c", "b", "a"]).dictionary_encode().take(pa.array([3, 2, 3]))
     assert index.find([values]).tolist() == [0, 1, 0]
+    views = pa.DictionaryArray.from_arrays(values.indices, values.dictionary.cast(pa.string_view()))
+    assert index.find([views]).tolist() == [0, 1, 0]
     assert index.arrays()[0].to_pylist() == ["a", "b"]
 
 
