@@ -93,7 +93,13 @@ def _table(data: object) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        return pa.table(data)
+        try:
+            return pa.table(data)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DTypeError(
+                f"process: expected a table that Arrow can hold, received {type(data).__name__}: "
+                f"{error}. Pass only the columns that the pipeline uses, each with one type"
+            ) from error
     raise DTypeError(
         "process: expected a RecordBatch, a Table, an object with the Arrow PyCapsule interface, "
         f"or a list of dicts, received {type(data).__name__}"

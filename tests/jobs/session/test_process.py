@@ -51,6 +51,21 @@ def test_the_like_comes_out(config: dict[str, Any]) -> None:
         Pipeline.from_dict(config).process([1, 2])
 
 
+def test_data_that_arrow_cannot_hold_as_a_table_are_refused(config: dict[str, Any]) -> None:
+    class Mixed:
+        """As a DataFrame of pandas with numbers and text in one column."""
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+            return pa.array([1, "a"]).__arrow_c_stream__()
+
+    pipeline = Pipeline.from_dict(config)
+    with pytest.raises(DTypeError, match=r"received Mixed: .*'a'.* Pass only the columns"):
+        pipeline.process(Mixed())
+    with pytest.raises(DTypeError, match=r"received DoubleArray: .*non-struct type"):
+        pipeline.process(pa.array([1.0]))
+    assert pipeline.process(logs.random_log(5)).num_rows == 5
+
+
 def test_a_batch_without_rows_gives_none(config: dict[str, Any]) -> None:
     table = logs.random_log(50)
     pipeline = Pipeline.from_dict(config)
@@ -201,7 +216,7 @@ def test_names_of_rejected_columns_stay_apart(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("emit", [{"emit": "last", "last_of": 2}, {"emit": "every"}])
-def test_runs_and_views_are_carried_as_their_values(
+def test_runs_views_and_dictionaries_are_carried_as_their_values(
     config: dict[str, Any], emit: dict[str, Any]
 ) -> None:
     """Of which Arrow cannot select rows; here some are rejected."""
@@ -212,12 +227,16 @@ def test_runs_and_views_are_carried_as_their_values(
     a[7] = float("inf")
     table = table.set_column(2, "a", pa.array(a))
     notes = pa.array([f"n{i // 3}" for i in range(30)])
+    views = pa.DictionaryArray.from_arrays(
+        notes.dictionary_encode().indices, notes.unique().cast(pa.string_view())
+    )  # a Categorical of Polars
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array(range(1, 31), pa.int32()), views)
     found = []
-    for column in (notes, pc.run_end_encode(notes), notes.cast(pa.string_view())):
+    for column in (notes, pc.run_end_encode(notes), notes.cast(pa.string_view()), views, runs):
         pipeline = Pipeline.from_dict(config)
         scored = pipeline.process(table.append_column("note", column))
         found.append((scored.to_pylist(), pipeline.rejects.to_pylist()))
-    assert found == [found[0]] * 3
+    assert found == [found[0]] * 5
 
 
 def test_a_column_of_which_arrow_cannot_choose_rows_is_refused_by_name(
