@@ -1,6 +1,7 @@
 """Write and read a checkpoint of `process`: a state table whose metadata has a header."""
 
 import base64
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from streamrnn.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    DTypeError,
     MissingFileError,
+    SinkError,
     StateError,
     UnsupportedError,
 )
@@ -53,8 +56,27 @@ class Writable(Protocol):
     """A binary file to write to."""
 
     def write(self, data: memoryview, /) -> object:
-        """Write all bytes."""
+        """Write bytes; return how many, or None for all of them."""
         ...
+
+
+def check_writable(path: object) -> None:
+    """Raise DTypeError unless this is a path or a binary file, as `Pipeline.checkpoint` takes."""
+    binary = hasattr(path, "write") and not isinstance(path, io.TextIOBase)
+    if not binary and not isinstance(path, str | os.PathLike):
+        raise DTypeError(
+            f"checkpoint: expected a path or a binary file, received {type(path).__name__}"
+        )
+
+
+def write_all(file: Writable, data: bytes | memoryview) -> None:
+    """Write all bytes, also to an unbuffered file, which may write only some of them per call."""
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest)
+        if written == 0 or (written is None and isinstance(file, io.RawIOBase)):
+            raise SinkError(f"checkpoint: the file takes no more bytes; {len(rest):,} are missing")
+        rest = rest[written if isinstance(written, int) else len(rest) :]
 
 
 class LastCheckpoint:

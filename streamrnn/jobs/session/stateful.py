@@ -23,9 +23,11 @@ from streamrnn.jobs.session.checkpoint import (
     Readable,
     Writable,
     check_arguments,
+    check_writable,
     included_model,
     resume_scorer,
     resumed_config,
+    write_all,
 )
 from streamrnn.jobs.session.data import rejects_of
 from streamrnn.jobs.session.session import Session, open_session
@@ -309,6 +311,7 @@ class StatefulPipeline:
         `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
         the rows in one transaction. What such a file had before is not checked.
         """
+        check_writable(path)
         with self._checkpoints.lock:  # files are written in the order of their states
             self._calls.drop_idle(self._lock.lock)
             with self._lock.lock:
@@ -322,7 +325,7 @@ class StatefulPipeline:
             if isinstance(path, str | os.PathLike):
                 self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
             else:
-                path.write(memoryview(state_bytes(with_checksum(table))))
+                write_all(path, state_bytes(with_checksum(table)))
 
     @classmethod
     def resume(

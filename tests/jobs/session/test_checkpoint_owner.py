@@ -202,6 +202,36 @@ def test_a_checkpoint_is_written_to_and_read_from_memory(suffix: str) -> None:
         Pipeline.resume(table.getvalue())
 
 
+class Unbuffered(io.RawIOBase):
+    """A file that writes at most 1,000 bytes per call, up to `room`."""
+
+    def __init__(self, room: int) -> None:
+        self.content, self._room = b"", room
+
+    def write(self, data: Any) -> int:
+        new = bytes(data[: min(1000, self._room - len(self.content))])
+        self.content += new
+        return len(new)
+
+
+def test_an_unbuffered_file_gets_all_bytes() -> None:
+    pipeline = _pipeline(FIRST)
+    file = Unbuffered(1 << 20)
+    pipeline.checkpoint(file)
+    assert Pipeline.resume(file.content).state.to_arrow() == _state(FIRST)
+    with pytest.raises(SinkError, match=r"takes no more bytes; [\d,]+ are missing"):
+        pipeline.checkpoint(Unbuffered(1500))
+
+
+def test_what_is_no_binary_file_is_refused() -> None:
+    pipeline = _pipeline(FIRST)
+    wrong: list[Any] = [None, io.StringIO()]
+    for file in wrong:
+        kind = type(file).__name__
+        with pytest.raises(DTypeError, match=f"a path or a binary file, received {kind}"):
+            pipeline.checkpoint(file)
+
+
 @pytest.mark.parametrize(
     "copied",
     [copy.copy, copy.deepcopy, lambda pipeline: pickle.loads(pickle.dumps(pipeline))],
