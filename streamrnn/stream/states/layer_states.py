@@ -1,6 +1,6 @@
 """Exchange the state of a layer, by key, with the initial state of a layer of any framework."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ def to_layer(
     `table`: a StateTable (such as the `state` of a Pipeline), or its Arrow table. `layer`: the
     name of a layer in the table, or the names of layers that form one module elsewhere, from the
     first to the last. `keys`: B values (tuples for several key columns), an Arrow array, or an
-    Arrow table or record batch with the key columns.
+    Arrow table, record batch or DataFrame with the key columns.
 
     Returns float32 NumPy arrays, copies with the same bits; a state with several axes is flat.
     `framework`:
@@ -158,13 +158,16 @@ def _slots(keys: Incoming, table: StateTable) -> Ints:
 def _columns(keys: Any, fields: Sequence[pa.Field]) -> list[Any]:
     """Return one column of values per field."""
     names = [field.name for field in fields]
+    if hasattr(keys, "__arrow_c_stream__") and len(getattr(keys, "shape", ())) == 2:
+        keys = as_table(keys, "keys")  # a DataFrame, over whose columns Python would iterate
     if isinstance(keys, pa.Table | pa.RecordBatch):
         if missing := [name for name in names if keys.schema.names.count(name) != 1]:
             raise StateError(
                 f"keys: expected one column {missing[0]!r}, received {', '.join(keys.schema.names)}"
             )
         return [keys.column(name) for name in names]
-    if isinstance(keys, str | bytes) or not hasattr(keys, "__len__"):
+    unordered = isinstance(keys, str | bytes | Mapping | set | frozenset)
+    if unordered or not hasattr(keys, "__len__"):
         raise DTypeError(
             f"keys: expected a list of keys, an array or a table, received {type(keys).__name__}"
         )

@@ -1,5 +1,6 @@
 """The keyed state to and from a layer: rows, order, missing keys, and what is refused."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,22 @@ def test_a_missing_key_is_added_without_a_step_or_a_time() -> None:
     assert from_layer(alone, "lstm", ["z"], [a[:1] for a in new], missing="initial").num_rows == 4
 
 
+class Frame:
+    """A DataFrame, as pandas and Polars have it."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows, self.shape = rows, rows.shape
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows.column_names)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._rows.__arrow_c_stream__(requested_schema)
+
+
 def test_keys_of_several_columns_are_tuples_or_tables() -> None:
     layout = Layout((ID, pa.field("day", pa.timestamp("s"))), None, {"gru/h": 1})
     found = StateTable(layout)
@@ -172,7 +189,7 @@ def test_keys_of_several_columns_are_tuples_or_tables() -> None:
     wanted = [[2.0], [1.0]]
     rows = [("a", days[1]), ("a", days[0])]
     other = pa.table({"day": pa.array(days[::-1]), "n": [1, 2], "id": pa.array(["a"] * 2)})
-    for given in (rows, [list(r) for r in rows], other, other.to_batches()[0]):
+    for given in (rows, [list(r) for r in rows], other, other.to_batches()[0], Frame(other)):
         assert to_layer(found, "gru", given)[0].tolist() == wanted
     with pytest.raises(DTypeError, match=r"row 0 \(from 0\): expected a tuple \(id, day\)"):
         to_layer(found, "gru", ["a"])
@@ -185,7 +202,7 @@ def test_keys_may_be_arrays_of_other_types_that_lose_nothing() -> None:
     views = pa.chunked_array([["b"], ["a"]], pa.large_string())
     for keys in (np.array(["b", "a"]), pa.array(["b", "a"]), views, ("b", "a")):
         assert to_layer(table(), "lstm", keys)[0].tolist() == wanted
-    for wrong in ([1, 2], pa.array([1, 2]), "ba", 7):
+    for wrong in ([1, 2], pa.array([1, 2]), "ba", 7, {"id": ["b", "a"]}, {"b", "a"}):
         with pytest.raises(DTypeError, match=r"^keys: "):
             to_layer(table(), "lstm", wrong)
 
