@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ from streamrnn.jobs.running import RunJob, recorded
 from streamrnn.jobs.session import StatefulPipeline
 from streamrnn.nn.kernels import Compiled
 from streamrnn.stream.checkpoints import has_manifest
+from streamrnn.stream.config.problems import choices
 from streamrnn.stream.config.values import EngineType, NewModel, check_new_model
 from streamrnn.stream.scoring import SourceWindows, compile_kernels
 from streamrnn.stream.scoring.bind import LoadedPipeline
@@ -92,7 +93,7 @@ class Pipeline(StatefulPipeline):
         full_refresh: bool = False,
         force: bool = False,
         new_model: NewModel | None = None,
-        reload: bool | Sequence[str] = False,
+        reload: bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = False,
         follow: bool = False,
         engine: EngineType | None = None,
         poll: float = 1.0,
@@ -121,11 +122,16 @@ class Pipeline(StatefulPipeline):
             check_new_model(new_model)
         except ValueError as error:
             raise ConfigError(f"new_model: {error}") from None
+        if engine not in (None, *get_args(EngineType)):
+            expected = choices(get_args(EngineType))
+            raise ConfigError(f"engine: expected {expected}, received {engine!r}")
+        if not isinstance(poll, int | float) or not 0 <= poll <= threading.TIMEOUT_MAX:
+            raise ConfigError(f"poll: expected a number of seconds, received {poll!r}")
         options = RunOptions(
             full_refresh=full_refresh,
             force=force,
             new_model=new_model,
-            reload=reload,
+            reload=reload if isinstance(reload, bool) else _names(reload),
             follow=follow,
             engine=engine,
             poll=poll,
@@ -179,9 +185,12 @@ class Pipeline(StatefulPipeline):
     def preview(self, limit: int) -> pa.Table:
         """Score the first `limit` rows of the source from the initial state; return the output.
 
-        Nothing is written, and what earlier runs committed is ignored.
+        Nothing is written, and what earlier runs committed is ignored. Raises ConfigError for a
+        negative `limit`, and what `run` raises.
         """
         self.config.require_run()
+        if limit < 0:
+            raise ConfigError(f"preview: expected 0 or more rows, received {limit}")
         return preview_rows(self.loaded, limit)
 
     def windows(self) -> SourceWindows:
@@ -315,3 +324,15 @@ class Pipeline(StatefulPipeline):
     def mermaid(self) -> str:
         """Return the pipeline as a Mermaid flowchart, with the facts of `explain`."""
         return mermaid(self.loaded)
+
+
+def _names(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str]:
+    """Return the names of files to reload. Raises ConfigError for anything but paths."""
+    try:
+        if isinstance(files, str | os.PathLike):
+            return [os.fspath(files)]
+        return [os.fspath(file) for file in files]
+    except TypeError:
+        raise ConfigError(
+            f"reload: expected a boolean, or the paths of used files, received {files!r:.80}"
+        ) from None

@@ -175,7 +175,7 @@ class RunJob:
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
         """Rewind to before the files to reload, if any, were read; say so in errors of the run."""
-        if self.options.reload is False or self.options.full_refresh:
+        if not self.options.reload or self.options.full_refresh:
             yield
             return
         named = () if self.options.reload is True else self.options.reload

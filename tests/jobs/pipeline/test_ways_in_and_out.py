@@ -83,3 +83,17 @@ def test_files_are_read_once_and_stdin_every_time(monkeypatch: pytest.MonkeyPatc
 def test_a_path_in_place_of_a_config_is_told_the_way_in(config: Any) -> None:
     with pytest.raises(ConfigError, match=r"received (str|dict)\. Load.* Pipeline\.from_toml"):
         Pipeline(config)
+
+
+@pytest.mark.parametrize(
+    "options", [{"engine": "spark"}, {"poll": "1"}, {"poll": -1.0}, {"poll": float("inf")}], ids=str
+)
+def test_an_option_of_a_run_without_a_meaning_is_refused(options: Any) -> None:
+    (name,) = options
+    with pytest.raises(ConfigError, match=rf"^{name}: expected .*, received "):
+        Pipeline.from_dict(logs.config("in", "m.safetensors", "out")).run(**options)
+
+
+def test_a_negative_limit_of_rows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^preview: expected 0 or more rows, received -1"):
+        Pipeline.from_dict(logs.config("in", "m.safetensors", "out")).preview(-1)

@@ -124,10 +124,17 @@ def test_killed_and_interrupted_in_between_it_is_the_same(base: Path) -> None:
 def test_a_named_file_is_read_again_though_it_did_not_change(base: Path) -> None:
     _bad_days()
     before = _outcome("out")
-    assert _run(reload=["day=3/log.parquet"]).rows == 200
-    assert _outcome("out") == before
+    for name in (["day=3/log.parquet"], "day=3", [Path("in/day=3/log.parquet")]):
+        assert _run(reload=name).rows == 200
+        assert _outcome("out") == before
     with pytest.raises(ConfigError, match="has not used a file or partition of this name"):
         _run(reload=["day=9/log.parquet"])
+    with pytest.raises(ConfigError, match=r"reload: expected .* received \[3\]"):
+        _run(reload=[3])
+    assert _run(reload=[]).nothing_new
+    _put(2)  # no file is named, so none is read again
+    with pytest.raises(CheckpointError, match="--reload"):
+        _run(reload=[])
 
 
 def test_an_output_of_a_session_has_used_no_file(base: Path) -> None:
