@@ -160,7 +160,14 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
     """Return which rows (S,) belong to the keys. Raises ConfigError for an unknown key."""
     names = key_names(table)
     rows = np.zeros(table.num_rows, bool)
+    if isinstance(keys, str):
+        raise ConfigError(f"keys: expected a list of texts, received {keys!r}: write [{keys!r}]")
     for key in keys:
+        if not isinstance(key, str):
+            raise ConfigError(
+                "keys: expected a text per stream, with commas between the values of several key "
+                f"columns, received {key!r}"
+            )
         values = next(csv.reader([key]), []) or [key]
         if len(values) != len(names):
             raise ConfigError(
