@@ -3,6 +3,7 @@
 from streamrnn.base.storage.files import Files, Output, advice_on, canonical, sink_errors
 from streamrnn.base.storage.local import LocalFiles, LocalOutput
 from streamrnn.base.storage.store import (
+    AnyPath,
     Entry,
     Store,
     fetch,

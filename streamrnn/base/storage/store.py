@@ -25,6 +25,9 @@ from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNN
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _DIGITS = re.compile("([0-9]+)")
 
+AnyPath = str | os.PathLike[str]
+"""A path or a URI, as callers in Python may pass it."""
+
 
 def natural(name: str) -> tuple[str | int, ...]:
     """Split a name into text and numbers, a key that sorts `part-2` before `part-10`.

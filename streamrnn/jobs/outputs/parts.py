@@ -1,6 +1,7 @@
 """Verify the parts of an output folder, and merge small ones, between runs."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, first_of, location
 from streamrnn.base.storage.files import Files
-from streamrnn.base.storage.store import open_files
+from streamrnn.base.storage.store import AnyPath, open_files
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.jobs.outputs.publisher import Publisher
 from streamrnn.stream.checkpoints import partitioning_of
@@ -60,7 +61,7 @@ class Verified:
     left: tuple[str, ...] = ()
 
 
-def verify(path: str, *, rejects: str | None = None) -> Verified:
+def verify(path: AnyPath, *, rejects: str | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum and its number of rows.
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
@@ -72,6 +73,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
     >>> found.commit, found.parts, found.rows, found.state_rows
     (2, 2, 80, 3)
     """
+    path = os.fspath(path)
 
     def read(manifest: Manifest, files: Files) -> Verified:
         directories = {"rows": row_directory(manifest, files)}
@@ -181,7 +183,9 @@ def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | 
     return None
 
 
-def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
+def compact(
+    path: AnyPath, *, rejects: str | None = None, small: int = SMALL_PART
+) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
     Rows and their order stay as they are. In a partitioned output, parts are merged within a
@@ -194,6 +198,7 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     >>> len(manifest.parts), manifest.rows
     (1, 80)
     """
+    path = os.fspath(path)
     with OutputFolder.reopen(path, rejects=rejects) as folder:
         assert folder.manifest is not None
         tables = Publisher.of(folder.manifest.config, path)

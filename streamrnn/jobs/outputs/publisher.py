@@ -9,6 +9,7 @@ their own. A format is a plug-in with a `PublishedTable`: its entry point is `pu
 """
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, first_of, location
 from streamrnn.base.plugin import load_plugin
-from streamrnn.base.storage.store import open_files
+from streamrnn.base.storage.store import AnyPath, open_files
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, partitioning_in, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
@@ -379,7 +380,7 @@ def _reason(error: Exception, text: str) -> str:
     return f"{type(error).__name__}: {shown}".rstrip(": ") + "."
 
 
-def publish(path: str, *, rejects: str | None = None) -> list[Published]:
+def publish(path: AnyPath, *, rejects: str | None = None) -> list[Published]:
     """Make the tables of [publish] equal to the parts of an output, and return what was changed.
 
     The last commit names the tables. A missing table is created; changes that others made to a
@@ -387,6 +388,7 @@ def publish(path: str, *, rejects: str | None = None) -> list[Published]:
     rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
     missing; CheckpointError if the folder is in use or damaged; PublishError.
     """
+    path = os.fspath(path)
     with OutputFolder.reopen(path, rejects=rejects) as folder:
         manifest = folder.manifest or read_manifest(path)
         publisher = Publisher.of(manifest.config, path)

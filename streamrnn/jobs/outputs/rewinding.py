@@ -1,10 +1,12 @@
 """The commits of an output, and the way back to one of them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from streamrnn.base.display import count, first_of, location, short_model
+from streamrnn.base.storage import AnyPath
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.outputs.parts import rewritten
 from streamrnn.jobs.outputs.publisher import Publisher
@@ -34,7 +36,7 @@ class CommitInfo:
     live: int = 0
 
 
-def history(path: str) -> list[CommitInfo]:
+def history(path: AnyPath) -> list[CommitInfo]:
     """List the commits that `rewind` can go back to, oldest first, and then the current one.
 
     Raises CheckpointError if there is no commit, or if the manifest is damaged.
@@ -42,6 +44,7 @@ def history(path: str) -> list[CommitInfo]:
     >>> [commit.rows for commit in history("out/weather")]
     [50, 80]
     """
+    path = os.fspath(path)
     manifest = read_manifest(path)
     return [
         CommitInfo(
@@ -61,10 +64,10 @@ def history(path: str) -> list[CommitInfo]:
 
 
 def rewind(
-    path: str,
+    path: AnyPath,
     to: int | None = None,
     *,
-    before: str | None = None,
+    before: AnyPath | None = None,
     rejects: str | None = None,
     force: bool = False,
 ) -> Manifest:
@@ -94,12 +97,13 @@ def rewind(
     >>> rewind("out/weather", to=1).rows
     50
     """
+    path = os.fspath(path)
     listed = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     choice = {kept.commit: kept for kept in listed.kept}
     if before is not None:
-        target = _before(listed, before, path)
+        target = _before(listed, os.fspath(before), path)
     elif to in choice:
         target = choice[to]
     else:

@@ -4,6 +4,7 @@ What a killed run left behind is removed here, too.
 """
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.base.display import as_text, count, short_model, without_options
-from streamrnn.base.storage.store import open_files
+from streamrnn.base.storage.store import AnyPath, open_files
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.jobs.outputs.server_log import refuse_behind
 from streamrnn.nn.formats import load_model
@@ -40,7 +41,7 @@ from streamrnn.stream.states.positions import last_position, to_json
 
 
 def read_states(
-    path: str, keys: Sequence[str] = (), sort: str | None = None, *, seen: bool = False
+    path: AnyPath, keys: Sequence[str] = (), sort: str | None = None, *, seen: bool = False
 ) -> pa.Table:
     """Read the state table of the last commit of an output folder, or of a file.
 
@@ -56,6 +57,7 @@ def read_states(
     >>> read_states("out/weather", keys=["JFK"])["origin"].to_pylist()
     ['JFK']
     """
+    path = os.fspath(path)
     is_file = without_options(path).endswith((".parquet", ".arrow"))
     if is_file and ("://" in path or not Path(path).is_dir()):
         table = read_state_file(path)
@@ -74,7 +76,7 @@ def read_states(
     return table
 
 
-def export_state(output: str, file: str) -> int:
+def export_state(output: AnyPath, file: AnyPath) -> int:
     """Write the state of an output folder to a .parquet or .arrow file.
 
     Returns the number of streams. Raises what `read_states` raises, ConfigError, SinkError.
@@ -84,6 +86,7 @@ def export_state(output: str, file: str) -> int:
     >>> read_states("states.parquet").num_rows
     3
     """
+    output, file = os.fspath(output), os.fspath(file)
     check_suffix(file)
     refuse_inside_output(file, "--output")
     table = read_states(output, seen=True)
@@ -91,7 +94,7 @@ def export_state(output: str, file: str) -> int:
     return int(table.num_rows)
 
 
-def import_state(file: str, output: str) -> int:
+def import_state(file: AnyPath, output: AnyPath) -> int:
     """Replace the state of an output folder with a state table, in one commit.
 
     Returns the number of streams. Raises StateError unless keys, states and model match the folder
@@ -104,6 +107,7 @@ def import_state(file: str, output: str) -> int:
     >>> import_state("states.parquet", "out/weather")
     3
     """
+    file, output = os.fspath(file), os.fspath(output)
     new = read_state_file(file)
     with OutputFolder.reopen(output) as folder:
         old = folder.load_state()
@@ -129,12 +133,13 @@ def import_state(file: str, output: str) -> int:
     return len(table)
 
 
-def diff_states(a: str, b: str) -> StateDiff:
+def diff_states(a: AnyPath, b: AnyPath) -> StateDiff:
     """Compare the states of two output folders or files.
 
     >>> bool(diff_states("out/weather", "out/weather"))  # any difference?
     False
     """
+    a, b = os.fspath(a), os.fspath(b)
     return diff(read_states(a), read_states(b), a, b)
 
 
@@ -213,7 +218,7 @@ def _shown(column: pa.ChunkedArray) -> list[str]:
     return [as_text(key) for key in (column.cast(pa.string()) if temporal else column).to_pylist()]
 
 
-def drop_streams(output: str, keys: Sequence[str]) -> int:
+def drop_streams(output: AnyPath, keys: Sequence[str]) -> int:
     """Forget streams, in one commit: their next rows start new streams.
 
     keys: one string per stream, with the values of several key columns separated by commas, as in
@@ -223,10 +228,11 @@ def drop_streams(output: str, keys: Sequence[str]) -> int:
     >>> drop_streams("out/weather", ["JFK"])
     1
     """
+    output = os.fspath(output)
     return _change(output, lambda table, _: table.filter(pa.array(~rows_of(table, keys, output))))
 
 
-def drop_idle(output: str, silence: timedelta) -> int:
+def drop_idle(output: AnyPath, silence: timedelta) -> int:
     """Forget streams whose last row is older than the newest row of all by more than `silence`.
 
     Silence is measured in the data's time, not by the clock. Returns how many were dropped. Raises
@@ -237,6 +243,7 @@ def drop_idle(output: str, silence: timedelta) -> int:
     >>> drop_idle("out/weather", timedelta(days=90))
     0
     """
+    output = os.fspath(output)
     if silence <= timedelta():
         raise ConfigError(f"silence: expected a length of time above zero, received {silence}")
 
@@ -264,7 +271,7 @@ def drop_idle(output: str, silence: timedelta) -> int:
     return _change(output, active)
 
 
-def reset_streams(output: str, keys: Sequence[str]) -> int:
+def reset_streams(output: AnyPath, keys: Sequence[str]) -> int:
     """Reset streams to the initial state of the model, in one commit.
 
     Unlike a dropped stream, a reset stream keeps its last time, so that earlier rows are still
@@ -274,6 +281,7 @@ def reset_streams(output: str, keys: Sequence[str]) -> int:
     >>> reset_streams("out/weather", ["JFK", "LGA"])
     2
     """
+    output = os.fspath(output)
     count = 0
 
     def reset(table: pa.Table, manifest: Manifest) -> pa.Table:

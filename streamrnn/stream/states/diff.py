@@ -1,6 +1,7 @@
 """The difference between two state tables."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Bools
 from streamrnn.base.display import as_text
 from streamrnn.errors import StateError
+from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.incoming import Incoming, key_names
 from streamrnn.stream.states.keys import KeyIndex
 
@@ -31,12 +33,13 @@ class StateDiff:
         return bool(self.only_a or self.only_b or self.changed)
 
 
-def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> StateDiff:
-    """Compare two state tables stream by stream, bit for bit.
+def diff(a: Any, b: Any, a_name: str = "a", b_name: str = "b") -> StateDiff:
+    """Compare two state tables (StateTables, or their Arrow tables) by stream, bit for bit.
 
     Raises StateError if their keys or columns differ, or if one of them, which the message names,
     has a null or duplicate key.
     """
+    a, b = as_table(a, a_name), as_table(b, b_name)
     names = key_names(a, a_name)
     if a.schema.names != b.schema.names or names != key_names(b, b_name):
         raise StateError(

@@ -7,6 +7,7 @@ of pyarrow computes the same one, even for types that Parquet changes (units, wi
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.base.display import location, without_options
-from streamrnn.base.storage import Output, canonical, open_store, replace_file
+from streamrnn.base.storage import AnyPath, Output, canonical, open_store, replace_file
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.stream.sources import DAMAGE
 
@@ -31,11 +32,13 @@ def check_suffix(path: str) -> None:
         raise ConfigError(f"{location(path)}: expected a file name ending in .parquet or .arrow")
 
 
-def write_state_file(table: pa.Table, path: str, check: Callable[[], None] | None = None) -> None:
+def write_state_file(table: Any, path: AnyPath, check: Callable[[], None] | None = None) -> None:
     """Write a file, or the object of a URI, atomically, after `check` (see `replace_file`).
 
-    Raises SinkError.
+    `table` is a StateTable, or its Arrow table. Raises SinkError.
     """
+    path = os.fspath(path)
+    table = table if isinstance(table, pa.Table) else as_table(table, "the table")
     check_suffix(path)
     try:
         with replace_file(path, check) as output:
@@ -45,11 +48,12 @@ def write_state_file(table: pa.Table, path: str, check: Callable[[], None] | Non
         raise SinkError(f"{location(path)}: cannot write the state table: {cause}") from error
 
 
-def read_state_file(path: str) -> pa.Table:
+def read_state_file(path: AnyPath) -> pa.Table:
     """Read a state table from a file. Raises MissingFileError or DataError.
 
     All values are validated before use, as damaged offsets could point anywhere.
     """
+    path = os.fspath(path)
     with _opened(path) as (stream, is_parquet):
         return _validated(_read(stream, is_parquet=is_parquet))
 

@@ -12,8 +12,22 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError, MissingFileError, StateError
-from streamrnn.jobs.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
-from streamrnn.outputs import read_states
+from streamrnn.jobs.outputs.streams import clear_leftovers
+from streamrnn.outputs import (
+    compact,
+    diff_states,
+    drop_idle,
+    drop_streams,
+    export_state,
+    history,
+    import_state,
+    publish,
+    read_states,
+    reset_streams,
+    rewind,
+    verify,
+)
+from streamrnn.states import read_state_file
 
 LOG = logs.random_log(rows=200, streams=6)
 HALF = 120
@@ -180,3 +194,19 @@ def test_no_folder_is_made_where_there_is_none(run):
         with pytest.raises(MissingFileError, match="no such output folder"):
             change("nowhere")
     assert not Path("nowhere").exists()
+
+
+def test_paths_may_be_of_any_kind(run):
+    run("one", LOG)
+    out, file = Path("out"), Path("s.arrow")
+    assert export_state(out, file) == len(read_states(out))
+    assert import_state(file, out) == read_state_file(file).num_rows
+    assert not diff_states(out, file)
+    assert verify(out).rows == history(out)[-1].rows == len(LOG)
+    assert compact(out) is None
+    with pytest.raises(ConfigError, match="no retained commit made before any row of in/one"):
+        rewind(out, before=Path("in/one.parquet"))
+    with pytest.raises(ConfigError, match="names no table"):
+        publish(out)
+    assert (drop_streams(out, ["s1"]), reset_streams(out, ["s2"])) == (1, 1)
+    assert drop_idle(out, timedelta(days=9000)) == 0

@@ -25,7 +25,7 @@ def _table(*ticks: int) -> StateTable:
 
 def test_streams_are_compared_by_key_not_by_row() -> None:
     """Keys are shown to the nanosecond."""
-    got = diff(_table(1, 2, 3).to_arrow(), _table(4, 3, 2).to_arrow())
+    got = diff(_table(1, 2, 3), _table(4, 3, 2).to_arrow())
     assert got.only_a == ["1970-01-01 00:00:00.000000001"]
     assert got.only_b == ["1970-01-01 00:00:00.000000004"]
     assert (got.same, got.changed, bool(got)) == (2, {}, True)
