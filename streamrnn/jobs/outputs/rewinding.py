@@ -67,7 +67,7 @@ def rewind(
     path: AnyPath,
     to: int | None = None,
     *,
-    before: AnyPath | None = None,
+    before: AnyPath | datetime | None = None,
     rejects: str | None = None,
     force: bool = False,
 ) -> Manifest:
@@ -81,8 +81,8 @@ def rewind(
         The number of a commit of `history`.
     before
         Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
-        in ISO 8601 (UTC where it names no zone). This selects the last commit that had read no row
-        of that file or partition, or was made before that time.
+        (a datetime, or text in ISO 8601; UTC where it names no zone). This selects the last commit
+        that had read no row of that file or partition, or was made before that time.
     rejects
         Where the rejects of the output are, if they were moved.
     force
@@ -103,7 +103,8 @@ def rewind(
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     choice = {kept.commit: kept for kept in listed.kept}
     if before is not None:
-        target = _before(listed, os.fspath(before), path)
+        text = before.isoformat() if isinstance(before, datetime) else os.fspath(before)
+        target = _before(listed, text, path)
     elif to in choice:
         target = choice[to]
     else:

@@ -224,7 +224,7 @@ class Pipeline(StatefulPipeline):
         since: str | datetime | int | None = None,
         until: str | datetime | int | None = None,
         quantiles: Sequence[float] = (),
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
     ) -> Evaluation:
         """Compare the committed scores with what happened, by [target].
 
@@ -248,7 +248,8 @@ class Pipeline(StatefulPipeline):
         """
         from streamrnn.jobs.evaluation import evaluate_pipeline
 
-        return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
+        path = None if file is None else os.fspath(file)
+        return evaluate_pipeline(self.loaded, by, since, until, quantiles, path)
 
     def report(
         self,

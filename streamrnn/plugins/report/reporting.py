@@ -189,7 +189,7 @@ def _make_report(
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:
-        subject = Subject(output, manifest, columns, extent, tuple(request.keys))
+        subject = Subject(output, manifest, columns, extent, request.keys)
         streams = (
             len(subject.streams) if columns.keys else None if state is None else state.num_rows
         )

@@ -90,6 +90,11 @@ class Config(Sections):
 
         Raises ConfigError that lists all problems by dotted key.
         """
+        if not isinstance(data, Mapping):
+            raise ConfigError(
+                "expected a dict with the tables of a pipeline file, received "
+                f"{type(data).__name__}. Load a pipeline file with Pipeline.from_toml(path)"
+            )
         config, problems = cls._check(data, set())
         if config is None:
             raise config_error(problems)

@@ -66,6 +66,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(capsys, "--by", "stream", "-o", "figures.parquet", "--quiet")
     assert (code, out) == (0, "")
     assert pq.read_table("figures.parquet") == found.table
+    Pipeline.from_toml("p.toml").evaluate("stream", file=Path("again.parquet"))
+    assert pq.read_table("again.parquet") == found.table
     code, out, _ = command(capsys, "--since", "2024-01-01T02:00", "-o", "f.parquet")
     assert out.endswith("\nwrote f.parquet\n")
     assert out.splitlines()[1].split()[2] == str(pq.read_table("f.parquet")["rows"][0])

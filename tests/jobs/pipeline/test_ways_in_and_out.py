@@ -85,6 +85,12 @@ def test_a_path_in_place_of_a_config_is_told_the_way_in(config: Any) -> None:
         Pipeline(config)
 
 
+@pytest.mark.parametrize("tables", ["weather.toml", None])
+def test_a_path_in_place_of_tables_is_told_the_way_in(tables: Any) -> None:
+    with pytest.raises(ConfigError, match=r"received (str|NoneType)\. Load.* Pipeline\.from_toml"):
+        Pipeline.from_dict(tables)
+
+
 @pytest.mark.parametrize(
     "options", [{"engine": "spark"}, {"poll": "1"}, {"poll": -1.0}, {"poll": float("inf")}], ids=str
 )

@@ -5,6 +5,7 @@ Slow: windows of kind independent; the quick tests reload those of kind carry.
 
 import shutil
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.Monke
     ]
     rewind("out", before="day=4/log.parquet")
     assert history("out")[-1].rows == commits[3].rows
-    rewind("out", before=commits[2].time)
+    rewind("out", before=datetime.fromisoformat(commits[2].time))
     assert history("out")[-1].rows == commits[1].rows
     for wrong in ("day=0/log.parquet", "2023-01-01", "day=7/log.parquet"):
         with pytest.raises(ConfigError):
