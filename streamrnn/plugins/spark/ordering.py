@@ -31,10 +31,18 @@ class Order:
     def of(cls, frame: Any, order: Sequence[str]) -> "Order":
         """Check the order of a DataFrame; a hidden column can be named.
 
-        Raises ConfigError without an order, DataError for a missing column, DTypeError for a nested
-        or unknown type, and for floats, as NaN does not equal itself.
+        Raises ConfigError without an order, or for anything but names; DataError for a missing
+        column; DTypeError for a nested or unknown type, and for floats, as NaN does not equal
+        itself.
         """
-        names = (order,) if isinstance(order, str) else tuple(order)
+        several = isinstance(order, Sequence) and not isinstance(order, str)
+        names: tuple[Any, ...] = tuple(order) if several else (order,)
+        for name in names:
+            if not isinstance(name, str):  # such as a Column
+                raise ConfigError(
+                    f"order: expected names of columns, received {type(name).__name__} {name}. To "
+                    "order by an expression, add it to the DataFrame as a column"
+                )
         if not names:
             raise ConfigError(
                 "order: rows of a DataFrame have no order; name the columns that order the rows of "

@@ -1,6 +1,5 @@
 """The order of rows, and columns that are refused before a job."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from streamrnn.errors import ConfigError, DataError, DTypeError, StreamRNNError
 from streamrnn.spark import score
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
-CASES: list[tuple[type[StreamRNNError], str, dict[str, str], Sequence[str]]] = [
+CASES: list[tuple[type[StreamRNNError], str, dict[str, str], Any]] = [
     (ConfigError, "order: rows of a DataFrame have no order", {}, ()),
+    (ConfigError, "order: expected names of columns, received int 3", {}, [3]),
+    (ConfigError, "order: expected names of columns, received int 3", {}, 3),
     (DataError, "order: column 'offset' not found. Available columns: id, t", {}, ["offset"]),
     (DTypeError, "order: column 'a': expected text, .* received double", {}, ["t", "a"]),
     (DTypeError, "key: column 'id': expected a type that a key can have", {"id": "1.5d"}, ["t"]),
@@ -33,7 +34,7 @@ def test_what_can_be_known_is_refused_before_a_job(
     error: type[StreamRNNError],
     text: str,
     changes: dict[str, str],
-    order: Sequence[str],
+    order: Any,
     spark: Any,
     tmp_path: Path,
 ) -> None:
