@@ -21,6 +21,9 @@ PAUSE_SECONDS = 30.0
 """How long calls fail at once after one without an answer, so that a run can end and clean up."""
 
 
+_ADVICE = "; encode spaces, and letters beyond ASCII, in a URI: %20 for a space, %C3%A9 for é"
+
+
 def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     """Return the filesystem of a URI that pyarrow.fs supports, and the path in it.
 
@@ -30,7 +33,8 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     try:
         fs, path = arrow_fs.FileSystem.from_uri(uri)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise type(error)(safe_text(error, uri)) from None
+        advice = "" if uri.isascii() and " " not in uri else _ADVICE
+        raise type(error)(f"{safe_text(error, uri)}{advice}") from None
     return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
 
 

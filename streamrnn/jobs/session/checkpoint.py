@@ -104,7 +104,10 @@ class LastCheckpoint:
         is gone, or if another file is there; SinkError.
         """
         table = with_checksum(table)
-        place, new = real_path(path), checksum(table.schema)
+        try:
+            place, new = real_path(path), checksum(table.schema)
+        except (OSError, ValueError, pa.ArrowException) as error:  # a URI that cannot be opened
+            raise SinkError(f"{location(path)}: cannot write the checkpoint: {error}") from error
 
         def check() -> None:
             there, resumable = _content(path)

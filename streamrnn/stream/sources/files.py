@@ -1,6 +1,7 @@
 """The files that a source path matches, in the order in which they are read."""
 
 import fnmatch
+import glob
 import hashlib
 import os
 import posixpath
@@ -27,6 +28,7 @@ _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")
 _NUMBER = re.compile("[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_ENCODED = re.compile("(%[0-9A-Fa-f]{2})+")
 _LAST = "\U0010ffff"  # sorted after every text
 _Key = tuple[tuple[str | int | Decimal, ...], ...]
 
@@ -217,7 +219,9 @@ def _split_glob_uri(path: str) -> tuple[Store, str]:
         return resolve(path)
     head = fixed_part(location)
     store, base = resolve(head + mark + options)
-    return store, posixpath.join(base, location[len(head) :].lstrip("/"))
+    # The store decodes the head; what is encoded in the rest stands for itself.
+    rest = _ENCODED.sub(lambda text: glob.escape(unquote(text[0])), location[len(head) :])
+    return store, posixpath.join(base, rest.lstrip("/"))
 
 
 def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:

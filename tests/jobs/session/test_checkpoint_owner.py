@@ -223,6 +223,11 @@ def test_an_unbuffered_file_gets_all_bytes() -> None:
         pipeline.checkpoint(Unbuffered(1500))
 
 
+def test_a_uri_that_cannot_be_opened_is_refused_with_what_to_write() -> None:
+    with pytest.raises(SinkError, match=r"c d\.arrow: cannot write the checkpoint: .*%20"):
+        _pipeline(FIRST).checkpoint(f"file://{os.getcwd()}/c d.arrow")
+
+
 def test_what_is_no_binary_file_is_refused() -> None:
     pipeline = _pipeline(FIRST)
     wrong: list[Any] = [None, io.StringIO()]
