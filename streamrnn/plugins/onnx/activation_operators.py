@@ -80,7 +80,7 @@ def _swish(x: Array, alpha: float = 1.0) -> Array:
 def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
         raise UnsupportedError(
-            f"approximate={kind!r} is not supported; supported are none and tanh"
+            f"approximate={kind!r} is not supported; supported: none and tanh"
         )
 
 

@@ -69,7 +69,7 @@ def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if operator is None:
         supported = ", ".join(sorted([*OPERATORS, *RECURRENT]))
         raise UnsupportedError(
-            f"{node}: the operator is not supported; supported are {supported}. To load one "
+            f"{node}: the operator is not supported; supported: {supported}. To load one "
             "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
         )
     if unknown := sorted(set(node.attributes) - operator.attributes):

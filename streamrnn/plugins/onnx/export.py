@@ -165,7 +165,7 @@ def _exported(call: LayerCall) -> list[str]:
     listed = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
     raise call.refused(
         _REASONS.get(type(layer))
-        or f"the layers that can be written are {listed}. Leave it out of the model, or write the "
+        or f"the layers that can be written are {listed}. Leave this layer out, or write the "
         "model as .safetensors, which has every layer"
     )
 
@@ -268,7 +268,7 @@ def _time_distributed(call: LayerCall) -> str:
     inner: Layer = call.layer.layer
     if type(inner) not in _ON_FEATURES:
         listed = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
-        raise call.refused(f"the layer inside is {inner}; supported are {listed}")
+        raise call.refused(f"the layer inside is {inner}; supported: {listed}")
     within = LayerCall(
         call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
     )

@@ -158,7 +158,7 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
         if row is None or len(numbers) > len(row.attributes):
             supported = [name for name in _IN_NODES if name in activations.__all__]
             raise call.refused(
-                f"no recurrent node of ONNX has the activation {spec!r}; supported are "
+                f"no recurrent node of ONNX has the activation {spec!r}; supported: "
                 f"{', '.join(supported)}"
             )
         names.append(row.operator)

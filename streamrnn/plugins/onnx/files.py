@@ -113,7 +113,7 @@ class _Parser:
             dtype = f"type {code}"
         if dtype not in DTYPES and not (stored and dtype in INTEGERS):
             raise UnsupportedError(
-                f"{name!r} is {dtype}; supported are {', '.join(DTYPES)}. Export it as float32"
+                f"{name!r} is {dtype}; supported: {', '.join(DTYPES)}. Export it as float32"
             )
         return dtype
 

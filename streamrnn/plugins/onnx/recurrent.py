@@ -363,7 +363,7 @@ def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
     kernel = _ACTIVATIONS.get(name.lower())
     if kernel is None:
         raise UnsupportedError(
-            f"{node}: activation {name!r} is not supported; supported are "
+            f"{node}: activation {name!r} is not supported; supported: "
             f"{', '.join(sorted(_ACTIVATIONS))}"
         )
     values = [

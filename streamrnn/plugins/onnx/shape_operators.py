@@ -37,7 +37,7 @@ def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Ar
 def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if node.attributes.get("to") not in _TYPES:
         raise UnsupportedError(
-            f"to={node.attributes.get('to')} is not supported; supported are float32, "
+            f"to={node.attributes.get('to')} is not supported; supported: float32, "
             "int32, int64, bool"
         )
 
@@ -170,7 +170,7 @@ def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
     mode = node.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect"):
         raise UnsupportedError(
-            f"mode={mode!r} is not supported; supported are constant, edge and reflect"
+            f"mode={mode!r} is not supported; supported: constant, edge and reflect"
         )
 
 

@@ -144,7 +144,7 @@ def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
     kind = node.attributes.get("auto_pad", "NOTSET")
     if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
         raise UnsupportedError(
-            f"auto_pad={kind!r} is not supported; supported are NOTSET, SAME_UPPER, SAME_LOWER and "
+            f"auto_pad={kind!r} is not supported; supported: NOTSET, SAME_UPPER, SAME_LOWER and "
             "VALID"
         )
     if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):

@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
     "strings": (of_strings, "it reads strings. Give the model the ids"),
     "an activation": (
         lambda: model_of(layers.LSTM(4, "gelu", name="it")),
-        "no recurrent node of ONNX has the activation 'gelu'; supported are linear, tanh",
+        "no recurrent node of ONNX has the activation 'gelu'; supported: linear, tanh",
     ),
     "a cell": (
         lambda: model_of(layers.RNN(layers.LayerNormLSTMCell(4), name="it")),
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
     "a threshold": (lambda: model_of(layers.ReLU(threshold=1.0, name="it")), "threshold=0, and"),
     "a layer inside": (
         lambda: model_of(layers.TimeDistributed(layers.Flatten(), name="it")),
-        r"the layer inside is .*\(Flatten\); supported are Activation, ",
+        r"the layer inside is .*\(Flatten\); supported: Activation, ",
     ),
 }
 

@@ -58,7 +58,7 @@ def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: boo
         if unsupported := [key for key in kwargs if key not in _ARGUMENTS]:
             raise UnsupportedError(
                 f"layer {name!r}: it is called with {unsupported[0]}=, which is not supported; "
-                f"supported are {', '.join(_ARGUMENTS)}"
+                f"supported: {', '.join(_ARGUMENTS)}"
             )
         calls.append({"args": args, "kwargs": kwargs})
     return calls
