@@ -331,7 +331,8 @@ def initial_states(
     values = [states] if isinstance(states, np.ndarray) else list(leaves(states))
     if len(values) != len(shapes):
         raise ShapeError(
-            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(values)}"
+            f"{owner}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
+            f"received {len(values)}"
         )
     flat = []
     for (name, shape), value in zip(shapes.items(), values, strict=True):

@@ -310,8 +310,8 @@ class RNN(BuiltIn):
         names = self.runner.state_shapes()
         if len(states) != len(names):
             raise ShapeError(
-                f"{self}: step expected {len(names)} states ({', '.join(names)}), received "
-                f"{len(states)}"
+                f"{self}: step: the number of states must be {len(names)} ({', '.join(names)}), "
+                f"received {len(states)}"
             )
         wanted = {"x": (x, (self.features,))} | {
             f"state {name!r}": (state, shape)
@@ -339,8 +339,8 @@ class RNN(BuiltIn):
         shapes, symbols = self.runner.state_shapes(), list(leaves(states))
         if len(symbols) != len(shapes):
             raise ShapeError(
-                f"{self}: expected {len(shapes)} states ({', '.join(shapes)}), received "
-                f"{len(symbols)}"
+                f"{self}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
+                f"received {len(symbols)}"
             )
         for (name, shape), symbol in zip(shapes.items(), symbols, strict=True):
             sizes = tuple(symbol.shape)

@@ -31,7 +31,9 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowSte
         with training_inside(training):
             output, new = _pair(cell, call(x[None].copy(), rows, **options))
         if len(new) != len(states):
-            raise ShapeError(f"{cell}: call returned {len(new)} states, expected {len(states)}")
+            raise ShapeError(
+                f"{cell}: number of states that call returned: {len(new)}, expected {len(states)}"
+            )
         _require_row(cell, "output", output, y)
         y[:] = output[0]
         for i, (state, value) in enumerate(zip(states, new, strict=True)):

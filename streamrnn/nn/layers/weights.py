@@ -377,8 +377,9 @@ class WeightSet:
         by_name = self.named_weights()
         if len(arrays) != len(by_name):
             raise ShapeError(
-                f"{self}: expected {len(by_name)} weights ({', '.join(by_name) or 'none'}), "
-                f"received {len(arrays)}" + ("" if self.built else "; the layer is not built yet")
+                f"{self}: the number of weights must be {len(by_name)} "
+                f"({', '.join(by_name) or 'none'}), received {len(arrays)}"
+                + ("" if self.built else "; the layer is not built yet")
             )
         for (name, weight), array in zip(by_name.items(), arrays, strict=True):
             if array.shape != weight.shape:

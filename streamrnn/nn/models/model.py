@@ -230,7 +230,8 @@ class Model(Trainable, Layer):
             inputs = [inputs[0] if one and np.ndim(inputs[0]) else inputs]
         if len(inputs) != len(names):
             raise ShapeError(
-                f"{self}: expected {len(names)} inputs ({', '.join(names)}), received {len(inputs)}"
+                f"{self}: the number of inputs must be {len(names)} ({', '.join(names)}), "
+                f"received {len(inputs)}"
             )
         arrays = [
             cast_input(f"{self}, input {name!r}", shape, dtype, array)

@@ -176,7 +176,8 @@ def _column(model: Model, table: Any, name: str) -> Array:
     column = table.column(name)
     if column.null_count:
         raise DataError(
-            f"{model}: column {name!r} has {column.null_count} nulls; fill them, or drop the rows"
+            f"{model}: column {name!r} has nulls ({column.null_count}); fill them, or drop their "
+            "rows"
         )
     array: Array = np.asarray(column)
     if array.dtype.kind not in "fiub":

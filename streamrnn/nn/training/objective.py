@@ -136,7 +136,7 @@ def _losses(losses: Any, names: Sequence[str]) -> list[Loss | None]:
     by_head = by_output("compile: loss", losses, names, partly=False)
     if by_head is None and isinstance(losses, list | tuple):
         raise ArgumentError(
-            f"compile: expected a loss for each of {len(names)} outputs ({', '.join(names)}), "
+            f"compile: expected as many losses as outputs, {len(names)} ({', '.join(names)}), "
             f"received {len(losses)}; None stands for an output without one"
         )
     checked = [None if loss is None else loss_of(loss) for loss in by_head or [losses] * len(names)]
@@ -272,7 +272,7 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
     for name, truth, need in zip(names, truths, needed, strict=True):
         if getattr(truth, "null_count", 0):
             raise DataError(
-                f"{model}: y of the output {name!r} has {truth.null_count} nulls; fill them, or "
+                f"{model}: y of the output {name!r} has nulls ({truth.null_count}); fill them, or "
                 "leave out their rows"
             )
         if need and truth is None:

@@ -301,8 +301,8 @@ class OnnxModel(Model):
             by_name = dict(zip(names, arrays, strict=False))
             if len(arrays) != len(names):
                 raise ShapeError(
-                    f"{self}: expected {len(names)} inputs ({', '.join(names)}), received "
-                    f"{len(arrays)}"
+                    f"{self}: the number of inputs must be {len(names)} ({', '.join(names)}), "
+                    f"received {len(arrays)}"
                 )
         if set(by_name) != set(names) or options:
             raise ShapeError(
@@ -336,6 +336,7 @@ def _checked(value: graphs.Value, x: object) -> Array:
     array = array.reshape(np.asarray(x).shape)  # a scalar became an array of one value
     if array.ndim != len(value.dims):
         raise ShapeError(
-            f"{owner}: expected {len(value.dims)} axes {list(value.dims)}, received {array.shape}"
+            f"{owner}: the number of axes must be {len(value.dims)}, as in {list(value.dims)}, "
+            f"received shape {array.shape}"
         )
     return array

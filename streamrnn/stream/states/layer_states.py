@@ -322,8 +322,8 @@ def _flattened(
     without = sum(len(group.columns) for group in cells)
     if len(arrays) not in (without, len(columns)):
         raise ShapeError(
-            f"{owner}: expected {without} states ({', '.join(columns[:without])}), received "
-            f"{len(arrays)}"
+            f"{owner}: the number of states must be {without} ({', '.join(columns[:without])}), "
+            f"received {len(arrays)}"
         )
     values: dict[str, Floats] = {}
     for column, state in zip(columns, arrays, strict=False):

@@ -216,7 +216,7 @@ def test_layers_that_do_not_exist() -> None:
 @pytest.mark.parametrize(
     ("weights", "error", "message"),
     [
-        ([np.zeros((4, 3))], ShapeError, r"expected 2 weights \(kernel, bias\), received 1"),
+        ([np.zeros((4, 3))], ShapeError, r"weights must be 2 \(kernel, bias\), received 1"),
         ([np.zeros((3, 3)), np.zeros(3)], ShapeError, r"'kernel' has shape \(4, 3\), received"),
         ([np.zeros((4, 3)), np.full(3, "a")], DTypeError, "'bias' must be numbers"),
         (None, DTypeError, "'it'.*expected a list of arrays"),
@@ -246,7 +246,7 @@ IDS = np.zeros((2, 3), np.int64)
 @pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
-        ([X], ShapeError, r"expected 2 inputs \(x, ids\), received 1"),
+        ([X], ShapeError, r"number of inputs must be 2 \(x, ids\), received 1"),
         ({"x": X}, ShapeError, r"expected inputs \['x', 'ids'\], received \['x'\]"),
         ([X[:, :4], IDS], ShapeError, r"input 'x': expected shape \(batch, 5, 4\), received"),
         ([X, X], ShapeError, r"input 'ids': expected shape \(batch, None\), received"),

@@ -195,7 +195,7 @@ def test_cells_check_what_they_are_called_with() -> None:
     cell = layers.LSTMCell(5)
     with pytest.raises(ShapeError, match=r"expected inputs \(batch, features\)"):
         cell(X, cell.get_initial_state(3))
-    with pytest.raises(ShapeError, match="expected 2 states"):
+    with pytest.raises(ShapeError, match="the number of states must be 2 "):
         cell(X[:, 0], cell.get_initial_state(3)[:1])
 
 

@@ -201,7 +201,7 @@ def test_a_cell_is_called_for_one_step_by_itself() -> None:
     for t in range(6):
         output, states = cell(X[:, t], states)
         assert_same(output, y[:, t])
-    with pytest.raises(ShapeError, match="expected 1 states"):
+    with pytest.raises(ShapeError, match="the number of states must be 1 "):
         cell(X[:, 0], [])
     with pytest.raises(UnsupportedError, match="takes no mask"):
         cell(X[:, 0], states, mask=GAPS)
@@ -275,7 +275,7 @@ def test_nested_sizes_are_refused_by_name(attributes: Any, message: str) -> None
     [
         (lambda x, s: (x[:, :1], s), r"'some'.*its output in shape \(1, 1\), expected \(1, 4\)"),
         (lambda x, s: (x, [x[0]]), r"'some'.*its state 0 in shape \(4,\), expected \(1, 4\)"),
-        (lambda x, s: (x, [*s, *s]), "'some'.*returned 2 states, expected 1"),
+        (lambda x, s: (x, [*s, *s]), "'some'.*states that call returned: 2, expected 1"),
         (
             lambda x, s: x,
             r"'some'.*returned one array of shape \(1, 4\), expected a pair: \(output",

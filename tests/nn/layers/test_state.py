@@ -141,8 +141,8 @@ def test_a_changed_number_of_rows_is_refused() -> None:
 @pytest.mark.parametrize(
     ("states", "message"),
     [
-        ([np.zeros((3, 5))], r"expected 2 states \(h, c\), received 1"),
-        ([np.zeros((3, 5))] * 3, "expected 2 states .* received 3"),
+        ([np.zeros((3, 5))], r"number of states must be 2 \(h, c\), received 1"),
+        ([np.zeros((3, 5))] * 3, "number of states must be 2 .* received 3"),
         ([np.zeros((3, 5)), np.zeros((3, 4))], r"state 'c' must have shape \(3, 5\).*\(3, 4\)"),
         ([np.zeros((1, 5))] * 2, r"state 'h' must have shape \(3, 5\), received \(1, 5\).*each"),
         ([np.zeros((3, 5)), "no"], "state 'c'"),

@@ -121,7 +121,7 @@ def test_a_model_with_two_outputs_inside_another() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: m.compile("sgd", ["mse"]), ArgumentError, "expected a loss for each of 2 out"),
+        (lambda m: m.compile("sgd", ["mse"]), ArgumentError, "many losses as outputs, 2 "),
         (lambda m: m.compile("sgd", [None, None]), ArgumentError, "expected a loss, as in"),
         (
             lambda m: m.compile("sgd", {"steps": "mse"}),

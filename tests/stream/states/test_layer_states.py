@@ -213,7 +213,7 @@ GOOD = [np.zeros((2, 3), np.float32)] * 2
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        ([GOOD[0]], {}, ShapeError, r"expected 2 states \(lstm/h, lstm/c\), received 1"),
+        ([GOOD[0]], {}, ShapeError, r"states must be 2 \(lstm/h, lstm/c\), received 1"),
         ([GOOD[0], GOOD[0][:1]], {}, ShapeError, r"lstm/c: .*\(2, 3\), one row per key"),
         ([GOOD[0], GOOD[0][:, :2]], {}, ShapeError, r"received \(2, 2\)"),
         ([g.astype(np.float64) for g in GOOD], {}, DTypeError, "in float32, received float64"),
