@@ -271,8 +271,8 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
     if plan.quantiles:
         if len(targets) != 1 or len(plan.quantiles) != len(scores):
             raise ConfigError(
-                "quantiles: expected one target, one horizon, and one quantile per output "
-                f"({', '.join(scores)}), received labels: {len(targets)}, quantiles: "
+                "quantiles: expected one label (one target, one horizon), and one quantile per "
+                f"output ({', '.join(scores)}), received labels: {len(targets)}, quantiles: "
                 f"{len(plan.quantiles)}"
             )
         return [

@@ -85,7 +85,7 @@ def _check_models(
     others = rows_of_others(manifest, target, loaded.fingerprint)
     if others and not options.new_model:
         raise CheckpointError(
-            f"{location(path)}: --reload would replace rows that other models wrote by rows of the "
+            f"{location(path)}: --reload would replace rows of other models with rows of the "
             f"current model {short_model(loaded.fingerprint)}:\n"
             + "\n".join(f"  {line}" for line in others)
             + "\nReplace them with --reload --new-model replay, carry or reset; or set [model] "

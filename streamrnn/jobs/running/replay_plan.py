@@ -183,8 +183,8 @@ def _tick_ns(bound: BoundPipeline) -> int:
     shown = length_text(bound.loaded.config.model.replay)
     raise ConfigError(
         f'[model] replay = "{shown}": expected [source] time to be a column of timestamps or '
-        f"dates, received {kind or 'no such column'}. Set a number of rows of each stream, or "
-        '"all".'
+        f"dates, received {kind or 'none'}. Set replay to a number of rows of each stream, "
+        'or to "all".'
     )
 
 

@@ -460,8 +460,8 @@ def _refuse_other_columns(bound: BoundPipeline, before: BoundPipeline) -> None:
     now, then = bound.emitter.schema, before.emitter.schema
     if now != then:
         raise ConfigError(
-            f"load_model: {bound.loaded.config.model.path}: expected outputs as in the output, "
-            f"{', '.join(before.loaded.names)}, received {', '.join(bound.loaded.names)}. Set "
+            f"load_model: {bound.loaded.config.model.path}: expected the same outputs as before, "
+            f"{', '.join(before.loaded.names)}; received {', '.join(bound.loaded.names)}. Set "
             "[output] names, or write to another [sink] path"
         )
 

@@ -88,7 +88,7 @@ def convert(
     both_exist = os.path.exists(source) and os.path.exists(target)
     if is_rounded and both_exist and os.path.samefile(source, target):
         raise ConfigError(
-            f"{target}: this is IN and OUT. Name another file: weights in {precision} cannot "
+            f"{target} is both IN and OUT. Name another OUT: weights in {precision} cannot "
             "become float32 again"
         )
     if check is not None and is_rounded:

@@ -125,7 +125,7 @@ def test_a_model_that_does_not_fit_leaves_the_one_before() -> None:
         for path, on_change, error, message in (
             ("wide", "carry", StateError, "states of the new model differ"),
             ("three", "carry", Exception, "features"),
-            ("named", "carry", ConfigError, "expected outputs as in the output, score, received"),
+            ("named", "carry", ConfigError, "expected the same outputs as before, score; received"),
             ("none", "carry", MissingFileError, "none.safetensors"),
             ("tuned", "replay", ConfigError, r"End the session.*run .* --new-model replay"),
             ("tuned", "error", ConfigError, r'expected "carry" or "reset", received \'error\''),

@@ -62,7 +62,7 @@ def test_weights_that_are_set_to_what_they_are_stay_the_same_integers(path: Path
 
 def test_a_model_is_not_rounded_in_place(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"this is IN and OUT\. Name another file"):
+    with pytest.raises(ConfigError, match=r"is both IN and OUT\. Name another OUT"):
         convert(path, path.parent / "." / path.name, precision="int16")
     assert path.read_bytes() == before
     convert(path, path)
