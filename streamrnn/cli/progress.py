@@ -24,7 +24,7 @@ _PAUSE = 0.1
 
 
 class _Shown(NamedTuple):
-    """What is shown of a progress: a bar with a text on each side, or a line."""
+    """What shows the progress of a run or fit: a bar with a text on each side, or a line."""
 
     total: int | None
     completed: int

@@ -50,7 +50,7 @@ def show(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the states of streams, in the order of their first rows."""
+    """Show the states of streams; without --sort, in the order of their first rows."""
     from streamrnn.jobs.outputs import history, key_names, read_states
 
     states = read_states(out, keys or (), sort)

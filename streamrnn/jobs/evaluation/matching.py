@@ -153,11 +153,11 @@ class EvaluationPlan:
     outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean targets,
     `horizons` how much later each label is; `ahead`: labels are of later rows. `zone` is the time
     zone of months, "" for UTC. `since` (included) and `until` (not included) limit the rows, in
-    ticks. `quantiles` are forecast by the outputs. `spreads`: the second half of the outputs has
-    the standard deviations of the first half. `source_begins`: the earliest time of the source, if
-    known: scores before it are not kept to be matched. `season`: the season of the seasonal
-    forecasts that come with the labels, as text; "" for none. `trained_means` (K): the means of the
-    labels that the model was trained on, if known.
+    ticks. `quantiles` are forecast by the outputs. `spreads`: the first half of the outputs are
+    means, the second half their standard deviations. `source_begins`: the earliest time of the
+    source, if known: scores before it are not kept to be matched. `season`: the season of the
+    seasonal forecasts that come with the labels, as text; "" for none. `trained_means` (K): the
+    means of the labels that the model was trained on, if known.
     """
 
     keys: tuple[str, ...]

@@ -56,7 +56,7 @@ _SHOWN = 3
 def validate(loaded: LoadedPipeline) -> list[str]:
     """Check everything that can be checked without computing; return notes.
 
-    Raises what a run would raise: CheckpointError, ConfigError, DataError, StateError,
+    Raises what a run would raise: CheckpointError, ConfigError, DataError, DTypeError, StateError,
     MissingFileError.
     """
     last = _last_commit(loaded)

@@ -131,7 +131,10 @@ class AgainstBaselines:
 
 
 def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
-    """Return the values (M, K) a season before the labels, in a mapped file; NaN for no value."""
+    """Return values (M, K) a season before the labels, in a mapped file.
+
+    A value is NaN where there is none.
+    """
     values: Floats = mapped(path, np.float32, (staged.steps, staged.targets))
     for begin, forecast in _season_blocks(staged, season):
         values[begin : begin + len(forecast)] = forecast

@@ -91,7 +91,7 @@ class BaseRate:
 _COMMIT_SHARE = 0.01
 """Largest share of the time that goes to commits of short epochs."""
 _COMMIT_SECONDS = 5.0
-"""Smallest number of seconds between commits within an epoch, unless many steps lie between."""
+"""Smallest number of seconds between commits in an epoch, unless many steps lie between them."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class FitLoop:
         self._since_commit = 0
 
     def _is_commit_due(self) -> bool:
-        """Whether a commit is due: after many steps, or once it takes a small share of the time.
+        """Return whether a commit is due: after many steps, or once it takes little of the time.
 
         The first epoch is committed, which shows how long a commit takes. Small logs have many
         short epochs: if only steps counted, a fit that is killed after 20 s would start over. The

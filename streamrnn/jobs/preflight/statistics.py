@@ -64,7 +64,10 @@ def _facts(
 
 
 def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
-    """Return a warning for nulls that stop a run, and for values that the model does not expect."""
+    """Return warnings of nulls that a run refuses, and of values that the model does not expect.
+
+    Such nulls stop the run, or their rows are rejected.
+    """
     rejects = loaded.config.source.bad == "reject"
     messages = []
     for feature, item in zip(loaded.contract.features, facts, strict=True):

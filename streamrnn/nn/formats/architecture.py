@@ -28,7 +28,9 @@ class EmbeddedIds(NamedTuple):
 
 
 def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, list[str]]:
-    """Return the features of each input of a model that `untrained` returns, with `embedded` ids.
+    """Return the features of each input of a model that `untrained` returns.
+
+    `embedded`: the features that are ids, each with an input of its own.
 
     >>> inputs_of(["distance", "carrier"], ["carrier"])
     {'input': ['distance'], 'carrier_ids': ['carrier']}

@@ -80,7 +80,11 @@ class LayerTable:
         return f"[[model.layers]] number {self.number} ({self.kind})"
 
     def make(self, config: Mapping[str, object]) -> Layer:
-        """Build the layer of a config. Raises ConfigError if an argument is missing or invalid."""
+        """Build the layer of a config.
+
+        Raises ArgumentError if an argument is unknown or invalid, ConfigError if one is missing, or
+        if a class of another package raises TypeError.
+        """
         try:
             layer: Layer = serialization.deserialize(config)
         except TypeError as error:

@@ -1,4 +1,4 @@
-"""Recurrent layers in training: a window forward, keeping the gates, and back through time.
+"""Recurrent layers in training: a window forward, with its gates kept, and back through time.
 
 Both are the sweep of `simd.sweep` over the lanes that have a step. All that a layer keeps lies in
 one flat array, the tape; `TapeLayout` has the offsets. Its rows are time-major: row t*B + b is
@@ -302,7 +302,10 @@ def _multiply(n: int) -> Inlined:
 
 
 def _add(n: int) -> Inlined:
-    """Make `add(source, i, target, j, count)`: target.flat[j:] += source.flat[i:]."""
+    """Make `add(source, i, target, j, count)`, which adds `count` elements.
+
+    target.flat[j:j+count] += source.flat[i:i+count].
+    """
 
     @inline
     def add(source, i, target, j, count):

@@ -22,7 +22,7 @@ def _mixed(x):
 
 @functools.cache
 def entry() -> Kernel:
-    """Return the kernel out[i] = number i of the key, 64 bits each: (key, out)."""
+    """Return the kernel that sets out[i] to number i of a key, 64 random bits: (key, out)."""
 
     def build() -> Kernel:
         @jit.kernel

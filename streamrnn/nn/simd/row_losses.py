@@ -19,9 +19,10 @@ from streamrnn.nn.simd.vector import load, make_copy, splat, store, where_less
 def rows_entry(kind: str) -> Kernel:
     """Return the kernel of a loss of whole rows of `units` elements.
 
-    Called as (p, t, units, value, slope), with one value per row. `kind`: cross-entropy of
-    "logits", or of "probabilities", which are divided by their sum; "divergence" of Kullback and
-    Leibler; "cosine", the negative cosine of the angle; "hinge" of categories.
+    Called as (p, t, units, value, slope), with one value per row. `kind`: "logits" or
+    "probabilities" for the cross-entropy of these (probabilities are first divided by their sum);
+    "divergence", the Kullback-Leibler divergence; "cosine", the negative cosine of the angle;
+    "hinge", the hinge loss of categories.
     """
     n = jit.width()
 

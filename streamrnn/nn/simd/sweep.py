@@ -115,11 +115,12 @@ def make_steps(word: int) -> Inlined:
 
 
 def tile_rows(shape: TileShape) -> int:
-    """Return how many rows a tile has: registers hold their sums, an input and a step's weights.
+    """Return the number of rows of a tile: as many as registers can hold.
 
-    With 16 registers it is two rows for an LSTM, 1.4 to 1.7 times as fast as three, as the third
-    would spill; and two for a Dense of many units, 1.8 times as fast. Sums of integers take one
-    operand at a time; a product that is not added by the same instruction takes a register.
+    They hold the sums of the rows, an input and a step's weights. With 16 registers it is two rows
+    for an LSTM, 1.4 to 1.7 times as fast as three, as the third would spill; and two for a Dense of
+    many units, 1.8 times as fast. Sums of integers take one operand at a time; a product that is
+    not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
     if shape.word > 1:

@@ -182,7 +182,7 @@ def _negative(context, builder, sig, args):
 
 @intrinsic(prefer_literal=True)
 def load(typingctx, array, index, n):
-    """Load the `n` floats at `array.flat[index]`."""
+    """Load the `n` floats from `array.flat[index]` on."""
     vector = Vector(n.literal_value)
 
     def emit(context, builder, sig, args):
@@ -193,7 +193,7 @@ def load(typingctx, array, index, n):
 
 @intrinsic
 def store(typingctx, array, index, vector):
-    """Store all elements at `array.flat[index]`."""
+    """Store the elements of `vector` from `array.flat[index]` on."""
 
     def emit(context, builder, sig, args):
         emit_store(context, builder, sig.args[0], *args)

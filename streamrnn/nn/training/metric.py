@@ -173,6 +173,6 @@ class FunctionMetric(MeanMetric):
 
 
 def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
-    """Return the truth in the rank of the predictions; floats become float32, as in Keras."""
+    """Return the truth with as many axes as the predictions; floats become float32, as in Keras."""
     t = in_rank_of(y_pred, np.asarray(y_true))
     return t.astype(np.float32) if t.dtype.kind == "f" else t

@@ -44,7 +44,10 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, model: Model) -> "Plan":
-        """Return the plan of a model with one output. Raises UnsupportedError, naming the layer."""
+        """Return the plan of a model with one output.
+
+        Raises UnsupportedError, which names the model or the layer.
+        """
         if len(model.graph.outputs) > 1:
             raise UnsupportedError(
                 f"{model}: training a model with several outputs is not supported here; train a "

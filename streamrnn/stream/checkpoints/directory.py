@@ -65,7 +65,7 @@ def is_later(name: str, after: int | None) -> bool:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file is named like a part, in folders of partitions or in none."""
+    """Return whether a file is named like a part, in folders of partitions or in none."""
     return layout_of(name) is not None and number_of(name.rpartition("/")[2]) is not None
 
 
@@ -107,7 +107,7 @@ class PartDirectory:
         return [name for name in others if name in full or "=" not in name]
 
     def only_our_files(self) -> bool:
-        """Whether the folder has only our own folder and files named like our parts."""
+        """Return whether the folder has only our own folder and files named like our parts."""
         entries = self.files.entries("")
         if any("=" in name for name in entries):
             inside = (name for name in self.files.tree() if not name.startswith(f"{INSIDE}/"))
@@ -283,7 +283,7 @@ class PartDirectory:
                 raise CheckpointError(self.lost(part))
 
     def check_staged(self, parts: Sequence[StagedPart]) -> None:
-        """Raise CheckpointError if a part that is to be committed is not in staging."""
+        """Raise CheckpointError if a part to be committed is not in staging, in its full size."""
         staged = self.files.sizes(STAGING) if parts else {}
         for part in parts:
             if staged.get(part.staged) != part.bytes:

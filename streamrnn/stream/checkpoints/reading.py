@@ -65,12 +65,12 @@ def _stored(files: Files) -> bytes | None:
 
 
 def lists_manifest(files: Files) -> bool:
-    """Whether a manifest is listed in a folder (it may be damaged)."""
+    """Return whether a manifest is listed in a folder (it may be damaged)."""
     return name_inside(MANIFEST) in files.entries(INSIDE)
 
 
 def has_manifest(path: str) -> bool:
-    """Whether anything was ever committed at `path` (the manifest may be damaged)."""
+    """Return whether anything was ever committed at `path` (the manifest may be damaged)."""
     return lists_manifest(open_files(path))
 
 
@@ -96,7 +96,7 @@ def read_manifest(path: str) -> Manifest:
 
 
 def _is_empty(files: Files) -> bool:
-    """Whether a folder is missing or empty."""
+    """Return whether a folder is missing or empty."""
     try:
         return not files.entries("")
     except SinkError:  # not a folder

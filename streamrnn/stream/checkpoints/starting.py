@@ -87,7 +87,7 @@ def are_ours(
     last: Manifest | None,
     full_refresh: bool,
 ) -> bool:
-    """Whether to lock the folder of a side output: it exists, and is not another output's.
+    """Return whether to lock the folder of a side output: it exists, and is not another output's.
 
     It is locked even if the last commit has no rows in it: that commit may have replaced one that
     had some, and its run may have died before it removed them. Raises CheckpointError if earlier

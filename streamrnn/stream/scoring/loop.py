@@ -56,7 +56,7 @@ PHASES = ("start", "read", "sort", "score", "write", "commit")
 
 
 class Stopwatch:
-    """Adds up in `seconds`, by phase (one of `PHASES`), the seconds that calls take.
+    """Adds up the seconds that calls take, in `seconds`, by phase (one of `PHASES`).
 
     A phase is measured on one thread at a time; phases overlap, since reading, sorting and writing
     have threads of their own. Each call costs 0.3 µs.

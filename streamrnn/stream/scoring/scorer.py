@@ -144,7 +144,11 @@ class Scorer:
         position: CallPosition | None,
         align: bool,
     ) -> tuple[Scored, Callable[[], None]] | None:
-        """Return what `_score` does if all rows are plain, else None."""
+        """Return what `_score` returns; None if the batch must be scored by `_score`.
+
+        It must if the state is not carried from row to row, if there are too many rows for one
+        window (`CarryOperator.takes`), if a row is not plain, or if an output is not finite.
+        """
         if self._carry is None or not self._carry.takes(batch.num_rows):
             return None
         if not batch.schema.equals(self._plain[0]):

@@ -156,7 +156,7 @@ def _check_levels(
 
 
 def _text(file: SourceFile, name: str) -> str:
-    """Return a file's value of a partition as text; the name "" means its first partition."""
+    """Return the value of one of a file's partitions as text; the name "" stands for the first."""
     value = (dict(file.partitions)[name] if name else file.partitions[0][1]).as_py()
     return NULL_PARTITION if value is None else str(value)
 

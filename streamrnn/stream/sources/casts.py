@@ -218,7 +218,10 @@ def _why_unfit(field: pa.Field, array: pa.Array, row: int, origin: str) -> str:
 
 
 def shown(array: pa.Array, row: int) -> str:
-    """Format one value for a message. Python's times would lose nanoseconds, or overflow."""
+    """Format one value for a message.
+
+    Arrow formats times: Python's would lose nanoseconds, or overflow.
+    """
     one = decoded(array.slice(row, 1))
     try:
         if pa.types.is_temporal(one.type):
@@ -256,7 +259,7 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are strings."""
+    """Return whether the values of a type are strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

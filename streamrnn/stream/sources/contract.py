@@ -31,7 +31,7 @@ _DATE32 = pa.date32().id
 _TEMPORAL = frozenset(
     kind.id for kind in (pa.timestamp("s"), pa.date64(), pa.duration("s"), pa.time64("us"))
 )
-"""Times of 64 bits."""
+"""The ids of Arrow's types of times in 64 bits."""
 _TIMES = {pa.int32(): 4, pa.date32(): 4, pa.int64(): 8, pa.date64(): 8}
 _FLOATS = {pa.float32(): 4, pa.float64(): 8}
 _OFFSETS = {pa.string(): -4, pa.binary(): -4, pa.large_string(): -8, pa.large_binary(): -8}
@@ -315,7 +315,10 @@ def ticks(array: pa.Array) -> Ints:
 
 
 def _key_width(kind: pa.DataType) -> int | None:
-    """Return the size of a key in bytes, or minus the size of an offset if keys have offsets."""
+    """Return the size of a key in bytes, or minus the size of an offset if keys have offsets.
+
+    Returns None for a boolean, and for any other type without a size of whole bytes or offsets.
+    """
     types = pa.types
     if types.is_decimal(kind) or types.is_fixed_size_binary(kind) or types.is_primitive(kind):
         return None if types.is_boolean(kind) else kind.bit_width // 8

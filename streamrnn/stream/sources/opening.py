@@ -94,7 +94,7 @@ class SourceFiles(Source):
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema all files must have, or of an empty table."""
+        """The path of the first file, whose schema all must have; of an empty table, its path."""
         return self.files[0].path if self.files or self.table is None else self.table.root
 
     @property

@@ -212,7 +212,7 @@ def _to_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether values are lists, of any or of one size."""
+    """Return whether the values of a type are lists, of any size or of a fixed one."""
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 

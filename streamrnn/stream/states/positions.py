@@ -138,7 +138,7 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 
 
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
-    """Whether partitions that are in both have items of the same types.
+    """Return whether partitions that are in both have items of the same types.
 
     New partitions must differ from earlier ones as text, too: JSON turns integers into text.
     """
