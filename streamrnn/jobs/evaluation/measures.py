@@ -211,16 +211,19 @@ class Distance(Measure):
 
     def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
         self._quantile = quantile
-        self._shift: float | None = None
+        self._shift = np.zeros(0)  # a label of each group: sums near it lose no digits
         self._sums = Sums("mae", "square", "label", "label_square", "pinball", "coverage")
         self._beside = {name: _Beside("mae", "square", "pinball") for name in forecasts}
 
     def add(self, pairs: Pairs) -> None:
-        if self._shift is None and len(pairs.label):
-            self._shift = float(pairs.label[0])
+        groups = max(len(self._shift), int(pairs.group.max(initial=-1)) + 1)
+        self._shift = self._shifts(groups)
+        blank = np.isnan(self._shift[pairs.group])
+        # Of several labels of one group the last assignment counts, here that of the first row.
+        self._shift[pairs.group[blank][::-1]] = pairs.label[blank][::-1]
         error = pairs.score[:, 0].astype(np.float64) - pairs.label
         errors = self._errors(error)
-        label = pairs.label - (self._shift or 0.0)
+        label = pairs.label - self._shift[pairs.group]
         self._sums.add(
             pairs.group,
             pairs.weight,
@@ -231,6 +234,10 @@ class Distance(Measure):
         )
         for name, beside in self._beside.items():
             beside.add(pairs, name, self._errors(pairs.forecasts[name] - pairs.label), errors)
+
+    def _shifts(self, groups: int) -> Doubles:
+        """Return the shift (groups,) of the labels of each group, NaN without rows."""
+        return np.append(self._shift, np.full(groups - len(self._shift), np.nan))
 
     def _errors(self, error: Doubles) -> dict[str, Array]:
         """Return the losses of forecasts that are too high by `error`."""
@@ -258,7 +265,7 @@ class Distance(Measure):
                 figures |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
             figures[f"better_{name}"] = better(where, square)
         variance = sums["label_square"] - sums["label"] ** 2
-        away = 0.0 if mean is None else sums["label"] + (self._shift or 0.0) - mean
+        away = 0.0 if mean is None else sums["label"] + self._shifts(groups) - mean
         figures["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
         if self._quantile is None and (mean is not None or not self._beside):
             figures["better_mean"] = better(figures["rmse"], figures["rmse_mean"])

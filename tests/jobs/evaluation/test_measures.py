@@ -122,3 +122,15 @@ def test_labels_far_from_zero_keep_their_deviation() -> None:
     rows: Rows = [(0, [0.0], 1e9 + n % 2, 0.0, None, 1) for n in range(10)]
     assert found(Distance(), rows, 5)[0]["rmse_mean"] == pytest.approx(0.5)
     assert found(Distance(), rows, 5, 1e9 - 1)[0]["rmse_mean"] == pytest.approx(2.5**0.5)
+
+
+@pytest.mark.parametrize("constant", [None, 0.5])
+def test_groups_far_from_each_other_keep_their_deviations(constant: float | None) -> None:
+    """Such as streams in several units, or meters of several ages."""
+    rows: Rows = [
+        (group, [0.0], level + n % 2, None, None, 1)
+        for n in range(10)
+        for group, level in enumerate((0.0, 1e9, -1e12))
+    ]
+    figures = found(Distance(), rows, 7, constant)
+    compare(figures, rows, lambda pairs: naive_scores.distances(pairs, 0, constant))
