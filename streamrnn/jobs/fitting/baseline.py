@@ -22,23 +22,24 @@ _NOTABLE = 0.05
 
 
 class ErrorSums:
-    """Sums of absolute and squared errors, added in order in float64."""
+    """Sums of weighted absolute and squared errors, added in order in float64."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.weight = 0.0
         self._absolute = self._squared = 0.0
 
-    def add(self, label: Floats, output: Floats) -> None:
-        """Add the errors of outputs, all of which are finite."""
+    def add(self, label: Floats, output: Floats, weight: Floats) -> None:
+        """Add the errors (N, K) of outputs, all of which are finite, with weights (N,)."""
         error = np.ascontiguousarray(output - label, np.float32)
-        self.count += error.size
-        self._squared += sums.dot(error, error)
-        self._absolute += sums.dot(np.abs(error), np.ones_like(error))
+        weights = np.broadcast_to(weight[:, np.newaxis], error.shape)
+        self.weight += sums.dot(weights, np.ones_like(error))
+        self._squared += sums.dot(weights * error, error)
+        self._absolute += sums.dot(np.abs(error), weights)
 
     @property
     def mae(self) -> float:
         """The mean absolute error."""
-        return self._absolute / self.count if self.count else math.nan
+        return self._absolute / self.weight if self.weight else math.nan
 
     @property
     def rmse(self) -> float:
@@ -48,7 +49,7 @@ class ErrorSums:
     @property
     def mse(self) -> float:
         """The mean squared error."""
-        return self._squared / self.count if self.count else math.nan
+        return self._squared / self.weight if self.weight else math.nan
 
 
 def share_better(model: float, baseline: float) -> float:
@@ -74,9 +75,9 @@ class _Beside:
 class Baselines(NamedTuple):
     """Forecasts of the labels of staged rows.
 
-    `persists`: whether one of them is the value at the row itself. `means` (K,): the means of the
-    labels that the model is trained on. `seasonal` (M, K): values a season before the labels, NaN
-    for none; None without a season.
+    `persists`: whether one of them is the value at the row itself. `means` (K,): the weighted means
+    of the labels that the model is trained on. `seasonal` (M, K): values a season before the
+    labels, NaN for none; None without a season.
     """
 
     persists: bool
@@ -100,15 +101,17 @@ class AgainstBaselines:
         self._model = ErrorSums()
         self._beside: dict[str, _Beside] = {}
 
-    def add(self, label: Floats, output: Floats, forecasts: Mapping[str, Floats]) -> None:
+    def add(
+        self, label: Floats, output: Floats, weight: Floats, forecasts: Mapping[str, Floats]
+    ) -> None:
         """Add N steps with K targets; a baseline leaves out steps where it has no forecast."""
-        self._model.add(label, output)
+        self._model.add(label, output, weight)
         for name, forecast in forecasts.items():
             beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
             judged = np.isfinite(forecast).all(axis=-1)
             beside.rows += int(judged.sum())
-            beside.baseline.add(label[judged], forecast[judged])
-            beside.model.add(label[judged], output[judged])
+            beside.baseline.add(label[judged], forecast[judged], weight[judged])
+            beside.model.add(label[judged], output[judged], weight[judged])
 
     def as_row(self) -> HistoryRow:
         """Return the errors by name; {} if no step counts.
@@ -116,7 +119,7 @@ class AgainstBaselines:
         `b_rows` is the number of steps for which a baseline `b` has a forecast, and
         `val_rmse_where_b` is the model's error at these steps.
         """
-        if not self._model.count:
+        if not self._model.weight:
             return {}
         row: HistoryRow = {"val_rmse": self._model.rmse, "val_mae": self._model.mae}
         for name, beside in self._beside.items():
@@ -160,11 +163,12 @@ def best_season(
             counts = (block[:, -1] > 0) & inside
             labels += int(counts.sum())
             counts &= np.isfinite(forecast).all(axis=1)
-            label, now, _ = np.split(block[counts], [staged.targets, 2 * staged.targets], axis=1)
+            columns = [staged.targets, 2 * staged.targets]
+            label, now, weight = np.split(block[counts], columns, axis=1)
             others = {"mean": np.broadcast_to(baselines.means, label.shape)}
             if baselines.persists:
                 others["persistence"] = now
-            errors.add(label, forecast[counts].astype(np.float32), others)
+            errors.add(label, forecast[counts].astype(np.float32), weight[:, 0], others)
         row = errors.as_row()
         if row and 2 * row["mean_rows"] >= labels:
             share = min(

@@ -382,12 +382,13 @@ class FitLoop:
                 continue
             assert learner.output is not None
             label, output = window.label[window.counts], learner.output[window.counts]
+            weight = window.weight[window.counts]
             if self._calibration is not None:
                 self._calibration.add(label, output)
             if self._baselines is not None:
-                for k, errors in enumerate(self._errors):
-                    errors.add(label[:, k], output[:, k])
-                against.add(label, output, self._baselines.of(window))
+                for k, errors in enumerate(self._errors):  # of rows, whatever their weights
+                    errors.add(label[:, k : k + 1], output[:, k : k + 1], np.ones_like(weight))
+                against.add(label, output, weight, self._baselines.of(window))
         row: HistoryRow = {"val_loss": sums.mean_loss}
         row |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
         return row | against.as_row()

@@ -291,9 +291,15 @@ def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
 
 
 def label_means(staged: Staged, training: StepRuns) -> Floats:
-    """Return the means (K,) of the labels that count in training; 0 if none does."""
-    _, mean, _ = _moments_of_labels(staged, training)
-    return mean.astype(np.float32)
+    """Return the weighted means (K,) of the labels that count in training; 0 if none does."""
+    total, weights = np.zeros(staged.targets), np.zeros(1)
+    for block in _blocks(staged.labels, training):
+        counted = block[block[:, -1] > 0].astype(np.float64)
+        weight = counted[:, -1:]
+        total += _sum(weight * counted[:, : staged.targets])
+        weights += _sum(weight)
+    means: Floats = (total / np.where(weights > 0, weights, 1)).astype(np.float32)
+    return means
 
 
 def _moments_of_labels(staged: Staged, training: StepRuns) -> tuple[int, Doubles, Doubles]:

@@ -37,6 +37,7 @@ def log(period: int = 24, noise: float = 0.1) -> pa.Table:
             "t": pa.array(times, pa.timestamp("us", "UTC")),
             "a": pa.array(rng.normal(size=len(hour))),
             "b": pa.array(b, mask=rng.random(len(hour)) < 0.1),
+            "w": pa.array((hour // 5 + stream) % 4),
         }
     )
 
@@ -66,7 +67,14 @@ def fitted(folder: Path, table: pa.Table, target: dict[str, Any], **train: Any) 
 
 @pytest.mark.parametrize(
     "target",
-    [{"horizon": "3h", "season": "24h"}, {"rows": 2, "season": "7h"}, {"season": "24h"}, {}],
+    [
+        {"horizon": "3h", "season": "24h"},
+        {"rows": 2, "season": "7h"},
+        {"season": "24h"},
+        {},
+        {"horizon": "3h", "season": "24h", "weight": "w"},
+        {"weight": "w"},
+    ],
     ids=str,
 )
 def test_errors_are_those_of_the_oracle(target: dict[str, Any], tmp_path: Path) -> None:
@@ -85,14 +93,16 @@ def test_errors_are_those_of_the_oracle(target: dict[str, Any], tmp_path: Path) 
         before = naive_labels.seasonal(rows, streams, ["b"], season, **rule)
     training, pairs = [], []
     for n, (label, at) in naive_labels.labels(rows, streams, ["b", "t"], **rule).items():
-        if label is None:
+        weight = rows[n]["w"] if "weight" in target else 1.0
+        if label is None or not weight:
             continue
         if rows[n]["t"] >= CUT:
             (past,) = before.get(n, [None])
-            pairs.append(Pair([rows[n]["a"]], label, rows[n]["b"] if ahead else None, 1.0, past))
+            pairs.append(Pair([rows[n]["a"]], label, rows[n]["b"] if ahead else None, weight, past))
         elif at < CUT:
-            training.append(label)
-    figures = distances(pairs, constant=sum(training) / len(training))
+            training.append((weight * label, weight))
+    total, weights = map(sum, zip(*training, strict=True))
+    figures = distances(pairs, constant=total / weights)
     near = {name: pytest.approx(value, rel=1e-4) for name, value in figures.items()}
     assert (best["val_rmse"], best["val_mae"]) == (near["rmse"], near["mae"])
     assert best["mean_rmse"] == near["rmse_mean"]
