@@ -17,7 +17,7 @@ from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.stream.checkpoints import current_names, read_manifest
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
-from streamrnn.stream.sources import FileSource, SourceBatch, canonical_name, parse_time
+from streamrnn.stream.sources import FileSource, SourceBatch, SourceFile, canonical_name, parse_time
 from streamrnn.stream.states import StateTable
 
 
@@ -77,12 +77,13 @@ def comparison(
 
     `watch` is called with each record batch that is read. Raises what `evaluate` raises.
     """
-    source = scored_source(loaded, output)
+    source, runs = scored_source(loaded, output)
     bound = lenient(loaded).bind(source.schema, source.name)
     wide, target = with_target(bound, source)
     assert target is not None
-    batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
-    labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
+    batches = (wide.subset(run).batches() for run in runs)
+    watched = batches if watch is None else (_watched(of, watch) for of in batches)
+    labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), watched, target)
     begins = source.times(source.files)
     complete = len(begins) == sum(source.footer(file).rows > 0 for file in source.files)
     time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
@@ -110,8 +111,10 @@ def comparison(
     return labels, plan
 
 
-def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
+def scored_source(loaded: LoadedPipeline, output: str) -> tuple[FileSource, list[list[SourceFile]]]:
     """Open the files that an output was scored from, in that order, and then new files.
+
+    Also return these files in runs: between two runs, files that were scored are gone.
 
     New files may have labels for the last rows, so files that a run would read next are included.
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
@@ -131,8 +134,15 @@ def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
     new = list(after_rule(loaded, source)(new, used))
     if loaded.config.source.order == "time":
         new = list(source.in_time_order(new))
-    source.files = [listed[name] for name in used if name in listed] + new
-    return source
+    runs: list[list[SourceFile]] = [[]]
+    for name in used:
+        if name in listed:
+            runs[-1].append(listed[name])
+        elif runs[-1]:
+            runs.append([])
+    runs[-1] += new
+    source.files = [file for run in runs for file in run]
+    return source, runs
 
 
 def _watched(

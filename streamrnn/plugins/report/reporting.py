@@ -309,7 +309,7 @@ def _of_source(
     elif values is None:
         values = SourceValues.of(loaded, subject.timeline)
         try:
-            for batch in scored_source(loaded, subject.path).batches():
+            for batch in scored_source(loaded, subject.path)[0].batches():
                 values.add(batch.batch)
         except StreamRNNError as error:
             why = f"the source cannot be read: {error}"

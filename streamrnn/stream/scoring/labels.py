@@ -1,6 +1,6 @@
 """The labels of a pipeline's rows, as set by `[target]`, during a fit or beside scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -122,12 +122,15 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
 class SourceLabels:
     """The labels of successive rows of a source; rejected and dropped rows are left out.
 
-    `scorer` sorts the rows, and computes nothing.
+    `scorer` sorts the rows, and computes nothing. Between two `runs` of record batches rows are
+    missing: nobody knows what the streams did there, so no label is taken from another run.
     """
 
-    def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget) -> None:
+    def __init__(
+        self, scorer: Scorer, runs: Iterable[Iterator[SourceBatch]], target: BoundTarget
+    ) -> None:
         self._scorer = scorer
-        self._batches = batches
+        self._runs = runs
         self._reader = LabelReader(target)
         self._season = target.season
 
@@ -136,11 +139,12 @@ class SourceLabels:
 
     def _labels(self) -> Iterator[Labels]:
         contract = self._scorer.bound.loaded.contract
-        for batch in self._batches:
-            rows = contract.read(batch.batch, batch.origin)
-            yield self._reader.add(rows, self._scorer.sort(rows))
-        if (rest := self._reader.finish()) is not None:
-            yield rest
+        for run in self._runs:
+            for batch in run:
+                rows = contract.read(batch.batch, batch.origin)
+                yield self._reader.add(rows, self._scorer.sort(rows))
+            if (rest := self._reader.finish()) is not None:
+                yield rest
 
     def find(self, keys: Sequence[pa.Array]) -> Ints:
         """Return the slot (N,) of each of N keys; new ones are added."""

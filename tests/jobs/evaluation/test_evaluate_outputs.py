@@ -265,6 +265,24 @@ def test_rows_of_deleted_files_have_no_source() -> None:
         pipeline.evaluate()
 
 
+def test_no_label_lies_beyond_a_deleted_file() -> None:
+    """The next row of a stream is not the one after it, and a reset in the file is not seen."""
+    table = log()
+    rows = table.to_pylist()
+    count = dict.fromkeys({row["id"] for row in rows}, 0.0)
+    for row in rows:
+        count[row["id"]] = row["x"] = count[row["id"]] + 1
+    write(pa.Table.from_pylist(rows, schema=table.schema))
+    pipeline = Pipeline.from_dict(config("plain", {"column": "x", "rows": 1}))
+    pipeline.run()
+    begin, end = (len(pq.read_table(f"in/{file}.parquet")) for file in (0, 2))
+    Path("in/1.parquet").unlink()
+    found = pipeline.evaluate()
+    assert found.table["mae_persistence"][0].as_py() == 1
+    assert found.no_source == ROWS - begin - end
+    assert found.no_label == 2 * len(count)
+
+
 def test_a_source_that_lost_its_first_files_is_read_as_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
