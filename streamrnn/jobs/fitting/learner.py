@@ -80,24 +80,33 @@ def refuse_wrong_label(
     columns: Sequence[str],
     place: Callable[[int, int], str],
 ) -> None:
-    """Raise DataError for the first label that the loss cannot use, in the order of the streams.
+    """Raise DataError for the first label or weight that the loss cannot use, by stream.
 
     `columns` (K,) are the columns of the labels; `place` names a row, by its number and the number
     of its stream.
     """
+
+    def where(step: int) -> str:
+        sequence = np.searchsorted(staged.start_Q, step, side="right") - 1
+        return place(int(staged.row[step]), int(staged.stream_Q[sequence]))
+
     targets, weights = staged.targets, learner.class_weights
     # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
+        infinite = np.flatnonzero(np.isinf(block[:, -1]))
+        if len(infinite):
+            raise DataError(
+                f"{where(begin + int(infinite[0]))}: the weight from [target] weight is more than "
+                "float32 holds. Divide all weights by one number"
+            )
         wrong, expected = _wrong(learner.loss, block[:, :targets], units, only_classes)
         places = np.argwhere(wrong & (block[:, -1:] > 0))
         if len(places):
             step, target = begin + int(places[0][0]), int(places[0][1])
-            sequence = np.searchsorted(staged.start_Q, step, side="right") - 1
-            where = place(int(staged.row[step]), int(staged.stream_Q[sequence]))
             raise DataError(
-                f"{where}: the label from [target] column {columns[target]!r} is "
+                f"{where(step)}: the label from [target] column {columns[target]!r} is "
                 f"{staged.labels[step, target]:g}; the loss {learner.loss.name} expects {expected}"
             )
 

@@ -39,9 +39,11 @@ class ArrayFile:
             self._file = path.open("wb")
 
     def append(self, rows: Array) -> None:
-        """Add rows. Raises SinkError."""
+        """Add rows; what float32 cannot hold becomes infinite. Raises SinkError."""
+        with np.errstate(over="ignore"):
+            data = np.ascontiguousarray(rows, self._dtype).data
         with sink_errors("write", str(self.path)):
-            self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+            self._file.write(data)
         self._rows += len(rows)
 
     def close(self) -> None:

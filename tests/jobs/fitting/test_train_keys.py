@@ -13,6 +13,7 @@ from typing import Any
 import logs
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
 
@@ -208,6 +209,25 @@ def test_a_label_that_a_loss_cannot_use(loss: str, text: str, tmp_path: Path) ->
     table = fits.log()
     halves = pa.array(np.asarray(table["b"]) * (0.5 if loss.startswith("binary") else -2.0))
     logs.write(table.set_column(3, "b", halves), tmp_path / "in" / "a.parquet")
+    assert text in refused(tmp_path, made)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("y", "row 40 (from 0): stream s1: the label from [target] column 'y' is inf"),
+        ("w", "row 40 (from 0): stream s1: the weight from [target] weight is more than float32"),
+    ],
+)
+def test_a_number_that_float32_cannot_hold(column: str, text: str, tmp_path: Path) -> None:
+    """Without a warning of NumPy."""
+    made = binary(tmp_path)
+    made["train"] |= {"loss": "mse"}
+    made["target"] |= {"column": "y", "weight": "w"}
+    table = pq.read_table(tmp_path / "in" / "a.parquet").to_pydict()
+    table["y"] = [float(value) for value in table["b"]]
+    table[column][40] = 1e300
+    logs.write(pa.table(table), tmp_path / "in" / "a.parquet")
     assert text in refused(tmp_path, made)
 
 
