@@ -279,6 +279,8 @@ def silence(subject: Subject) -> Picture | Missing:
     title = "Silent streams"
     if not subject.columns.keys:
         return Missing("silence", title, NO_KEY)
+    if subject.columns.time is not None and not subject.columns.clock:
+        return Missing("silence", title, "the times of the rows are integers.")
     if not subject.columns.clock:
         return Missing(
             "silence",

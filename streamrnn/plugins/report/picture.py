@@ -132,6 +132,8 @@ class ReportPage:
 Row = dict[str, Any]
 _MOST_DIGITS = 17
 _LONGEST = 40
+_LARGEST = 1e15
+"""From here on, numbers are shown with an exponent."""
 
 
 def rows_of_columns(columns: Mapping[str, Iterable[Any]]) -> list[Row]:
@@ -157,12 +159,12 @@ def without_name(panels: Sequence[Panel]) -> Sequence[Panel]:
 def short(value: float | None) -> str:
     """Return a number as people read it.
 
-    >>> short(0.123456), short(26115), short(None)
-    ('0.123', '26,115', 'none')
+    >>> short(0.123456), short(26115), short(1.5e37), short(None)
+    ('0.123', '26,115', '1.5e+37', 'none')
     """
     if value is None:
         return "none"
-    if isinstance(value, int) or abs(value) >= 1000:
+    if isinstance(value, int) or 1000 <= abs(value) < _LARGEST:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

@@ -111,8 +111,10 @@ class Timeline:
     @property
     def per(self) -> str:
         """How values are grouped, in words: by day, by 100 rows."""
-        unit = "" if self.clock else " units of time" if self.timed else " rows"
-        return f"by {self.unit}{unit}"
+        if self.clock:
+            return f"by {self.unit}"
+        one, several = ("unit of time", "units of time") if self.timed else ("row", "rows")
+        return f"by {self.unit} {one if self.width == 1 else several}"
 
     def axis(self) -> dict[str, Any]:
         """Return what a picture needs to know about its horizontal axis."""

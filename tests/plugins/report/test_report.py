@@ -376,7 +376,7 @@ def test_an_integer_time() -> None:
     found = scored(table.set_column(at, "t", minutes), source={"nulls": 0.0})
     assert found["outputs"]["title"] == "Outputs over time, by 2,000 units of time"
     assert rows(found["outputs"])[1]["time"] == 2000
-    assert "timestamps or dates" in found["silence"]["missing"]
+    assert found["silence"]["missing"] == "the times of the rows are integers."
 
 
 def test_no_time() -> None:

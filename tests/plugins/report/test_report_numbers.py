@@ -105,6 +105,8 @@ def test_weeks_begin_on_monday_and_places_without_a_clock_are_numbers() -> None:
     assert {datetime.fromisoformat(str(name)).weekday() for name in line.names()} == {0}
     assert Timeline.of(-7, 12, clock=False, most=5).names() == [-10, -5, 0, 5, 10]
     assert Timeline.of(5, 5, clock=False).names() == [5]
+    assert Timeline.of(5, 5, clock=False).per == "by 1 unit of time"
+    assert Timeline.of(0, 5000, clock=False, timed=False).per == "by 20 rows"
     assert text_of(-62135596800 - 1).startswith("0000")
 
 
