@@ -197,9 +197,16 @@ def score_rows(
 ) -> Iterator[ScoreRows]:
     """Read key, time and scores of the committed parts, in order (within each partition).
 
-    Raises CheckpointError for a missing or damaged part, ConfigError for a missing column.
+    Raises CheckpointError for a missing or damaged part, ConfigError for a missing column, and for
+    scores in another order than they were written in, as outputs are compared by their order.
     """
     written = decode_schema(manifest.schema).names
+    in_order = [name for name in written if name in plan.scores]
+    if len(in_order) == len(plan.scores) and in_order != list(plan.scores):
+        raise ConfigError(
+            f"[output] names: expected {', '.join(in_order)}, the order in which {location(path)} "
+            f"was written, received {', '.join(plan.scores)}"
+        )
     columns = [*plan.keys, plan.time.name, *plan.scores]
     for part, batch in part_batches(path, manifest, columns):
         present = f"(columns: {', '.join(written)})"

@@ -453,6 +453,18 @@ def test_what_cannot_be_compared(
         Pipeline.from_dict(data).evaluate()
 
 
+def test_names_in_another_order_are_refused() -> None:
+    """They would be compared as the outputs of each other."""
+    model("linear", 2)
+    write(log())
+    target = {"column": "x", "horizon": ["1m", "3m"]}
+    Pipeline.from_dict(config("plain", target, output={"names": ["near", "far"]})).run()
+    pipeline = Pipeline.from_dict(config("plain", target, output={"names": ["far", "near"]}))
+    expected = r"names: expected near, far, the order in which out was written, received far, near"
+    with pytest.raises(ConfigError, match=expected):
+        pipeline.evaluate()
+
+
 def test_an_output_without_key_or_time_is_refused() -> None:
     write(log())
     for columns, missing in ((["t"], "id"), (["id"], "t")):
