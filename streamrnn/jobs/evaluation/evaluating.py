@@ -156,11 +156,17 @@ def _watched(
 def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     """Return the means of the labels that this model was trained on.
 
-    Returns None unless the fit beside the model file wrote it, with these [target] columns.
+    Returns None unless the fit beside the model file wrote it, with these [target] columns. Raises
+    ConfigError if it had the same labels in another order, as outputs are compared by their order.
     """
     fit = FitFolder.beside(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means
     labels = loaded.config.target.labels
+    if sorted(means) == sorted(labels) and list(means) != list(labels):
+        raise ConfigError(
+            f"[target] column and horizon: expected {', '.join(means)}, the order in which the "
+            f"model was fitted, received {', '.join(labels)}"
+        )
     return [means[name] for name in labels] if means.keys() >= set(labels) else None
 
 

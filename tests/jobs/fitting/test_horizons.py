@@ -140,6 +140,17 @@ def test_labels_that_lie_in_the_validation_change_no_weight(tmp_path: Path) -> N
         assert (one != early).any()
 
 
+def test_labels_in_another_order_are_not_compared(tmp_path: Path) -> None:
+    """Each output would be compared with the label of another."""
+    pipeline, _ = fitted(tmp_path, ["x", "y"])
+    pipeline.fit()
+    pipeline.run()
+    data = config(tmp_path, ["x", "y"])
+    data["target"] = {**data["target"], "column": data["target"]["column"][::-1]}
+    with pytest.raises(ConfigError, match="the order in which the model was fitted, received"):
+        Pipeline.from_dict(data).evaluate()
+
+
 def test_figures_by_horizon_are_those_of_the_oracle(tmp_path: Path) -> None:
     """Over the rows that have all labels; baselines of each horizon too."""
     pipeline, rows = fitted(tmp_path, ["x", "y"])
