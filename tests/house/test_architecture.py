@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "operators",
     "outputs": "arrays display errors plugin config formats models sources states windows "
     "operators sinks storage checkpoints",
-    "preflight": "display errors config formats models sources states checkpoints scoring outputs",
+    "preflight": "display errors config formats models sources states storage checkpoints scoring "
+    "outputs",
     "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
     "running": "arrays display errors config sources states storage checkpoints scoring engines "
     "outputs preflight",

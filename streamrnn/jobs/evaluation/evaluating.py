@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import ConfigError, MissingFileError
-from streamrnn.jobs.evaluation.evaluation import Evaluation, evaluate
+from streamrnn.jobs.evaluation.evaluation import Evaluation, evaluate, refuse_table
 from streamrnn.jobs.evaluation.matching import EvaluationPlan
 from streamrnn.jobs.fitting import FitFolder
 from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_target
@@ -48,6 +48,8 @@ def evaluate_pipeline(
             "evaluate needs files in both [source] path and [sink] path: stdin and stdout "
             "cannot be read again"
         )
+    if file is not None:
+        refuse_table(file, config.canonical())
     output = config.sink.folder
     labels, plan = comparison(loaded, output, since, until, quantiles)
     if by == "month" and pa.types.is_integer(plan.time.type):

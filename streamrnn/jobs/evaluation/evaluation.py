@@ -1,9 +1,9 @@
 """Compare the committed scores of an output with what happened."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from streamrnn.jobs.evaluation.matching import (
     compared_rows,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
+from streamrnn.jobs.preflight import refuse_result
 from streamrnn.nn.training.metrics import level_weights
 from streamrnn.stream.scoring import SourceLabels
 
@@ -67,21 +68,40 @@ def evaluate(
     """Compare the scores of an output folder with labels, in bounded memory.
 
     Also write the table to a Parquet `file`, a path or a URI, atomically. Raises MissingFileError
-    or CheckpointError without a readable output, ConfigError if the output lacks a column, targets
-    do not fit the outputs or the file has another suffix, SinkError, and what reading `labels`
-    raises.
+    or CheckpointError without a readable output, ConfigError if the output lacks a column or
+    targets do not fit the outputs, SinkError, and what reading `labels` raises.
     """
-    if file is not None and not without_options(file).endswith(".parquet"):
-        raise ConfigError(f"{location(file)}: expected a file name ending in .parquet")
     evaluation = _Run(path, labels, plan).result()
     if file is not None:
         try:
             with replace_file(file) as output:
-                pq.write_table(evaluation.table, output)
+                pq.write_table(evaluation.table.replace_schema_metadata(_OF_EVALUATE), output)
         except (pa.ArrowException, OSError) as error:
             cause = error.__cause__ if isinstance(error, SinkError) else error
             raise SinkError(f"{location(file)}: cannot write the evaluation: {cause}") from error
     return evaluation
+
+
+_OF_EVALUATE = {"streamrnn.evaluation": "1"}
+"""The metadata that shows that a Parquet file is the table of an evaluation."""
+
+
+def refuse_table(file: str, config: Mapping[str, Any]) -> None:
+    """Refuse a `file` for the table of an evaluation; `config` has a pipeline's values by key.
+
+    Raises ConfigError for another suffix, and where the file would do harm; SinkError.
+    """
+    if not without_options(file).endswith(".parquet"):
+        raise ConfigError(f"{location(file)}: expected a file name ending in .parquet")
+    refuse_result(file, "evaluate", "evaluation.parquet", config, _is_table)
+
+
+def _is_table(file: BinaryIO) -> bool:
+    try:
+        metadata = pq.read_schema(file).metadata or {}
+    except pa.ArrowInvalid:
+        return False
+    return metadata.keys() >= {key.encode() for key in _OF_EVALUATE}
 
 
 class MeasuredOutput(NamedTuple):

@@ -241,9 +241,11 @@ class Pipeline(StatefulPipeline):
         Rows of a stream with equal times are matched in their order; with [output] emit "last" or
         "final", only the first of them is matched. Memory depends on the number of streams, on the
         number of their rows in one season and, on Ray, on the number of rows in an epoch, but not
-        on the number of all rows. The table is also written to a Parquet `file`, a path or a URI.
+        on the number of all rows. The table is also written to a Parquet `file`, a path or a URI;
+        the only file that it may replace is the table of an earlier evaluation.
 
-        Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
+        Raises ConfigError without [target], and for a `file` that exists and is another file, or
+        lies in the source or an output; MissingFileError or CheckpointError without an output,
         DataError, SinkError.
         """
         from streamrnn.jobs.evaluation import evaluate_pipeline

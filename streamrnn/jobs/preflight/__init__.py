@@ -16,4 +16,5 @@ from streamrnn.jobs.preflight.checks import (
     with_target,
 )
 from streamrnn.jobs.preflight.initial import IN_MEMORY, ModelFile, logged_table, reader
+from streamrnn.jobs.preflight.results import refuse_result
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.base.display import location, short_model
-from streamrnn.base.storage import open_store, replace_file
+from streamrnn.base.storage import replace_file
 from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.jobs.pipeline import Pipeline
+from streamrnn.jobs.preflight import refuse_result
 from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
 from streamrnn.plugins.report.features import SourceValues, features_over_time, source_values
 from streamrnn.plugins.report.model import learning_curves, norms
@@ -34,11 +35,10 @@ from streamrnn.plugins.report.output import (
 from streamrnn.plugins.report.picture import LONGEST_HEAD, Missing, Picture, ReportPage, is_report
 from streamrnn.plugins.report.scan import OutputColumns, StreamMeans, Subject, extent_of
 from streamrnn.plugins.report.timeline import text_of
-from streamrnn.stream.checkpoints import load_state, read_manifest, refuse_inside_output
-from streamrnn.stream.config import Config, is_pipe, value_of
+from streamrnn.stream.checkpoints import load_state, read_manifest
+from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline
-from streamrnn.stream.sources import canonical_name
 
 
 @dataclass(frozen=True)
@@ -115,43 +115,9 @@ def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _refuse_page(path: str, config: Mapping[str, Any]) -> None:
-    """Refuse a path at which a page would do harm; `config` has the values of a pipeline by key.
-
-    Raises ConfigError if a file other than a report is there, if `path` is the model, or lies in
-    the source or an output; SinkError if it cannot be read.
-    """
-    if not path:
-        raise ConfigError("report: expected the path of a file to write, received an empty path")
-    refuse_inside_output(path, "report")
-    place = canonical_name(path)
-    for table in ("model", "source"):
-        other = value_of(f"{table}.path", config)
-        if not other or is_pipe(other):
-            continue
-        name = canonical_name(other).rstrip("/")
-        if place == name or (table == "source" and place.startswith(f"{name}/")):
-            raise ConfigError(
-                f"report: {location(path)} is, or lies inside, [{table}] path {location(other)}. "
-                "Choose a path beside it."
-            )
-    try:
-        store, place = open_store(path)
-        if store.local and store.is_folder(place):
-            raise ConfigError(
-                f"report: {location(path)} is a folder: add the name of a file, such as "
-                f"{location(path).rstrip('/')}/report.html"
-            )
-        if store.entry(place) is None:
-            return
-        with store.open(place) as file:
-            start = file.read(LONGEST_HEAD)
-    except (OSError, pa.ArrowException) as error:
-        raise SinkError(f"{location(path)}: cannot write the report: {error}") from error
-    if not is_report(start):
-        raise ConfigError(
-            f"report: {location(path)} exists, and is not an earlier report: no other file is "
-            "replaced. Choose another path, or delete that file."
-        )
+    refuse_result(
+        path, "report", "report.html", config, lambda file: is_report(file.read(LONGEST_HEAD))
+    )
 
 
 def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:

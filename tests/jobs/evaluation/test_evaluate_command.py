@@ -73,6 +73,26 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines()[1].split()[2] == str(pq.read_table("f.parquet")["rows"][0])
 
 
+def test_only_an_earlier_evaluation_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    """No row of the source or of the output, no other file; and no file is added to them."""
+    write(log())
+    Path("p.toml").write_text(PIPELINE.replace('"in"', '"in/*.parquet"'))
+    Pipeline.from_toml("p.toml").run()
+    Path("link.parquet").symlink_to("in/0.parquet")
+    pq.write_table(log(), "other.parquet")
+    Path("text.parquet").write_text("mine")
+    part = next(Path("out").glob("*.parquet"))
+    files = ["in/0.parquet", str(part), "link.parquet", "other.parquet", "text.parquet"]
+    before = {name: Path(name).read_bytes() for name in files}
+    for name in [*files, "in/new.parquet", "out/new.parquet"]:
+        code, _, err = command(capsys, "-o", name)
+        assert (code, "evaluate:" in err, "Choose" in err) == (78, True, True), name
+    assert {name: Path(name).read_bytes() for name in files} == before
+    assert not list(Path().glob("*/new.parquet"))
+    for _ in range(2):
+        assert command(capsys, "-o", "figures.parquet")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
