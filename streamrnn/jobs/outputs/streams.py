@@ -173,7 +173,13 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
                 "keys: expected a text per stream, with commas between the values of several key "
                 f"columns, received {key!r}"
             )
-        values = next(csv.reader([key]), []) or [key]
+        try:
+            values = next(csv.reader([key]), []) or [key]
+        except csv.Error as error:
+            raise ConfigError(
+                f"--key {key}: expected a line of CSV, which has a value with a line break in "
+                f"double quotes: {error}"
+            ) from None
         if len(values) != len(names):
             raise ConfigError(
                 f"--key {key}: expected {count(len(names), 'value')} ({', '.join(names)}), "
