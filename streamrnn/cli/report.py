@@ -152,6 +152,10 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple) and bool(value)
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: " "}
+"""Characters that a terminal would obey, and what is shown instead."""
+
+
 def _cell(value: Any, widest: int) -> str:
     match value:
         case None:
@@ -165,8 +169,8 @@ def _cell(value: Any, widest: int) -> str:
         case list() | tuple():
             text = ", ".join(str(item) for item in value) or "-"
         case _:
-            text = as_text(value).replace("\n", " ")
-    return _cut(text, widest)
+            text = as_text(value)
+    return _cut(text.translate(_CONTROLS), widest)
 
 
 def _cut(text: str, widest: int) -> str:

@@ -382,6 +382,11 @@ def test_schema_is_json(cli):
     assert "source" in json.loads(out)["properties"]
 
 
+def test_a_terminal_obeys_no_key_of_a_stream():
+    shown = table(["id"], [["\x1b[2J\r"], [b"a\nb"], ["\x9bé"]])
+    assert shown.split("\n") == ["id", r"\x1b[2J\x0d", "a b", r"\x9bé"]
+
+
 def test_tables_align_numbers_right_and_cut_long_text():
     text = table(["name", "n"], [["a" * 50, 1], ["b", None], ["c", 1200]], widest=6)
     assert text == "name        n\naaaaa…      1\nb           -\nc       1,200"

@@ -175,10 +175,10 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
             )
         try:
             values = next(csv.reader([key]), []) or [key]
-        except csv.Error as error:
+        except csv.Error:
             raise ConfigError(
                 f"--key {key}: expected a line of CSV, which has a value with a line break in "
-                f"double quotes: {error}"
+                "double quotes"
             ) from None
         if len(values) != len(names):
             raise ConfigError(
