@@ -187,7 +187,7 @@ class FitJob:
                 status, epochs = loop.status, self.config.train.epochs
                 self.summary.resumed = (
                     f"Resumed in epoch {status.epoch + 1} of {epochs}, after "
-                    f"{status.iterations:,} updates."
+                    f"{count(status.iterations, 'update')}."
                 )
                 self._report(FitProgress(status.epoch, 0, 0, 0, 0.0, self.summary.resumed))
             if self._run(loop, fit, reader):
@@ -338,11 +338,12 @@ class FitJob:
         try:
             finished = loop.run(self._report, self.options.stop.is_set)
         except DivergedError as error:
+            updates = count(loop.learner.optimizer.iterations, "update")
             raise DivergedError(
                 f"{self._place(loop.staged, fit, reader, *error.step)}: {error} in epoch "
-                f"{loop.status.epoch + 1}, after {loop.learner.optimizer.iterations:,} "
-                "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
-                "1.0; and check the ranges of features (streamrnn validate), labels and weights."
+                f"{loop.status.epoch + 1}, after {updates}. Set a lower learning_rate in [train] "
+                "optimizer, or [train] clip_norm = 1.0; and check the ranges of features "
+                "(streamrnn validate), labels and weights."
             ) from None
         status = loop.as_status()
         summary.history = status.history
