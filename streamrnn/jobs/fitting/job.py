@@ -281,6 +281,10 @@ class FitJob:
         summary.labels = parts.training.counts(staged)
         summary.validation_rows = parts.validation.judged
         advice = "Check [target] column and weight, [train] burn_in, and [output] warmup"
+        if self.config.target.horizon:
+            advice += "; and that streams have rows that are exactly [target] horizon apart"
+        elif self.config.target.rows:
+            advice += "; and that streams have more rows than [target] rows"
         if not len(parts.training.begin):
             raise ConfigError(
                 f"fit: no stream has [window] steps = {self.config.window.steps} rows to train on. "

@@ -127,6 +127,20 @@ def test_labels_that_never_count(loss: str, tmp_path: Path) -> None:
         fits.fit(tmp_path, tables)
 
 
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ({"horizon": "17us"}, r"rows that are exactly \[target\] horizon apart"),
+        ({"rows": 10_000}, r"more rows than \[target\] rows"),
+    ],
+)
+def test_horizons_at_which_no_stream_has_a_row(
+    target: dict[str, Any], advice: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"no training row has a label.*{advice}"):
+        fits.fit(tmp_path, {**train(), "target": {"column": "b", "rows": 0, **target}})
+
+
 def test_a_validation_that_cannot_judge(tmp_path: Path) -> None:
     table = fits.log()
     late = pc.greater_equal(table["t"], pa.scalar("2024-01-01T20:00:00Z").cast(table["t"].type))
