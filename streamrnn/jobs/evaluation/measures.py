@@ -219,7 +219,7 @@ class Distance(Measure):
         groups = max(len(self._shift), int(pairs.group.max(initial=-1)) + 1)
         self._shift = self._shifts(groups)
         blank = np.isnan(self._shift[pairs.group])
-        # Of several labels of one group the last assignment counts, here that of the first row.
+        # Assignments are in order: in reverse, the first label of each group is the one that stays.
         self._shift[pairs.group[blank][::-1]] = pairs.label[blank][::-1]
         error = pairs.score[:, 0].astype(np.float64) - pairs.label
         errors = self._errors(error)
