@@ -79,9 +79,7 @@ def _swish(x: Array, alpha: float = 1.0) -> Array:
 
 def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
     if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
-        raise UnsupportedError(
-            f"approximate={kind!r} is not supported; supported: none and tanh"
-        )
+        raise UnsupportedError(f"approximate={kind!r} is not supported; supported: none and tanh")
 
 
 @operator("Gelu", "approximate", check=_check_gelu)
