@@ -119,7 +119,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "source.path=nowhere"], 66, "nowhere"),
         (["--continue"], 78, "there is no fit"),
         (["--continue", "--full-refresh"], 2, "cannot be combined"),
-        (["--find-rate", "--seeds", "2"], 2, "with --limit only"),
+        (["--find-rate", "--seeds", "2"], 2, "cannot be combined with"),
         (["--set", 'train.validation={since="soon"}'], 78, "validation.since"),
         (["--set", "train.until=2024-13-01"], 78, "[train] until"),
         (["--set", 'train.metrics=["x"]'], 78, "metric 'x'"),

@@ -242,9 +242,9 @@ ROW_1 = r"row 1 \(from 0\): stream k='s1', day=1970-01-01 00:00:01: "
         (_meta("fingerprint", b"\xff\xfe"), "state of another model"),
         (_with("k", pa.array(["a", None])), r"row 1 \(from 0\): stream k=None, .*'k': .* is null"),
         (_with("k", pa.array([1, 2])), "column 'k': expected string, received int64"),
-        (_with("steps", pa.array([1, None])), ROW_1 + "column 'steps': .* is null"),
-        (_with("steps", pa.array([1, -1])), ROW_1 + "column 'steps': .* is below 0"),
-        (_with("steps", pa.array([1, 2**62 + 1])), ROW_1 + "column 'steps': .* above 2"),
+        (_with("steps", pa.array([1, None])), ROW_1 + "column 'steps': .* received null"),
+        (_with("steps", pa.array([1, -1])), ROW_1 + r"column 'steps': .* from 0 to 2\*\*62"),
+        (_with("steps", pa.array([1, 2**62 + 1])), ROW_1 + r"column 'steps': .* from 0 to 2\*\*62"),
         (_with("steps", pa.array([1.0, 2.0])), "'steps': expected int64, received double"),
         (_with("lstm/h", pa.array([[1, 2, 3], None], H)), ROW_1 + "column 'lstm/h': state is null"),
         (
