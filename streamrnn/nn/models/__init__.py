@@ -31,7 +31,7 @@ from streamrnn.nn.models.eager import Eager
 from streamrnn.nn.models.inputs import example_inputs
 from streamrnn.nn.models.mermaid import Call, calls_of, model_mermaid
 from streamrnn.nn.models.model import Model
-from streamrnn.nn.models.runners import SequenceRunner, StepPlan, StepRunner
+from streamrnn.nn.models.runners import SequenceRunner, StepPlan, StepRunner, has_no_features
 from streamrnn.nn.models.sequential import Sequential
 
 _WHY_MISSING = {
@@ -53,5 +53,5 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Call", "Eager", "Model", "SequenceRunner", "Sequential", "StepPlan", "StepRunner", "calls_of",
-    "example_inputs", "model_mermaid",
+    "example_inputs", "has_no_features", "model_mermaid",
 ]  # fmt: skip

@@ -6,13 +6,16 @@ from itertools import accumulate
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
-from streamrnn.errors import ModelMismatchError, StreamRNNError
+from streamrnn.errors import ModelMismatchError, ShapeError, StreamRNNError
 from streamrnn.nn.layers.context import CallContext, CallKind
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Shape, leaves
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.graph import Graph, Step, flat_shapes
 from streamrnn.nn.models.model import Model, flat_layers
+
+_MISFITS = (StreamRNNError, ValueError, TypeError, IndexError)
+"""What layers, custom ones included, raise for shapes that they do not accept."""
 
 
 class StepRunner:
@@ -33,7 +36,10 @@ class StepRunner:
     def __init__(self, model: Model) -> None:
         self.model = model
         _require_inference(model)
-        _require_stepwise(model.graph, "")
+        specs = zip(model.graph.inputs, model.input_specs, strict=True)
+        ids = {id(s) for s, (_, shape, of) in specs if of != "float32" and len(shape) == 1}
+        _require_stepwise(model.graph, "", ids)
+        _require_vectors(model)
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
         self._shapes = {
             name: shape
@@ -157,7 +163,23 @@ def _mismatch(path: str, step: Step, reason: str) -> ModelMismatchError:
     )
 
 
-def _require_stepwise(graph: Graph, path: str) -> None:
+def _require_vectors(model: Model) -> None:
+    """Raise ModelMismatchError for an output that is not a vector, nor one for each step."""
+    for symbol in model.graph.outputs:
+        if len(symbol.shape) not in (2, 3) or symbol.shape[-1] is None:
+            raise ModelMismatchError(
+                f"output {symbol.layer.name!r} has shape {symbol.shape}: expected (batch, units) "
+                "or (batch, time, units), with a known number of units. Join axes with Reshape or "
+                "TimeDistributed(Flatten()); keep the last one with keepdims=True, or with a slice "
+                "as in x[..., 0:1]"
+            )
+
+
+def _require_stepwise(graph: Graph, path: str, ids: set[int]) -> None:
+    """Raise ModelMismatchError for a layer that cannot run on steps.
+
+    `ids`: the id() of each input of the graph that has one id, or text, a step.
+    """
     used = {id(s) for step in graph.steps for s in step.node.symbols}
     used |= {id(symbol) for symbol in graph.outputs}
     for step in graph.steps:
@@ -167,8 +189,13 @@ def _require_stepwise(graph: Graph, path: str) -> None:
         if any(id(symbol) in used for symbol in node.outputs[1:]) and layer.takes_state:
             raise _mismatch(path, step, "its state at the end of the sequence is used")
         if isinstance(layer, Model):
-            _require_stepwise(layer.graph, f"{path}{layer.name}/")
+            pairs = zip(layer.graph.inputs, node.symbols, strict=True)
+            inner = {id(symbol) for symbol, outer in pairs if id(outer) in ids}
+            _require_stepwise(layer.graph, f"{path}{layer.name}/", inner)
             continue
+        read = [symbol.layer.name for symbol in node.symbols if id(symbol) in ids]
+        if read and layer.input_dtype == "float32":
+            raise _mismatch(path, step, f"it reads the ids of input {read[0]!r} as numbers")
         inputs: list[Symbol] = list(leaves(node.inputs))
         ranks = {len(symbol.shape) for symbol in inputs}
         if len(ranks) > 1:
@@ -211,6 +238,7 @@ class SequenceRunner:
     def __init__(self, model: Model) -> None:
         self.model = model
         _require_inference(model)
+        _require_vectors(model)
         symbols = model.graph.outputs
         self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
         self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
@@ -247,10 +275,32 @@ class SequenceRunner:
 
     run_once = run
 
+    def resized(self, steps: int) -> tuple[str, int] | None:
+        """Return an output whose number of steps is not the inputs' `steps`, and that number.
+
+        Raises ShapeError if the model does not accept so many, or so few, steps.
+        """
+        try:
+            shapes = self.model.graph.infer(_with_steps(self.model, steps))
+        except _MISFITS as error:
+            raise ShapeError(str(error)) from error
+        for (name, _), shape in zip(self.outputs, shapes, strict=True):
+            if len(shape) > 2 and shape[1] is not None and shape[1] != steps:
+                return name, shape[1]
+        return None
+
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
+
+
+def has_no_features(shape: Shape, dtype: str) -> bool:
+    """Return whether an input, of this shape without the batch, has one value a step: (B, T).
+
+    A float32 input of shape (1,) is a vector of one feature, like one step.
+    """
+    return len(shape) == 1 and not (dtype == "float32" and shape[0] == 1)
 
 
 def fixed_steps(model: Model) -> tuple[int, str] | None:
@@ -258,24 +308,42 @@ def fixed_steps(model: Model) -> tuple[int, str] | None:
 
     None if the model accepts any number: most layers do not depend on the declared one.
     """
-    declared = [symbol.shape[1] for symbol in model.graph.inputs if len(symbol.shape) > 1]
-    for steps in filter(None, declared):
-        shapes = [(s.shape[0], steps + 1, *s.shape[2:]) for s in model.graph.inputs]
-        if layer := _first_changed(model.graph, shapes):
+    for steps in filter(None, [s.shape[1] for s, vector in _are_vectors(model) if not vector]):
+        if layer := _first_changed(model.graph, _with_steps(model, steps + 1)):
             return steps, layer
     return None
+
+
+def _with_steps(model: Model, steps: int) -> list[Shape]:
+    """Return the shapes of what a pipeline passes as inputs, with this number of steps."""
+    return [
+        (s.shape[0], steps, *s.shape[1 if vector else 2 :]) for s, vector in _are_vectors(model)
+    ]
+
+
+def _are_vectors(model: Model) -> list[tuple[Symbol, bool]]:
+    """Return the inputs, and whether each has no time axis."""
+    specs = zip(model.graph.inputs, model.input_specs, strict=True)
+    return [
+        (symbol, len(shape) < 2 and not has_no_features(shape, of))
+        for symbol, (_, shape, of) in specs
+    ]
 
 
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
     """Return the first layer whose output vectors change their size with inputs of these shapes."""
     try:
         by_slot = graph.shapes(shapes)
-    except (StreamRNNError, ValueError, TypeError, IndexError) as error:
+    except _MISFITS as error:
         return f"a layer ({error})"
     for step in graph.steps:
-        node = step.node
+        node, inputs = step.node, step.inputs(by_slot)
+        try:
+            node.layer.check_input(inputs)
+        except ShapeError:
+            return str(node.layer)
         if isinstance(node.layer, Model):
-            inner = flat_shapes(step.inputs(by_slot))
+            inner = flat_shapes(inputs)
             if layer := _first_changed(node.layer.graph, inner):
                 return layer
         for slot, symbol in zip(step.outputs, node.outputs, strict=True):

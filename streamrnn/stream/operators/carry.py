@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
-from streamrnn.nn.models import Model, StepPlan, StepRunner
+from streamrnn.nn.models import Model, StepPlan, StepRunner, has_no_features
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
@@ -41,11 +41,21 @@ class CarryOperator(WindowKind):
 
     @staticmethod
     def runner(model: Model) -> StepRunner:
-        """Return a `StepRunner`. Raises ModelMismatchError, with the layer that needs sequences."""
+        """Return a `StepRunner`.
+
+        Raises ModelMismatchError, with the layer, or the input, that needs sequences.
+        """
         try:
-            return StepRunner(model)
+            runner = StepRunner(model)
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
+        for name, shape, dtype in model.input_specs:
+            if dtype == "float32" and has_no_features(shape, dtype):
+                raise ModelMismatchError(
+                    f"input {name!r} of shape {(None, *shape)} takes a sequence of numbers at "
+                    f"once. {_OTHER_KINDS}"
+                )
+        return runner
 
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         super().__init__(form, plan, size, workers)

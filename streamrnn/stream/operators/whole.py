@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.errors import DataError
-from streamrnn.nn.models import SequenceRunner
+from streamrnn.errors import DataError, ModelMismatchError, ShapeError
+from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
+
+_MANY = 1000
+"""A number of steps that every model accepts, unless it depends on their number."""
 
 
 class WholeOperator(WindowKind):
@@ -26,9 +29,32 @@ class WholeOperator(WindowKind):
     form: SequenceRunner
     needs_end = True
 
+    @staticmethod
+    def runner(model: Model) -> SequenceRunner:
+        """Return a `SequenceRunner`.
+
+        Raises ModelMismatchError if no sequence has an output for each of its rows.
+        """
+        form = SequenceRunner(model)
+        some = (_MANY, 2 * _MANY) if form.fixed is None else form.fixed[:1]
+        try:
+            other = [each for steps in some if (each := form.resized(steps)) is not None]
+        except ShapeError:
+            return form  # sequences may be shorter
+        if len(other) == len(some) and (len(some) == 1 or other[0] != other[1]):
+            name, steps = other[0]
+            raise ModelMismatchError(
+                f"output {name!r} has {steps} steps for a sequence of {some[0]}, but kind whole "
+                'needs one for each row. Train the model with padding="same" or "causal", let it '
+                'return one vector, or set [window] kind = "independent", which takes the last step'
+            )
+        return form
+
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         super().__init__(form, plan, size, workers)
         self._batches: list[tuple[Rows, StreamBatch]] = []
+        self._takes_any_length = False
+        self._takes_any_length = self.form.ragged and self._why_refused(_MANY) is None
 
     def process(
         self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
@@ -64,20 +90,41 @@ class WholeOperator(WindowKind):
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.
         """
-        fixed = self.form.fixed
-        if fixed is None or (length == fixed[0]).all():
+        whys = {steps: self._why_refused(steps) for steps in np.unique(length).tolist()}
+        refused = [i for i, steps in enumerate(length.tolist()) if whys[steps]]
+        if not refused:
             return
-        sequence = int(np.flatnonzero(length != fixed[0])[0])
-        index = int(first[sequence])
+        steps, index = int(length[refused[0]]), int(first[refused[0]])
         for rows, by_stream in self._batches:
             if index < len(by_stream.row_M):
                 raise DataError(
-                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {length[sequence]} "
-                    f"rows begins here, but the model accepts sequences of {fixed[0]} steps only, "
-                    f"as {fixed[1]} depends on the number. Score streams of that length, or set "
-                    f'[window] kind = "independent" and steps = {fixed[0]}'
+                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {steps} rows begins "
+                    f"here, but {whys[steps]}"
                 )
             index -= len(by_stream.row_M)
+
+    def _why_refused(self, steps: int) -> str | None:
+        """Return why the model cannot score a sequence of this many rows; None if it can."""
+        fixed = self.form.fixed
+        if fixed is not None and steps != fixed[0]:
+            return (
+                f"the model accepts sequences of {fixed[0]} steps only, as {fixed[1]} depends on "
+                f"the number. Score streams of that length, or set [window] kind = "
+                f'"independent" and steps = {fixed[0]}'
+            )
+        if self._takes_any_length:
+            return None
+        try:
+            resized = self.form.resized(steps)
+        except ShapeError as error:
+            return f"the model does not accept it: {error}"
+        if resized is None:
+            return None
+        return (
+            f"output {resized[0]!r} has {resized[1]} steps for it, and kind whole needs one for "
+            f'each row. Score streams of {resized[1]} rows, or set [window] kind = "independent" '
+            f"and steps = {resized[1]}"
+        )
 
     def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
         shape = int(length.sum()), self.units

@@ -10,7 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import ModelMismatchError
-from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.nn.models import Model, SequenceRunner, has_no_features
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
@@ -23,13 +23,13 @@ InputSpec = tuple[str, tuple[int | None, ...], str]
 class InputPlan:
     """The inputs of a model, in its order: float32 columns by index, or one identifier by name.
 
-    None stands for all float32 columns.
+    None stands for all float32 columns, and an integer for one column without an axis of features.
     """
 
-    inputs: tuple[Ints | str | None, ...]
+    inputs: tuple[Ints | int | str | None, ...]
 
     def arrays(self, features_MF: Floats, identifiers: Mapping[str, Array]) -> Inputs:
-        """Return one array per input: (M, F) float32, or (M,) of identifiers."""
+        """Return one array per input: (M, F) float32, (M,) float32, or (M,) of identifiers."""
         arrays: Inputs = []
         for source in self.inputs:
             if source is None:
@@ -85,11 +85,17 @@ def feature_kinds(
 ) -> dict[str, str]:
     """Return how each feature is read: as "float32", "int64" or "string".
 
-    Raises ModelMismatchError if an input takes another number of features.
+    Raises ModelMismatchError if an input takes other axes, or another number of features.
     """
     kinds: dict[str, str] = {}
     for name, shape, dtype in specs:
         features, listed = chosen[name], ", ".join(chosen[name])
+        if len(shape) not in (1, 2):
+            raise ModelMismatchError(
+                f"[source] features: the model's input {name!r} has shape {(None, *shape)}; a "
+                "pipeline passes (batch, time, features), or (batch, time) from one column. Start "
+                "the model with such an Input, and reshape it with TimeDistributed(Reshape(…))"
+            )
         if dtype != "float32" or len(shape) == 1:
             if len(features) != 1:
                 raise ModelMismatchError(
@@ -115,11 +121,14 @@ def plan_inputs(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]], columns: Sequence[str]
 ) -> InputPlan:
     """Return the plan; `columns` names the float32 columns of a record batch's features."""
-    inputs: list[Ints | str | None] = []
-    for name, _, dtype in specs:
+    inputs: list[Ints | int | str | None] = []
+    for name, shape, dtype in specs:
         features = chosen[name]
         if dtype != "float32":
             inputs.append(features[0])
+            continue
+        if has_no_features(shape, dtype):
+            inputs.append(columns.index(features[0]))
             continue
         index = np.array([columns.index(f) for f in features], np.int64)
         whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())

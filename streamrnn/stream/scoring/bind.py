@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Floats
 from streamrnn.base.display import count, location, short_model
-from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMismatchError
+from streamrnn.errors import (
+    ConfigError,
+    DTypeError,
+    MissingFileError,
+    ModelMismatchError,
+    ShapeError,
+)
 from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.inputs import IdLimit, id_limits
@@ -94,6 +100,14 @@ class LoadedPipeline:
                 f"{fixed[1]} depends on their number; received {config.window.steps}. Set steps = "
                 f"{fixed[0]}"
             )
+        if self.kind.waits and isinstance(self.runner, SequenceRunner):
+            try:
+                self.runner.resized(config.window.steps)
+            except ShapeError as error:
+                raise ModelMismatchError(
+                    f"[window] steps: the model does not accept windows of {config.window.steps} "
+                    f"steps: {error}"
+                ) from None
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
         self.renames = config.source.renames
