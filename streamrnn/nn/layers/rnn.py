@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell, initial_states
@@ -237,8 +237,8 @@ class RNN(BuiltIn):
         )
         if y is None:
             y = (self.runner.output_of(states) if held is None else held).copy()
-            if self.zero_output_for_mask and mask is not None and lengths is None and steps:
-                y[~mask[:, -1]] = 0
+            if self.zero_output_for_mask and mask is not None and steps:
+                y[~at_end(mask, lengths)] = 0
         if context.kind == "call" and self.stateful:
             self.memory.keep(states, held)
         if not self.return_state or context.kind == "stream":
@@ -409,6 +409,15 @@ class RNN(BuiltIn):
         if self.runner.holds_output:
             initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
         return initial
+
+
+def at_end(mask: Bools, lengths: Ints | None) -> Bools:
+    """Return whether the last step of each row is in its mask (B, T)."""
+    if lengths is None:
+        return mask[:, -1]
+    last = np.maximum(lengths - 1, 0)
+    ends: Bools = mask[np.arange(len(mask)), last]
+    return ends
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:

@@ -21,7 +21,7 @@ from streamrnn.nn.layers.cell import LayerCell
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.registry import is_own
-from streamrnn.nn.layers.rnn import reverse
+from streamrnn.nn.layers.rnn import at_end, reverse
 from streamrnn.nn.training.gradient_check import check_step_backward
 from streamrnn.nn.training.recording import Recorded, Recording, total_of
 
@@ -87,8 +87,8 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     ran = run_cell(layer.runner, CellWindow(x, mask, zero, sequences), states, held, recording)
     y, last = ran.y_BTU, ran.last_BU.copy()
     hidden = None
-    if mask is not None and lengths is None and zero and x.shape[1]:
-        hidden = ~mask[:, -1]
+    if context.mask is not None and mask is not None and zero and x.shape[1]:
+        hidden = ~at_end(mask, lengths)
         last[hidden] = 0
     if carries:
         layer.memory.keep(states, held)

@@ -261,6 +261,16 @@ def whole_models() -> dict[str, Any]:
             [Input((None, 3)), layers.LSTM(3), layers.RepeatVector(4), layers.GRU(2)]
         ),
         "time": Model(x, layers.LSTM(2)(layers.Concatenate(axis=1)([x, x]))),
+        "zeros": Sequential(
+            [Input((None, 3)), layers.Masking(), layers.GRU(2, zero_output_for_mask=True)]
+        ),
+        "zeros, backwards": Sequential(
+            [
+                Input((None, 3)),
+                layers.Masking(),
+                layers.LSTM(2, zero_output_for_mask=True, go_backwards=True),
+            ]
+        ),
     }
 
 
@@ -271,7 +281,8 @@ def test_whole_gives_each_row_its_own_length(name: str) -> None:
     whole = SequenceRunner(model)
     x = X.copy()
     x[np.arange(9) >= LENGTHS[:, None]] = np.nan
-    x[0, 3:5] = 0  # a gap, for the model that masks
+    x[0, 3:5] = x[0, 0] = 0  # gaps, for the models that mask
+    x[2, 3] = 0  # at the end of its row
     (y,) = whole.run([x], LENGTHS)
     for b, length in enumerate(LENGTHS):
         alone = model(np.ascontiguousarray(x[b : b + 1, :length]))
