@@ -244,6 +244,12 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
             "gives its label. Remove [target] horizon and rows, or give the last recurrent layer "
             "return_sequences = true"
         )
+    if steps is not None and (other := SequenceRunner(loaded.model).resized(steps)):
+        raise ConfigError(
+            f"fit: output {other[0]!r} has {other[1]} steps for a window of {steps} rows, so that "
+            "its steps have no labels. Let the model return one vector, as a recurrent layer "
+            'without return_sequences does, or keep the steps, with padding = "causal" or "same"'
+        )
     return SampleRule(steps, window.stride, at_end)
 
 

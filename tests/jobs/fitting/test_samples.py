@@ -36,6 +36,9 @@ REPEATED: list[dict[str, Any]] = [
     {"type": "GRU", "units": 4},
     {"type": "Dense", "units": 1},
 ]
+SHORTER: list[dict[str, Any]] = [
+    {"type": "Conv1D", "filters": 1, "kernel_size": 3, "name": "y"},
+]
 KINDS = [
     ({"kind": "independent", "lanes": 5, "steps": 6, "stride": 2}, BOTH_WAYS),
     ({"kind": "independent", "lanes": 5, "steps": 6}, ONE_OUTPUT),
@@ -199,6 +202,7 @@ def test_a_fit_of_whole_sequences_keeps_no_state(tmp_path: Path) -> None:
         ),
         (*KINDS[3], {"target": {"column": "b", "rows": 1}}, ConfigError, "one output for each"),
         (KINDS[2][0], REPEATED, {}, UnsupportedError, "changes the number of steps"),
+        (KINDS[0][0], SHORTER, {}, ConfigError, "'y' has 4 steps for a window of 6 rows"),
     ],
 )
 def test_what_cannot_be_fitted(
