@@ -83,7 +83,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
     ragged: bool = True
-    """Whether rows of a batch may differ in length: no step past a row's end affects the row."""
+    """Whether rows of a batch may differ in length: no step past a row's end affects the row.
+
+    Of a custom layer this counts only if it is `stepwise`, too.
+    """
 
     stepwise: bool = False
     """Whether a step's output needs only that step and the past (kept in `stream_states`)."""

@@ -245,7 +245,7 @@ class SequenceRunner:
         self.state_spec: dict[str, int] = {}
         self.state_classes: dict[str, str] = {}
         self.fixed = fixed_steps(model)
-        self.ragged = all(layer.ragged for layer in flat_layers(model))
+        self.ragged = all(map(_is_ragged, flat_layers(model)))
 
     def initial_state(self, n: int) -> dict[str, Floats]:
         """Return an empty dictionary: no state is carried."""
@@ -293,6 +293,11 @@ class SequenceRunner:
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
+
+
+def _is_ragged(layer: Layer) -> bool:
+    """Return whether rows may differ in length: a custom layer has to say that it is stepwise."""
+    return layer.ragged and (layer.stepwise or layer.is_built_in())
 
 
 def has_no_features(shape: Shape, dtype: str) -> bool:

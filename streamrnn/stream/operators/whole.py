@@ -137,8 +137,14 @@ class WholeOperator(WindowKind):
                 steps = np.arange(row_BT.shape[1]) < window.length_B[:, None]
                 final = row_BT[np.arange(len(window.length_B)), window.length_B - 1]
                 first = 0
-                for output in outputs:
+                for output, (name, _) in zip(outputs, self.form.outputs, strict=True):
                     last = first + output.shape[-1]
+                    if output.ndim == 3 and output.shape[1] != row_BT.shape[1]:
+                        # A custom layer, whose compute_output_shape does not say so.
+                        raise ModelMismatchError(
+                            f"output {name!r} has {output.shape[1]} steps for a sequence of "
+                            f"{row_BT.shape[1]}, but kind whole needs one for each row"
+                        )
                     rows: Ints = row_BT[steps] if output.ndim == 3 else final
                     values[rows, first:last] = output[steps] if output.ndim == 3 else output
                     valid[rows, first:last] = True

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn import Input, Model, Pipeline, Sequential, layers, ops
+from streamrnn import Input, Model, Pipeline, Sequential, layers, ops, register_layer
 from streamrnn.errors import DataError, ModelMismatchError
 from streamrnn.nn.models.runners import fixed_steps
 
@@ -221,6 +221,22 @@ def test_an_output_without_a_step_for_each_row_is_refused(tmp_path: Path, name: 
     with pytest.raises(ModelMismatchError, match=r"output 'y' has \d+ steps for a .* of 1000,"):
         _job(model, tmp_path, log, "a", "b", kind="whole").validate()
     assert _job(model, tmp_path, log, "a", "b", **INDEPENDENT).run().rows == 30
+
+
+def test_a_custom_layer_that_leaves_out_steps_is_refused(tmp_path: Path) -> None:
+    """Though its compute_output_shape does not say how many."""
+
+    class Half(layers.Layer):
+        def apply(self, inputs: Any, context: Any) -> Any:
+            return inputs[:, ::2]
+
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return (input_shape[0], None, input_shape[2])
+
+    register_layer("Half", Half)
+    x, log = Input((None, 2)), logs.random_log(30, streams=3)
+    with pytest.raises(ModelMismatchError, match=r"output 'y' has \d+ steps for a sequence of"):
+        _job(Model(x, Half(name="y")(x)), tmp_path, log, "a", "b", kind="whole").run()
 
 
 @pytest.mark.parametrize("lanes", [1, 64])

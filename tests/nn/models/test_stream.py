@@ -236,6 +236,20 @@ def test_a_model_of_single_values_streams() -> None:
     assert_same(y[:, 5], model(X[:, 5]))
 
 
+class Total(layers.Layer):
+    """A layer written for Keras, which reads all steps."""
+
+    def call(self, x: np.ndarray) -> np.ndarray:
+        return x.sum(axis=1)
+
+
+class Twice(layers.Layer):
+    """One that makes a sequence longer."""
+
+    def call(self, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, x], axis=1)
+
+
 def whole_models() -> dict[str, Any]:
     encoder = layers.LSTM(3, return_state=True)
     x = Input((None, 3))
@@ -261,6 +275,8 @@ def whole_models() -> dict[str, Any]:
             [Input((None, 3)), layers.LSTM(3), layers.RepeatVector(4), layers.GRU(2)]
         ),
         "time": Model(x, layers.LSTM(2)(layers.Concatenate(axis=1)([x, x]))),
+        "total": Sequential([Input((None, 3)), Total()]),
+        "twice": Sequential([Input((None, 3)), Twice(), layers.GRU(2)]),
         "zeros": Sequential(
             [Input((None, 3)), layers.Masking(), layers.GRU(2, zero_output_for_mask=True)]
         ),
