@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError, ConfigError, ShapeError
+from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers import initializers, naming, registry, regularizers
 from streamrnn.nn.layers.arguments import (
     FOR_TRAINING,
@@ -74,9 +74,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
     class written for Keras may keep its `call(self, inputs)`, which also receives `mask` and
-    `training` if it has these arguments. Without compute_output_shape, zeros are passed through
-    `call` to learn the shape. Such a layer runs on streams in kind carry only if it sets
-    `stepwise = True`, and cannot be trained.
+    `training` if it has these arguments, and copies of its inputs, so that it may change them.
+    Without compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer
+    runs on streams in kind carry only if it sets `stepwise = True`, and cannot be trained.
     """
 
     input_dtype: str = "float32"
@@ -180,9 +180,21 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         parameters = inspect.signature(call).parameters
         with training_inside(context.training):
             outputs = call(
-                inputs, **{name: value for name, value in options.items() if name in parameters}
+                map_structure(np.copy, inputs),  # `call` may change them in place
+                **{name: value for name, value in options.items() if name in parameters},
             )
-        return map_structure(lambda x: np.asarray(x, np.float32), outputs)
+        return map_structure(self._own_floats, outputs)
+
+    def _own_floats(self, output: object) -> Floats:
+        """Return a copy of what `call` returned, which it may keep, and overwrite later."""
+        array = np.asarray(output)
+        if array.dtype.kind not in "fiub":
+            received = "None" if output is None else f"values of type {array.dtype}"
+            raise DTypeError(
+                f"{self}: expected numbers from its call, in an array or a list of arrays, "
+                f"received {received}"
+            )
+        return np.array(array, np.float32)
 
     def _keras_call(self) -> Callable[..., Any] | None:
         """Return the method `call` of a custom class; None without one, or for a cell."""
@@ -195,10 +207,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             return input_shape
         # Pass zeros of two sizes through `call`: an output size that differs between them depends
         # on an unknown size of the input, and is unknown itself.
-        small, large = self._shape_for(input_shape, 2), self._shape_for(input_shape, 3)
-        if isinstance(small, list):
-            return [_common(self, a, b) for a, b in zip(small, large, strict=True)]
-        return _common(self, small, large)
+        return _common(self, self._shape_for(input_shape, 2), self._shape_for(input_shape, 3))
 
     def _shape_for(self, input_shape: Any, size: int) -> Any:
         """Return the shape of the outputs for zeros with this size on unknown axes."""
@@ -298,6 +307,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         except BaseException:
             context.undo()
             raise
+        outputs = unshared(outputs, arrays)
         return outputs if masks is None else carry(outputs, masks)
 
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
@@ -450,7 +460,12 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         }
 
 
-def _common(layer: Layer, small: Shape, large: Shape) -> Shape:
+def _common(layer: Layer, small: Any, large: Any) -> Any:
+    """Return a shape, or a list or dictionary of them, with None for sizes that differ."""
+    if isinstance(small, dict):
+        return {key: _common(layer, shape, large[key]) for key, shape in small.items()}
+    if isinstance(small, list):
+        return [_common(layer, a, b) for a, b in zip(small, large, strict=True)]
     if len(small) != len(large):
         raise ShapeError(
             f"{layer}: the number of axes of its output depends on the sizes of its input: {small} "
@@ -477,6 +492,19 @@ def several(inputs: object) -> bool:
         and len(inputs) > 0
         and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
     )
+
+
+def unshared(outputs: Any, inputs: Any) -> Any:
+    """Return the outputs of a call as arrays that share no memory with its inputs.
+
+    A caller may change either in place. A layer that computes nothing, such as Dropout outside
+    training, returns its very input to a graph.
+    """
+    if isinstance(outputs, list | tuple | dict):
+        return map_structure(lambda output: unshared(output, inputs), outputs)
+    arrays = [inputs] if type(inputs) is np.ndarray else leaves(inputs)
+    shared = any(np.may_share_memory(outputs, x) for x in arrays)
+    return outputs.copy() if shared else outputs
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:

@@ -70,8 +70,8 @@ class Eager(Model):
         training = resolve_training(training)
         if "training" in inspect.signature(call).parameters:
             kwargs["training"] = training
-        with training_inside(training):
-            outputs = call(inputs, *args, **kwargs)
+        with training_inside(training):  # a copy, which `call` may change in place
+            outputs = call(map_structure(lambda x: x.copy(), inputs), *args, **kwargs)
         self.built = True
         return outputs
 

@@ -19,7 +19,7 @@ from streamrnn.errors import (
 from streamrnn.nn.layers.arguments import without_training
 from streamrnn.nn.layers.casts import cast_input
 from streamrnn.nn.layers.context import CallContext, resolve_training
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.layer import Layer, unshared
 from streamrnn.nn.layers.masks import carried, carry, joined_masks
 from streamrnn.nn.layers.precision import packed_weights, precision_of
 from streamrnn.nn.layers.registry import builtin_layer
@@ -206,6 +206,7 @@ class Model(Trainable, Layer):
         except BaseException:
             context.undo()
             raise
+        outputs = unshared(outputs, arrays)
         return self._structured(carry(outputs, none_if_all_none(output_masks)))
 
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:

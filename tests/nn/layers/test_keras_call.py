@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamrnn import Input, Model, Sequential, layers, register_layer
-from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.errors import DTypeError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.models import StepRunner
 
 X = np.random.default_rng(4).normal(size=(2, 5, 3)).astype(np.float32)
@@ -92,6 +92,80 @@ def test_it_is_on_streams_only_if_it_says_so() -> None:
     StepRunner(Sequential([Input((None, 3)), Stacked()]))
     with pytest.raises(StreamRNNError, match="it may need the whole time axis"):
         StepRunner(Sequential([Input((None, 3)), Linear()]))
+
+
+class Residual(layers.Layer):
+    """Changes its input, and the output of a layer that computes nothing outside training."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.drop = layers.Dropout(0.5)
+
+    def call(self, inputs: Any) -> Any:
+        inputs *= 2
+        dropped = self.drop(inputs)
+        dropped += 1
+        return inputs + dropped
+
+
+class Buffered(layers.Layer):
+    """Writes each output into the same array."""
+
+    buffer: Any = None
+
+    def call(self, inputs: Any) -> Any:
+        if self.buffer is None or self.buffer.shape != inputs.shape:
+            self.buffer = np.empty_like(inputs)
+        return np.multiply(inputs, 2, out=self.buffer)
+
+
+def test_a_call_may_change_its_inputs_and_keep_its_output() -> None:
+    """In Keras, arrays never change: neither the caller's, nor those of other layers."""
+    x, rows, buffered = Input((None, 3)), X.copy(), Buffered()
+    model = Model(x, [Residual()(x), layers.Identity()(x), buffered(x), buffered(x * 3)])
+    for outputs in (model(rows), model.predict(rows)):
+        for output, factor, added in zip(outputs, (4, 1, 2, 6), (1, 0, 0, 0), strict=True):
+            np.testing.assert_allclose(output, X * np.float32(factor) + np.float32(added), 1e-6)
+    assert (rows == X).all()
+    first, second = buffered(X), buffered(X * 3)
+    assert not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.Dropout(0.5), layers.Flatten(), Sequential([layers.Identity()])]
+)
+def test_the_output_of_a_call_is_an_array_of_its_own(layer: Any) -> None:
+    """Even if the layer computes nothing: a caller may change it."""
+    assert not np.shares_memory(layer(X), X)
+
+
+class Named(layers.Layer):
+    """Returns a dictionary."""
+
+    def call(self, inputs: Any) -> Any:
+        return {"last": inputs[:, -1], "all": inputs}
+
+
+def test_a_dictionary_of_outputs_is_one_of_symbols() -> None:
+    x = Input((None, 3))
+    named = Named()(x)
+    model = Model(x, [layers.Dense(2)(named["all"]), named["last"]])
+    assert [y.shape for y in model.predict(X)] == [(2, 5, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("returned", "received"), [(None, "None"), (X * 1j, "values of type complex64")]
+)
+def test_a_call_returns_numbers(returned: Any, received: str) -> None:
+    """None was a NaN, and complex numbers lost their imaginary part."""
+
+    class Other(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return returned
+
+    for inputs in (X, Input((None, 3))):
+        with pytest.raises(DTypeError, match=f"expected numbers from its call.*{received}"):
+            Other()(inputs)
 
 
 def test_it_is_not_trained() -> None:

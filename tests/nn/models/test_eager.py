@@ -87,6 +87,20 @@ def test_predict_has_the_bits_of_a_call_whatever_the_batches() -> None:
         model.predict(X, samples=3)
 
 
+def test_its_call_may_change_its_inputs() -> None:
+    """The caller's rows stay as they are."""
+
+    class Doubling(Model):
+        def call(self, x: Any) -> Any:
+            x *= 2
+            return x
+
+    rows, model = X.astype(np.float32), Doubling()
+    for _ in range(2):
+        assert (model(rows) == 2 * rows).all()
+        assert (model.predict(rows, batch_size=2) == 2 * rows).all()
+
+
 def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     """After a call, or a build: its zeros leave no trace in states."""
     model, other = Stack(), Stack()
