@@ -25,7 +25,7 @@ from streamrnn.nn.layers.arguments import (
 from streamrnn.nn.layers.casts import CASTS, cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
 from streamrnn.nn.layers.declared import arguments_of
-from streamrnn.nn.layers.masks import MaskedArray, carried, carry, joined_mask, joined_masks
+from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.nn.layers.registry import ConfigDict
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
@@ -180,13 +180,13 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         parameters = inspect.signature(call).parameters
         with training_inside(context.training):
             outputs = call(
-                map_structure(np.copy, inputs),  # `call` may change them in place
+                carry(map_structure(np.copy, inputs), context.mask),  # `call` may change them
                 **{name: value for name, value in options.items() if name in parameters},
             )
         return map_structure(self._own_floats, outputs)
 
-    def _own_floats(self, output: object) -> Floats:
-        """Return a copy of what `call` returned, which it may keep, and overwrite later."""
+    def _own_floats(self, output: object) -> Any:
+        """Return a copy of what `call` returned, which it may overwrite later, with its mask."""
         array = np.asarray(output)
         if array.dtype.kind not in "fiub":
             received = "None" if output is None else f"values of type {array.dtype}"
@@ -194,7 +194,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
                 f"{self}: expected numbers from its call, in an array or a list of arrays, "
                 f"received {received}"
             )
-        return np.array(array, np.float32)
+        return carry(np.array(array, np.float32), carried(output))
 
     def _keras_call(self) -> Callable[..., Any] | None:
         """Return the method `call` of a custom class; None without one, or for a cell."""
@@ -313,8 +313,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         """Return outputs and their masks: one node of a graph, or one call on arrays."""
         outputs = self.apply(inputs, context)
-        if type(outputs) is MaskedArray:  # set by a layer that `apply` called
-            return np.asarray(outputs), outputs._keras_mask
+        masks = carried(outputs)
+        if masks is not None:  # set by a layer that `apply` called
+            return map_structure(np.asarray, outputs), masks
         return outputs, self.compute_mask(inputs, context.mask)
 
     def _step_of_a_cell(

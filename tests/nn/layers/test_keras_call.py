@@ -139,6 +139,32 @@ def test_the_output_of_a_call_is_an_array_of_its_own(layer: Any) -> None:
     assert not np.shares_memory(layer(X), X)
 
 
+class Within(layers.Layer):
+    """Calls another layer on its input, and passes it no mask."""
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def call(self, inputs: Any) -> Any:
+        return self.layer(inputs)
+
+
+def test_layers_inside_a_call_take_and_set_masks() -> None:
+    """As in Keras, where arrays carry them: the outer layer need not have an argument `mask`."""
+    gru, rows = layers.GRU(4), X.copy()
+    rows[0, 1] = rows[1, :2] = 0
+    expected = gru(layers.Masking()(rows))
+    assert (expected[0] != gru(rows)[0]).all()
+    x = Input((None, 3))
+    for masking, last in ((layers.Masking(), Within(gru)), (Within(layers.Masking()), gru)):
+        assert (last(masking(rows)) == expected).all()
+        model = Model(x, last(masking(x)))
+        assert (model(rows) == expected).all()
+    model.compile("sgd", "mse")
+    assert model.train_on_batch(rows, expected) == 0
+
+
 class Named(layers.Layer):
     """Returns a dictionary."""
 
