@@ -163,7 +163,13 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def ensure_built(self, input_shape: Any) -> None:
         """Build on the first use."""
         if not self.built:
-            self.build(input_shape)
+            weights = dict(self._weights)
+            try:
+                self.build(input_shape)
+            except BaseException:  # `build` may be called again
+                self._weights.clear()
+                self._weights.update(weights)
+                raise
             self.built = True
 
     def apply(self, inputs: Any, context: CallContext) -> Any:

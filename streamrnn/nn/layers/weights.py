@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ConfigError, DTypeError, ShapeError
+from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.arguments import check_dtype
 from streamrnn.nn.layers.naming import snake_case
@@ -320,6 +320,16 @@ class WeightSet:
         if initializer is None:
             initializer = "glorot_uniform" if len(shape) else "zeros"
         values = np.array(initializers.get(initializer)(shape), np.float32, order="C")
+        if values.shape != shape:
+            raise ShapeError(
+                f"{self}: the initializer of weight {name!r} must return values of shape {shape}, "
+                f"received {values.shape}"
+            )
+        if name in self._weights and not self.built:
+            raise ArgumentError(
+                f"{self}: two weights have the name {name!r}, and a file stores weights by their "
+                "names; give each add_weight a name of its own"
+            )
         weight = Variable.of(values, self, name)
         self._weights[name] = weight
         if not trainable:

@@ -59,9 +59,12 @@ def check_regularization(layer: Layer) -> None:
         if not argument.endswith("_regularizer") or argument == "activity_regularizer":
             _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
         try:
-            regularizers.get(value)
+            regularizer = regularizers.get(value)
         except StreamRNNError as error:
             _refuse(layer, argument, value, str(error))
+        if _lacks_slope(type(regularizer)):
+            why = "its class has its own __call__, and needs slope(weight), the derivative of that"
+            _refuse(layer, argument, value, why)
         switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
         parts = (layer, layer.children().get("cell"))
         left_out = any(getattr(part, switch, True) is False for part in parts)
@@ -70,6 +73,12 @@ def check_regularization(layer: Layer) -> None:
     for inner in layer.children().values():
         if isinstance(inner, Layer):
             check_regularization(inner)
+
+
+def _lacks_slope(cls: type) -> bool:
+    """Return whether a class computes another penalty than its base, whose slope it has."""
+    own = (base for base in cls.__mro__ if {"__call__", "slope"} & set(vars(base)))
+    return "slope" not in vars(next(own, Regularizer))
 
 
 def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:

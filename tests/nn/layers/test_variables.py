@@ -117,6 +117,45 @@ def test_weights_can_be_frozen_one_by_one() -> None:
     ]
 
 
+class Pair(layers.Layer):
+    """Its second weight may take the name of the first; it fails to build for other sizes."""
+
+    def __init__(self, second: str) -> None:
+        super().__init__()
+        self.second = second
+
+    def build(self, input_shape: Any) -> None:
+        self.first = self.add_weight("rate", input_shape[-1:], "ones")
+        if input_shape[-1] != 3:
+            raise ShapeError("expected 3 features")
+        self.other = self.add_weight(self.second, input_shape[-1:], "ones")
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.first + self.other
+
+
+def test_weights_of_a_layer_have_different_names() -> None:
+    """The first of two weights was in no file: a loaded layer computed with another one."""
+    with pytest.raises(ArgumentError, match=r"pair.*two weights have the name 'rate'"):
+        Pair("rate")(X)
+    pair = Pair("level")
+    with pytest.raises(ShapeError, match="expected 3 features"):
+        pair(X[..., :2])
+    assert pair.weights == []
+    assert (pair(X) == X + 1).all()
+
+
+def test_initial_values_have_the_shape_of_the_weight() -> None:
+    """Kernels would read past the end of others."""
+
+    class Single(initializers.Initializer):
+        def __call__(self, shape: Any, dtype: object = None) -> Any:
+            return np.ones(1, np.float32)
+
+    with pytest.raises(ShapeError, match=r"'recurrent_kernel'.* shape \(4, 12\), received \(1,\)"):
+        layers.GRU(4, recurrent_initializer=Single())(X)
+
+
 def test_a_custom_layer_may_use_these_names_for_anything() -> None:
     class Own(layers.Layer):
         stepwise = True

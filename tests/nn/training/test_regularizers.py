@@ -177,6 +177,43 @@ def test_a_regularizer_of_add_weight_is_applied() -> None:
         limited.compile("sgd", "mse")
 
 
+class Quartic(regularizers.Regularizer):
+    """A penalty of one's own, as it is written for Keras."""
+
+    def __call__(self, weight: Any) -> float:
+        return float((weight**4).sum())
+
+
+class Sloped(Quartic):
+    """With its derivative, which no framework computes here."""
+
+    def __call__(self, weight: Any) -> float:
+        return 2 * super().__call__(weight)
+
+    def slope(self, weight: Any) -> Any:
+        return 8 * weight**3
+
+
+def test_a_regularizer_of_ones_own_has_a_slope() -> None:
+    """The loss had its penalty, and the gradient the slope of the base class: 0."""
+
+    class Halved(regularizers.L2):
+        def __call__(self, weight: Any) -> float:
+            return super().__call__(weight) / 2
+
+    x, y = np.zeros((2, 3), np.float32), np.zeros((2, 1), np.float32)
+    model = Sequential([Input((3,)), layers.Dense(1, kernel_regularizer=Sloped())])
+    model.compile("sgd", "mse")
+    kernel = model.get_weights()[0].astype(np.float64)
+    assert model.evaluate(x, y) == pytest.approx(2 * (kernel**4).sum())
+    (slope, _) = model.gradients(x, y).values()
+    np.testing.assert_allclose(slope, 8 * kernel**3, rtol=1e-5)
+    for own in (Quartic(), Halved()):
+        bare = Sequential([Input((3,)), layers.Dense(1, kernel_regularizer=own)])
+        with pytest.raises(UnsupportedError, match=r"kernel_regularizer=.*needs slope\(weight\)"):
+            bare.compile("sgd", "mse")
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
