@@ -41,6 +41,11 @@ class Model(Trainable, Layer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if hasattr(cls, "predict_step"):
+            raise ConfigError(
+                f"{cls.__name__}: predict does not run a predict_step: override predict in its "
+                "place"
+            )
         if hasattr(cls, "call") and not issubclass(cls, eager := provided("Eager")):
             graphs = (base for base in cls.__mro__[1:] if issubclass(base, Model))
             built_in = next(base for base in graphs if base.is_built_in())

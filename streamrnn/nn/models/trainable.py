@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from streamrnn.nn.training.metric import Metric
     from streamrnn.nn.training.optimizer import Optimizer
 
+_NOT_RUN = ("train_step", "test_step", "compute_loss", "compute_metrics", "make_train_function")
+"""Methods with which a class changes how Keras trains it."""
+
 
 class Trainable:
     """Training in memory, with the names, arguments and defaults of Keras 3.
@@ -49,6 +52,12 @@ class Trainable:
         seed: for dropout and the order of rows. jit_compile, auto_scale_loss, run_eagerly,
         steps_per_execution: no effect, as every update is one call.
         """
+        if own := [name for name in _NOT_RUN if hasattr(type(self), name)]:
+            raise ConfigError(
+                f"{self}: its class has {own[0]}, which training does not run: its steps are "
+                "compiled. Pass a loss with a gradient, or write a loop of train_on_batch, or of "
+                "gradients() and optimizer.apply"
+            )
         self._trainer = provided("Trainer")(
             self,
             optimizer,

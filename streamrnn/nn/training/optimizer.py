@@ -71,6 +71,15 @@ class Optimizer:
     initial = 0.0
     """The initial value of the slots."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "update_step"):
+            raise ArgumentError(
+                f"{cls.__name__}: an optimizer does not run an update_step: its steps are "
+                "compiled. Change the weights in a loop: model.gradients(x, y) has a gradient for "
+                "each of model.trainable_weights, which have assign_sub"
+            )
+
     def __init__(
         self,
         learning_rate: float | LearningRateSchedule,

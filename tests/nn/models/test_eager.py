@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pytest
 
-from streamrnn import Input, Model, Sequential, layers, load_model
+from streamrnn import Input, Model, Sequential, layers, load_model, optimizers
 from streamrnn.errors import (
     ArgumentError,
     ConfigError,
@@ -190,6 +190,24 @@ def test_a_graph_has_no_call_of_its_own() -> None:
         Both(x, layers.Dense(1)(x))
     with pytest.raises(ConfigError, match=r"as in Model\(inputs, outputs\)$"):
         Model()
+
+
+def test_steps_that_would_not_be_run_are_refused() -> None:
+    """Training and predict went on without them; a model without training may have them."""
+
+    class Stepped(Model):
+        def train_step(self, data: Any) -> Any:
+            raise NotImplementedError
+
+    x = Input((None, 3))
+    model = Stepped(x, layers.Dense(1)(x))
+    assert model.predict(X).shape == (5, 6, 1)
+    with pytest.raises(ConfigError, match=r"Stepped.*train_step, which training does not run"):
+        model.compile("sgd", "mse")
+    with pytest.raises(ConfigError, match="Other: predict does not run a predict_step"):
+        type("Other", (Model,), {"predict_step": Stepped.train_step})
+    with pytest.raises(ArgumentError, match="Half: an optimizer does not run an update_step"):
+        type("Half", (optimizers.SGD,), {"update_step": Stepped.train_step})
 
 
 def test_a_call_that_would_not_be_run_is_refused() -> None:
