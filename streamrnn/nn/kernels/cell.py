@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.errors import ShapeError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import threads
 from streamrnn.nn.kernels.recurrent import NO_OUTPUT
@@ -72,6 +72,7 @@ def driver_of(step: Kernel, owner: str) -> Kernel:
     checked: set[tuple[object, ...]] = set()
 
     def run(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked):
+        x_BTF = x_BTF.copy()  # a step may change its inputs, which are also others'
         if not loop.refused:
             arrays = (*(state[:0] for state in states), *weights)
             shapes = (x_BTF.shape[2], held_BU.shape[1], *(array.shape for array in arrays))
@@ -95,7 +96,7 @@ def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
     """Run one step in Python, which finds an index outside an array before compiled code crashes.
 
     The inputs and states of the step are zeros. Raises ShapeError, naming the cell. Other errors in
-    Python are ignored here.
+    Python are ignored here, except that a step that writes to a weight raises ArgumentError.
     """
     x = np.zeros(x_BTF.shape[2], np.float32)
     lane = tuple(np.zeros(state.shape[1:], np.float32) for state in states)
@@ -108,8 +109,12 @@ def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
             f"states are {[state.shape for state in lane]}, the weights "
             f"{[w.shape for w in weights]}, y is ({held_BU.shape[1]},)"
         ) from error
-    except Exception:  # noqa: BLE001 (some code runs in Numba only)
-        return
+    except Exception as error:  # some code runs in Numba only
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            raise ArgumentError(
+                f"{owner}: its step writes to a weight, which it may only read; what changes from "
+                "step to step is a state"
+            ) from error
 
 
 def run_plain(
@@ -170,7 +175,17 @@ def run_forward(
     kept = tuple(np.zeros((lanes, steps, *state.shape[1:]), np.float32) for state in states)
     tape = CellTape(x_BTF, mask_BT, kept, np.zeros((lanes, steps, held_BU.shape[1]), np.float32))
     y = NO_OUTPUT if y_BTU is None else y_BTU
-    fixed = x_BTF, mask_BT, tuple(states), weights, held_BU, y, zero_masked, kept, tape.outs_BTU
+    fixed = (
+        x_BTF.copy(),
+        mask_BT,
+        tuple(states),
+        weights,
+        held_BU,
+        y,
+        zero_masked,
+        kept,
+        tape.outs_BTU,
+    )
     _in_training(simd.cell_bptt.forward_loop, step, owner, "step")(lanes, steps, *fixed)
     return tape
 

@@ -61,8 +61,8 @@ class Cell(Layer):
     not on every CPU.
 
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
-    Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
-    `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
+    Numba can compile. It sees one stream: `x` (F,), a copy, `states` a tuple of arrays in the
+    shapes of `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
     (output_size,) to be written. Plain loops and `math` functions compile best; an assignment of an
     array (`h[:] = y`) takes seconds more to compile than a loop. With the units in the innermost
     loop they become vector code (at 64 units, 0.5 µs a step instead of 3.5). As with the built-in
@@ -234,6 +234,10 @@ class Cell(Layer):
     def ensure_built(self, input_shape: Any) -> None:
         if self.built:
             return
+        if inspect.ismethod(getattr(self, "step", None)):
+            raise ArgumentError(
+                f"{self}: its step must be a @staticmethod of (x, states, weights, y)"
+            )
         super().ensure_built(input_shape)
         if not all(child.built for child in self.children().values()):
             # Layers used in `call` are built by the first step, but a file's weights are set before

@@ -9,8 +9,8 @@ from nn.layers.kinds import MinimalGatedUnit, PlainGatedUnit, assert_same
 from selection import slow
 
 import streamrnn
-from streamrnn import layers
-from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn import Input, Model, layers
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(3, 6, 4)).astype(np.float32)
@@ -148,6 +148,65 @@ def test_a_step_that_reaches_outside_an_array_is_refused() -> None:
     wider = np.zeros((3, 6, 5), np.float32)
     with pytest.raises(ShapeError, match=r"'far' \(Reaches\).*outside an array.*x is \(5,\)"):
         layers.RNN(Reaches(name="far"))(wider)
+
+
+class Scratch(layers.Cell):
+    """Keeps an intermediate result in its inputs."""
+
+    units = state_size = 4
+
+    def build(self, input_shape: Any) -> None:
+        self.add_weight("rate", (4,), "ones")
+
+    @staticmethod
+    def step(x, states, weights, y):
+        (h,), (rate,) = states, weights
+        for u in range(h.size):
+            x[u] *= 2
+            h[u] += x[u] * rate[u]
+            y[u] = h[u]
+
+    @staticmethod
+    def step_backward(x, states, weights, y, dy, dstates, dx, dweights):
+        (h,), (rate,), (dh,), (drate,) = states, weights, dstates, dweights
+        for u in range(h.size):
+            dh[u] += dy[u]
+            dx[u] = 2 * rate[u] * dh[u]
+            drate[u] += 2 * x[u] * dh[u]
+
+
+@slow
+def test_a_step_may_change_its_inputs() -> None:
+    """They are also the caller's, and those of other layers.
+
+    Slow: a step and its gradient that are compiled for it.
+    """
+    inputs, rows, sums = Input((None, 4)), X.copy(), 2 * np.cumsum(X, axis=1)
+    layer = layers.RNN(Scratch(), return_sequences=True)
+    model = Model(inputs, [layer(inputs), layers.Identity()(inputs)])
+    for y, same in (model(rows), model.predict(rows)):
+        np.testing.assert_allclose(y, sums, rtol=1e-5, atol=1e-5)
+        assert (same == X).all()
+    model.compile("sgd", "mse")
+    assert model.train_on_batch(rows, [sums, X]) == pytest.approx([0, 0, 0], abs=1e-8)
+    assert (rows == X).all()
+
+
+def test_a_step_writes_to_no_weight_and_is_static() -> None:
+    class Writes(Scratch):
+        @staticmethod
+        def step(x, states, weights, y):
+            (rate,) = weights
+            rate[0] += 1
+
+    class Unbound(Scratch):
+        def step(self, x, states, weights, y):  # type: ignore[override]
+            y[:] = x
+
+    with pytest.raises(ArgumentError, match=r"writes.*its step writes to a weight"):
+        layers.RNN(Writes())(X)
+    with pytest.raises(ArgumentError, match=r"unbound.*its step must be a @staticmethod of \(x, "):
+        layers.RNN(Unbound())(X)
 
 
 def test_a_custom_cell_sees_training_only_in_keras_way() -> None:
