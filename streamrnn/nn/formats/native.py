@@ -12,8 +12,9 @@ is then stored as its integers (int8 or int16) under that name, with "lstm/cell/
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -30,7 +31,11 @@ from streamrnn.nn.formats.torch_tables import tables_of
 from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_atomically
 from streamrnn.nn.kernels.integers import Integers, why_invalid
 from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers.initializers import Initializer
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
+from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.models import Eager, Model
 
 NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
@@ -57,7 +62,11 @@ def save(model: Model, path: str | Path) -> None:
 
 
 def encoded(model: Model) -> bytes:
-    """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
+    """Return the bytes of a native file.
+
+    Raises ConfigError for a model that is not built, UnsupportedError for one with classes of a
+    user that would not be read back.
+    """
     weights, packed = model.named_weights(), packed_weights(model)
     metadata = {
         "format": "streamrnn",
@@ -66,8 +75,11 @@ def encoded(model: Model) -> bytes:
     }
     if not isinstance(model, Eager):
         model.graph  # noqa: B018 (raises where the model is not built)
-        config = serialization.serialize(model)
-        metadata["config"] = json.dumps(config, separators=(",", ":"))
+        config = json.dumps(serialization.serialize(model), separators=(",", ":"))
+        metadata["config"] = config
+        _refuse_own_initializers(model)
+        if _has_own_classes(model):
+            _require_readable(model, json.loads(config))
     if packed:
         tops = {name: [i.top, _LAST] if i.inputs_last else i.top for name, i in packed.items()}
         metadata["integers"] = json.dumps(tops, separators=(",", ":"))
@@ -77,6 +89,65 @@ def encoded(model: Model) -> bytes:
         arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return _in_order(to_bytes(arrays, metadata))
+
+
+def _has_own_classes(layer: Layer) -> bool:
+    """Return whether a layer, or a layer inside it, is of a user's class."""
+    return not layer.is_built_in() or any(map(_has_own_classes, layer.children().values()))
+
+
+def _names_layers(layer: Layer) -> bool:
+    """Return whether a layer, or one inside it, is a model of a user's class.
+
+    Its constructor makes the layers, whose names may then differ from the ones in a file.
+    """
+    of_user = isinstance(layer, Model) and not layer.is_built_in()
+    return of_user or any(map(_names_layers, layer.children().values()))
+
+
+def _refuse_own_initializers(layer: Layer) -> None:
+    for name, value in vars(layer).items():
+        if isinstance(value, Initializer) and not is_own(type(value)):
+            raise UnsupportedError(
+                f"{layer}: a file could not be read back: the class of its {name} is not of this "
+                "package. The values that it made are in the weights: set the attribute "
+                f"{name} of the layer (or of layer.cell) to initializers.Zeros(), then save the "
+                "model"
+            )
+    for child in layer.children().values():
+        _refuse_own_initializers(child)
+
+
+def _require_readable(model: Model, config: dict[str, Any]) -> None:
+    """Raise UnsupportedError unless a config gives layers with the weights of the model."""
+    try:
+        with counted_from_the_start():
+            again = build(config, model.count_params()).named_weights()
+    except Exception as error:  # of any class: what is called is a user's
+        raise _unreadable(model, str(error)) from error
+    weights = model.named_weights()
+    shapes = {name: array.shape for name, array in again.items()}
+    expected = {name: array.shape for name, array in weights.items()}
+    in_order = [*shapes.values()] == [*expected.values()]
+    if not (in_order if _names_layers(model) else shapes == expected):
+        raise _unreadable(model, f"its weights would be {shapes}")
+
+
+def _unreadable(model: Model, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{model}: a file could not be read back: {why}. A class needs a get_config that returns "
+        "what its from_config (by default, its constructor) takes to make the same layers; the "
+        "same graph without such a class is Model(model.inputs, model.outputs)"
+    )
+
+
+def _sources(names: list[str], order: list[str], stored: Collection[str]) -> list[str]:
+    """Return the stored array of each weight: by name if all names are equal, else by order.
+
+    `order` has the names of the stored arrays; if it does not fit, arrays are matched by name.
+    """
+    by_order = set(names) != set(stored) == set(order) and len(order) == len(names)
+    return order if by_order else names
 
 
 def _in_order(data: bytes) -> bytes:
@@ -101,14 +172,15 @@ def load_weights(model: Model, path: Path) -> None:
     metadata, stored = read(path)
     arrays, packed = _joined(metadata, stored)
     names = list(model.named_weights())
-    sources = names
-    if set(arrays) != set(names):
-        order = parse_json(metadata.get("order", "[]"), "order")
-        if not isinstance(order, list):
-            raise ModelFileError(f"the metadata `order` is not a list of names: {order!r:.60}")
-        if set(order) == set(arrays) and len(order) == len(names):
-            sources = order
+    sources = _sources(names, _order(metadata), arrays)
     _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
+
+
+def _order(metadata: Mapping[str, str]) -> list[str]:
+    order = parse_json(metadata.get("order", "[]"), "order")
+    if not isinstance(order, list):
+        raise ModelFileError(f"the metadata `order` is not a list of names: {order!r:.60}")
+    return order
 
 
 def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
@@ -203,7 +275,9 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     if not isinstance(model, Model):
         raise ModelFileError("the config does not describe a model")
     names = list(model.named_weights())
-    assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
+    order = _order(metadata) if _names_layers(model) else []
+    sources = _sources(names, order, floats)
+    assignments = _assign(model, dict(zip(names, sources, strict=True)), floats, packed)
     model.check_weights()
     if layers is not None:
         check_layers(model, layers)

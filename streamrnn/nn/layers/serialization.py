@@ -7,7 +7,7 @@ is not in the registry is refused.
 
 from collections.abc import Mapping
 
-from streamrnn.errors import DTypeError, UnsupportedError
+from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
 from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
@@ -53,6 +53,14 @@ def deserialize(config: StoredConfig) -> Layer:
         raise UnsupportedError(
             f"expected a layer's config with class_name and config, received {config!r:.120}"
         )
-    return get(config.get("registered_name") or config["class_name"]).from_config(
-        dict(config["config"])
-    )
+    name = config.get("registered_name") or config["class_name"]
+    cls = get(name)
+    try:
+        return cls.from_config(dict(config["config"]))
+    except TypeError as error:
+        if registry.is_own(cls):
+            raise
+        raise ConfigError(
+            f"layer class {name!r} cannot be made from its config: {error}; let its get_config "
+            "return the arguments of its constructor, or write a from_config"
+        ) from error
