@@ -26,7 +26,12 @@ from streamrnn.nn.layers.casts import CASTS, cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
 from streamrnn.nn.layers.declared import arguments_of
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
+from streamrnn.nn.layers.missing import (
+    INTERNAL,
+    explain_missing,
+    missing_in,
+    require_constructor,
+)
 from streamrnn.nn.layers.registry import ConfigDict
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
@@ -331,7 +336,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         from streamrnn.nn.layers.cell import as_cell  # noqa: PLC0415 - a cell is a layer
 
         if not hasattr(self, "state_size"):
-            raise ArgumentError(f"{self} has no state, so it takes no initial_state")
+            raise ArgumentError(
+                f"{self} has no state, so it takes no initial_state; several inputs are one list"
+            )
         if mask is not None or lengths is not None:
             raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
         return as_cell(self, str(self))(inputs, states, training=training)
@@ -533,3 +540,4 @@ def _plain(value: object) -> object:
 
 
 explain_missing(Layer)
+require_constructor(Layer, "name", "built", "_weights")

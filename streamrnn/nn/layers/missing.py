@@ -2,7 +2,10 @@
 
 from inspect import getattr_static
 
+from streamrnn.errors import ConfigError
+
 WHY_MISSING = {
+    "add_loss": "a loss depends on outputs alone; make what it needs an output of the model",
     "call": "call the object itself, as in layer(inputs)",
     "export": "save(path) writes a .safetensors file",
     "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",
@@ -39,6 +42,23 @@ class _Missing:
             name=self._name,
             obj=instance,
         )
+
+
+class _Unset:
+    """An attribute that the constructor of a base class sets."""
+
+    def __get__(self, instance: object, owner: type) -> object:
+        if instance is None:
+            return self
+        raise ConfigError(
+            f"{owner.__name__}: its __init__ must call super().__init__() before it uses the object"
+        )
+
+
+def require_constructor(owner: type, *names: str) -> None:
+    """Make an object of a class that lacks these attributes say that its base was not called."""
+    for name in names:
+        setattr(owner, name, _Unset())
 
 
 def missing_in(owner: type) -> set[str]:

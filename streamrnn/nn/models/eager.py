@@ -1,9 +1,10 @@
 """Eager: a model whose class has its own `call`, which computes in Python."""
 
 import inspect
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -113,6 +114,11 @@ class Eager(Model):
         parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]
         joined = [np.concatenate(of) for of in zip(*map(leaves, parts), strict=True)]
         return filled(parts[0], joined)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make a model of these arguments of its constructor."""
+        return cls(**config)
 
     def save(self, path: str | Path) -> None:
         """Raise ConfigError: a file cannot hold the Python code of `call`."""

@@ -44,7 +44,10 @@ class Sequential(Model):
         if isinstance(layer, Symbol) and isinstance(layer.layer, InputLayer):
             layer = layer.layer
         if not isinstance(layer, Layer):
-            raise DTypeError(f"{self}: expected a layer, received {type(layer).__name__}")
+            received = type(layer).__name__
+            if isinstance(layer, type):
+                received = f"the class {layer.__name__}; call it, as in {layer.__name__}(…)"
+            raise DTypeError(f"{self}: expected a layer, received {received}")
         if isinstance(layer, InputLayer):
             if self._stack or self._graph is not None:
                 raise ConfigError(

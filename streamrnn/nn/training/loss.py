@@ -11,6 +11,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
+from streamrnn.nn.layers.missing import require_constructor
 from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.training.gradient_check import check_gradient
 
@@ -179,6 +180,9 @@ class Loss:
         return kernel.dot(value, weight) / divisor, slope
 
 
+require_constructor(Loss, "name", "reduction")
+
+
 class FunctionLoss(Loss):
     """A function of y_true and y_pred, as a loss."""
 
@@ -236,7 +240,10 @@ def numbers_of(owner: object, y_true: npt.ArrayLike) -> Array:
 
 def returned_values(owner: object, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
     """Return the checked result of a user's function on copies. Raises ShapeError."""
-    value = np.array(call(t.copy(), p.copy()), np.float32)
+    returned = np.asarray(call(t.copy(), p.copy()))
+    if returned.dtype.kind not in "fiub":
+        raise DataError(f"{owner}: expected an array of numbers, received {returned.dtype}")
+    value = np.array(returned, np.float32)
     if value.shape != p.shape[: value.ndim]:
         raise ShapeError(
             f"{owner}: expected a value for each sample, step or element of the predictions "

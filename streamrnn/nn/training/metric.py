@@ -10,6 +10,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
+from streamrnn.nn.layers.missing import require_constructor
 from streamrnn.nn.layers.weights import Variable, WeightSet
 from streamrnn.nn.training.loss import (
     in_rank_of,
@@ -108,6 +109,9 @@ class Metric(WeightSet):
             sample_weight = weights_of(self, mask.shape, sample_weight, mask)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **weighted)
+
+
+require_constructor(Metric, "name", "_weights")
 
 
 class MeanMetric(Metric):

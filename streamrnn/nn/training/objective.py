@@ -117,7 +117,7 @@ class Objective:
         with_loss = [head.name for head in self.heads if head.loss is not None]
         for name, value in zip(with_loss, values[1:], strict=False):
             logs[f"{name}_loss"] = value
-        return logs | {name: _plain(metric.result()) for name, metric in self._named.items()}
+        return logs | {name: _plain(metric) for name, metric in self._named.items()}
 
     def listed(self, logs: Mapping[str, float]) -> list[float]:
         """Return logs in the order of Keras's lists."""
@@ -127,8 +127,13 @@ class Objective:
         return [logs[name] for name in [*first, *sorted(set(logs) - set(first))]]
 
 
-def _plain(result: Any) -> Any:
-    """Return a number of any kind as a float; an array, which some metrics return, as it is."""
+def _plain(metric: Metric) -> Any:
+    """Return a result that is a number of any kind as a float, one that is an array as it is."""
+    result = metric.result()
+    if np.asarray(result).dtype.kind not in "fiub":
+        raise ArgumentError(
+            f"{metric}: result must return a number, or an array of numbers, received {result!r}"
+        )
     return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 

@@ -148,9 +148,16 @@ class Optimizer:
         self._learning_rate = self._checked(float(rate))
 
     def _rate(self) -> float:
-        if isinstance(self._learning_rate, LearningRateSchedule):
-            return self._checked(float(self._learning_rate(self.iterations)))
-        return self._learning_rate
+        schedule = self._learning_rate
+        if not isinstance(schedule, LearningRateSchedule):
+            return schedule
+        rate = schedule(self.iterations)
+        if np.ndim(rate) or np.asarray(rate).dtype.kind not in "fiu":
+            raise ArgumentError(
+                f"{type(self).__name__}: the schedule {type(schedule).__name__} must return a "
+                f"number, received {rate!r} for update {self.iterations}"
+            )
+        return self._checked(float(rate))
 
     def _checked(self, rate: float) -> float:
         if not rate >= 0:

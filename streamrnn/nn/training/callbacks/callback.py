@@ -296,6 +296,11 @@ def _flat(callbacks: Any) -> Iterator[Any]:
     if isinstance(callbacks, list | tuple):
         for callback in callbacks:
             yield from _flat(callback)
+    elif isinstance(callbacks, type):
+        raise ArgumentError(
+            f"callbacks: expected an object, received the class {callbacks.__name__}; call it, as "
+            f"in {callbacks.__name__}()"
+        )
     elif hasattr(callbacks, "set_model") and hasattr(callbacks, "on_epoch_end"):
         yield callbacks
     else:
