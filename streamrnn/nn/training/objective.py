@@ -301,4 +301,11 @@ def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -
             f"{model}: expected sample_weight as an array for all outputs, or one for each of "
             f"{', '.join(names)}"
         )
-    return [None if weight is None else np.asarray(weight, np.float32) for weight in weights]
+    return [None if weight is None else _numbers(model, weight) for weight in weights]
+
+
+def _numbers(model: Model, sample_weight: Any) -> Floats:
+    weights = np.asarray(sample_weight)
+    if weights.dtype.kind not in "fiub":
+        raise DataError(f"{model}: expected numbers as sample_weight, received {weights.dtype}")
+    return weights.astype(np.float32)

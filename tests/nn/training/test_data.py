@@ -337,6 +337,8 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (lambda m: m.fit(X, Y, class_weight={1: -2}), ArgumentError, "0 or more, received -2"),
         (lambda m: m.fit(X, Y, class_weight={1: "a"}), ArgumentError, "received 'a'"),
         (lambda m: m.fit(X, pa.array([None] * 12)), DataError, "y of the output .* has 12 nulls"),
+        (lambda m: m.fit(X, Y, sample_weight=["a"] * 12), DataError, "as sample_weight, .*<U1"),
+        (lambda m: m.fit(X, Y, sample_weight=[None, *W[1:]]), DataError, "received object"),
     ],
 )
 def test_what_is_refused(call: Any, error: Any, message: str) -> None:
