@@ -81,7 +81,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     class written for Keras may keep its `call(self, inputs)`, which also receives `mask` and
     `training` if it has these arguments, and copies of its inputs, so that it may change them.
     Without compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer
-    runs on streams in kind carry only if it sets `stepwise = True`, and cannot be trained.
+    runs on streams in kind carry only if it sets `stepwise = True`, and cannot be trained. Where it
+    multiplies matrices (`@`), the last bits of a row may depend on the rows beside it, and so on
+    how a log is cut.
     """
 
     input_dtype: str = "float32"
