@@ -229,6 +229,9 @@ class Cell(Layer):
         own = type(self).get_initial_state is not Cell.get_initial_state
         return self.get_initial_state(batch_size) if own else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_driver"}
+
     # ---- building
 
     def ensure_built(self, input_shape: Any) -> None:

@@ -1,5 +1,6 @@
 """Cells by themselves, stacked cells, and cells of the user's own."""
 
+import pickle
 from typing import Any
 
 import naive
@@ -59,6 +60,14 @@ def test_a_compiled_cell_equals_the_same_in_numpy() -> None:
         layer.build((None, None, 4))
     plain.set_weights(compiled.get_weights())
     np.testing.assert_allclose(compiled(X), plain(X), rtol=1e-5, atol=1e-6)
+
+
+@slow
+def test_a_layer_of_a_compiled_cell_is_pickled_after_its_use() -> None:
+    """As before it: what a step is compiled to is made again. Slow: as the test before."""
+    layer = layers.RNN(MinimalGatedUnit(5))
+    y = layer(X)
+    assert_same(pickle.loads(pickle.dumps(layer))(X), y)
 
 
 class PeepholeLSTM(layers.Cell):
