@@ -166,6 +166,19 @@ class Optimizer:
             )
         return rate
 
+    def bind(self, trainer: Any) -> None:
+        """Belong to a trainer. Raises ArgumentError if this has trained another model."""
+        if self.iterations and self.compiled is not None:
+            self._require_same(self.compiled.model is trainer.model)
+        self.compiled = trainer
+
+    def _require_same(self, weights: bool) -> None:
+        if not weights:
+            raise ArgumentError(
+                f"{type(self).__name__}: this optimizer has made {self.iterations} updates of "
+                "other weights, and keeps what it knows of them; make an optimizer for each model"
+            )
+
     def apply(
         self,
         grads: Mapping[str, Floats | None] | Sequence[Floats | None],
@@ -227,6 +240,13 @@ class Optimizer:
     def change(self, changes: Sequence[WeightUpdate]) -> None:
         """Change all weights in place, even read-only ones, by one update; layers are not told."""
         rate = self._rate()
+        self._require_same(
+            all(
+                kept.shape == weight.shape
+                for name, weight, _ in changes
+                for kept in self.kept.get(name, ())
+            )
+        )
         self.iterations += 1
         update = self.update(rate, (self.weight_decay or 0.0) * rate)
         for (name, weight, _), gradient in zip(changes, self._clipped(changes), strict=True):

@@ -104,7 +104,7 @@ class Trainer:
             raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
         self.model, self.seed = model, int(seed)
         self.optimizer = optimizer_of(optimizer)
-        self.optimizer.compiled = self
+        self.optimizer.bind(self)
         self._compiled_with = loss, loss_weights, metrics, weighted_metrics
         self._objective: Objective | None = None
         self._kept: dict[Any, Any] = {}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamrnn import optimizers
+from streamrnn import Input, Sequential, layers, optimizers
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.optimizer import WeightUpdate
 
@@ -216,3 +216,26 @@ def unknown() -> Any:
 def test_what_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+def test_an_optimizer_updates_the_weights_of_one_model() -> None:
+    """Its moments mean nothing to others, and would be read past their end for larger ones."""
+    x, y = RNG.normal(size=(4, 3)), RNG.normal(size=(4, 2))
+    adam = optimizers.Adam()
+    first, same = (
+        Sequential([Input((3,)), layers.Dense(2, name="out")], name=name) for name in "ab"
+    )
+    for _ in range(2):  # compiled again, it goes on
+        first.compile(adam, "mse")
+        first.fit(x, y, verbose=0)
+    with pytest.raises(ArgumentError, match=r"Adam: .* 2 updates of other weights.*make an optim"):
+        same.compile(adam, "mse")
+    first.pop()
+    first.add(layers.Dense(9, name="out"))
+    first.compile(adam, "mse")
+    before = first.get_weights()
+    with pytest.raises(ArgumentError, match="updates of other weights"):
+        first.fit(x, np.zeros((4, 9)), verbose=0)
+    for now, then in zip(first.get_weights(), before, strict=True):
+        assert (now == then).all()
+    assert adam.iterations == 2
