@@ -250,6 +250,22 @@ def test_a_damaged_backup_is_refused(tmp_path: Path, facts: Any) -> None:
         fit(model, keep)
 
 
+def test_the_folder_of_a_backup_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "backup").touch()
+    with pytest.raises(SinkError, match="backup: this is a file, not a folder"):
+        fit(linear(), callbacks.BackupAndRestore(tmp_path / "backup"))
+
+
+def test_a_backup_is_of_one_kind_of_optimizer(tmp_path: Path) -> None:
+    """Adam keeps one array more of each weight with amsgrad."""
+    one, other = linear(), linear()
+    one.compile(optimizers.Adam(amsgrad=True), "mse")
+    other.compile(optimizers.Adam(), "mse")
+    fit(one, callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False))
+    with pytest.raises(ModelMismatchError, match=r"another model or optimizer \(Adam\)"):
+        fit(other, callbacks.BackupAndRestore(tmp_path))
+
+
 def test_a_backup_is_of_whole_epochs(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="BackupAndRestore with steps_per_epoch=1"):
         linear().fit(X, Y, 4, 2, 0, callbacks.BackupAndRestore(tmp_path), steps_per_epoch=1)

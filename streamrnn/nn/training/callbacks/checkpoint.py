@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from streamrnn.base.arrays import Array
-from streamrnn.errors import ArgumentError, CheckpointError, ModelMismatchError
+from streamrnn.errors import ArgumentError, CheckpointError, ModelMismatchError, SinkError
 from streamrnn.nn.training.callbacks.callback import Callback, Logs
 from streamrnn.nn.training.callbacks.monitor import MonitorCallback
 
@@ -141,9 +141,12 @@ class BackupAndRestore(Callback):
         """Restore the last backup, if there is one; the fit then begins with `initial_epoch`.
 
         Raises ModelMismatchError for the backup of another model or optimizer, CheckpointError for
-        a damaged file.
+        a damaged file, SinkError if the folder is a file.
         """
         self.initial_epoch = 0
+        folder = self.path.parent
+        if folder.exists() and not folder.is_dir():
+            raise SinkError(f"{folder}: this is a file, not a folder; set another backup_dir")
         if not self.path.exists():
             return
         try:
@@ -159,11 +162,13 @@ class BackupAndRestore(Callback):
             iterations, rate, epoch = (facts[k] for k in ("iterations", "learning_rate", "epoch"))
         except _UNREADABLE as error:
             raise CheckpointError(
-                f"{self.path} is damaged, or is not a backup ({error}); remove it to start over"
-            ) from None
+                f"{self.path} is damaged, or is not a backup; remove it to start over"
+            ) from error
         names, optimizer = list(self.model.named_weights()), self.model.optimizer
         shapes = [list(weight.shape) for weight in self.model.weights]
-        if stored != shapes or kind != type(optimizer).__name__:
+        counts = {len(of_weight) for of_weight in slots.values()}
+        same = kind == type(optimizer).__name__ and counts <= {0, len(optimizer.slots)}
+        if stored != shapes or not same:  # Adam keeps more with amsgrad=True
             raise ModelMismatchError(
                 f"{self.path} is the backup of another model or optimizer "
                 f"({kind}), not of {self.model}; remove it, or set another backup_dir"
