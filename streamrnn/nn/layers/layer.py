@@ -8,11 +8,12 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers import initializers, naming, registry, regularizers
 from streamrnn.nn.layers.arguments import (
@@ -329,7 +330,23 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         masks = carried(outputs)
         if masks is not None:  # set by a layer that `apply` called
             return map_structure(np.asarray, outputs), masks
-        return outputs, self.compute_mask(inputs, context.mask)
+        masks = self.compute_mask(inputs, context.mask)
+        if masks is None or registry.is_own(_definer(type(self), "compute_mask")):
+            return outputs, masks
+        one_each = leaves(outputs) if isinstance(masks, list | tuple | dict) else repeat(outputs)
+        shapes = map(np.shape, one_each)
+        return outputs, map_structure(lambda mask: self._checked_mask(mask, next(shapes)), masks)
+
+    def _checked_mask(self, mask: Any, shape: tuple[int, ...]) -> Bools | None:
+        """Return the mask that a custom class gave an output, as bool. Raises ShapeError."""
+        if mask is None:
+            return None
+        if np.ndim(mask) < 2 or np.shape(mask) != shape[: np.ndim(mask)]:
+            raise ShapeError(
+                f"{self}: compute_mask must return a mask of shape {shape[:2]} for an output of "
+                f"shape {shape}, received {np.shape(mask)}"
+            )
+        return np.ascontiguousarray(mask, np.bool_)
 
     def _step_of_a_cell(
         self, inputs: Array, states: Any, mask: object, lengths: object, training: bool
@@ -420,7 +437,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
         declared = arguments_of(type(self))
-        cls = next(cls for cls in type(self).__mro__ if "get_config" in vars(cls))
+        cls = _definer(type(self), "get_config")
         if registry.is_own(cls) and not registry.is_own(type(self)):
             base = next(cls for cls in type(self).__mro__ if registry.is_own(cls))
             taken = {*declared, *inspect.signature(base).parameters}
@@ -474,6 +491,11 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
+
+
+def _definer(cls: type, method: str) -> type:
+    """Return the class, this one or a base, that defines a method."""
+    return next(base for base in cls.__mro__ if method in vars(base))
 
 
 def _common(layer: Layer, small: Any, large: Any) -> Any:

@@ -165,6 +165,30 @@ def test_layers_inside_a_call_take_and_set_masks() -> None:
     assert model.train_on_batch(rows, expected) == 0
 
 
+class Marks(layers.Layer):
+    """Masks steps by numbers, as some code for Keras does, or in a shape of its own."""
+
+    def __init__(self, steps: int = 5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * 1
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return (inputs[:, : self.steps, 0] > 0).astype(np.float32)
+
+
+def test_a_mask_that_a_class_computes_is_checked() -> None:
+    gru, x = layers.GRU(4), Input((None, 3))
+    expected = gru(X, mask=X[..., 0] > 0)
+    assert (gru(Marks()(X)) == expected).all()
+    assert (Model(x, gru(Marks()(x)))(X) == expected).all()
+    for call in (lambda: Marks(3)(X), lambda: Model(x, gru(Marks(3)(x)))(X)):
+        with pytest.raises(ShapeError, match=r"marks.*compute_mask.* \(2, 5\) .* \(2, 3\)"):
+            call()
+
+
 class Named(layers.Layer):
     """Returns a dictionary."""
 
