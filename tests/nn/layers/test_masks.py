@@ -142,10 +142,10 @@ def test_a_layer_inside_time_distributed_gets_the_mask_of_each_step() -> None:
 
 
 def test_a_mask_of_words_passes_layers_that_keep_the_words() -> None:
-    inner = layers.GRU(3, return_sequences=True)
+    inner, last = layers.GRU(3, return_sequences=True), layers.LSTM(2)
     model = sentences(layers.TimeDistributed(layers.Dense(2)))
     np.testing.assert_array_equal(model(WORDS)._keras_mask, WORDS != 0)
-    model = sentences(inner, layers.TimeDistributed(layers.LSTM(2)))
+    model = sentences(inner, layers.TimeDistributed(last))
     y = model.layers[0](WORDS)
-    each = [model.layers[2].layer(inner(y[:, i], mask=WORDS[:, i] != 0)) for i in range(3)]
+    each = [last(inner(y[:, i], mask=WORDS[:, i] != 0)) for i in range(3)]
     assert_same(model(WORDS), np.stack(each, axis=1))
