@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
-from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError
 from streamrnn.nn.layers import initializers, naming, registry, regularizers
 from streamrnn.nn.layers.arguments import (
     FOR_TRAINING,
@@ -24,8 +24,9 @@ from streamrnn.nn.layers.arguments import (
     passed_arguments,
 )
 from streamrnn.nn.layers.casts import CASTS, cast_floats
-from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
+from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.declared import arguments_of
+from streamrnn.nn.layers.keras_call import run_call, shape_of_call
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.missing import (
     INTERNAL,
@@ -34,7 +35,7 @@ from streamrnn.nn.layers.missing import (
     require_constructor,
 )
 from streamrnn.nn.layers.registry import ConfigDict
-from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
+from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure, several, unshared
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
@@ -190,25 +191,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             raise NotImplementedError(
                 f"{self} must implement `apply(inputs, context)`, or Keras's `call(inputs)`"
             )
-        options = {"mask": context.mask, "training": context.training}
-        parameters = inspect.signature(call).parameters
-        with training_inside(context.training):
-            outputs = call(
-                carry(map_structure(np.copy, inputs), context.mask),  # `call` may change them
-                **{name: value for name, value in options.items() if name in parameters},
-            )
-        return map_structure(self._own_floats, outputs)
-
-    def _own_floats(self, output: object) -> Any:
-        """Return a copy of what `call` returned, which it may overwrite later, with its mask."""
-        array = np.asarray(output)
-        if array.dtype.kind not in "fiub":
-            received = "None" if output is None else f"values of type {array.dtype}"
-            raise DTypeError(
-                f"{self}: expected numbers from its call, in an array or a list of arrays, "
-                f"received {received}"
-            )
-        return carry(np.array(array, np.float32), carried(output))
+        return run_call(self, call, inputs, context)
 
     def _keras_call(self) -> Callable[..., Any] | None:
         """Return the method `call` of a custom class; None without one, or for a cell."""
@@ -219,18 +202,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the shape, or list of shapes, of the outputs for an input of this shape."""
         if self._keras_call() is None:
             return input_shape
-        # Pass zeros of two sizes through `call`: an output size that differs between them depends
-        # on an unknown size of the input, and is unknown itself.
-        return _common(self, self._shape_for(input_shape, 2), self._shape_for(input_shape, 3))
-
-    def _shape_for(self, input_shape: Any, size: int) -> Any:
-        """Return the shape of the outputs for zeros with this size on unknown axes."""
-
-        def zeros(shape: Shape) -> Any:
-            filled = tuple(size if n is None else n for n in shape)
-            return np.zeros(filled, "int64" if self.input_dtype == "int64" else "float32")
-
-        return map_structure(np.shape, self.apply(map_lists(zeros, input_shape), CallContext()))
+        return shape_of_call(self, input_shape)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return the outputs' mask for the inputs' `mask`: by default the same."""
@@ -498,20 +470,6 @@ def _definer(cls: type, method: str) -> type:
     return next(base for base in cls.__mro__ if method in vars(base))
 
 
-def _common(layer: Layer, small: Any, large: Any) -> Any:
-    """Return a shape, or a list or dictionary of them, with None for sizes that differ."""
-    if isinstance(small, dict):
-        return {key: _common(layer, shape, large[key]) for key, shape in small.items()}
-    if isinstance(small, list):
-        return [_common(layer, a, b) for a, b in zip(small, large, strict=True)]
-    if len(small) != len(large):
-        raise ShapeError(
-            f"{layer}: the number of axes of its output depends on the sizes of its input: {small} "
-            f"or {large}; implement compute_output_shape"
-        )
-    return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
-
-
 def _last_output_only(inputs: object) -> str:
     """Return the advice for inputs from a recurrent layer without return_sequences."""
     for symbol in symbols_in(inputs):
@@ -521,28 +479,6 @@ def _last_output_only(inputs: object) -> str:
                 "return_sequences=True"
             )
     return ""
-
-
-def several(inputs: object) -> bool:
-    """Return whether this is a list of inputs, not one input given as nested numbers."""
-    return (
-        isinstance(inputs, list | tuple)
-        and len(inputs) > 0
-        and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
-    )
-
-
-def unshared(outputs: Any, inputs: Any) -> Any:
-    """Return the outputs of a call as arrays that share no memory with its inputs.
-
-    A caller may change either in place. A layer that computes nothing, such as Dropout outside
-    training, returns its very input to a graph.
-    """
-    if isinstance(outputs, list | tuple | dict):
-        return map_structure(lambda output: unshared(output, inputs), outputs)
-    arrays = [inputs] if type(inputs) is np.ndarray else leaves(inputs)
-    shared = any(np.may_share_memory(outputs, x) for x in arrays)
-    return outputs.copy() if shared else outputs
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:

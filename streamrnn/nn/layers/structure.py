@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 Shape = tuple[int | None, ...]
 """The size of each axis, the batch first; None where it is not known."""
 Shapes = Shape | list[Shape]
@@ -45,3 +47,25 @@ def leaves(tree: object) -> Iterator[Any]:
             yield from leaves(item)
     else:
         yield tree
+
+
+def several(inputs: object) -> bool:
+    """Return whether this is a list of inputs, not one input given as nested numbers."""
+    return (
+        isinstance(inputs, list | tuple)
+        and len(inputs) > 0
+        and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
+    )
+
+
+def unshared(outputs: Any, inputs: Any) -> Any:
+    """Return the outputs of a call as arrays that share no memory with its inputs.
+
+    A caller may change either in place. A layer that computes nothing, such as Dropout outside
+    training, returns its very input to a graph.
+    """
+    if isinstance(outputs, list | tuple | dict):
+        return map_structure(lambda output: unshared(output, inputs), outputs)
+    arrays = [inputs] if type(inputs) is np.ndarray else leaves(inputs)
+    shared = any(np.may_share_memory(outputs, x) for x in arrays)
+    return outputs.copy() if shared else outputs

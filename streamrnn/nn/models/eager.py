@@ -11,8 +11,8 @@ import numpy as np
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import resolve_training, training_inside
-from streamrnn.nn.layers.layer import Layer, several
-from streamrnn.nn.layers.structure import Shape, filled, leaves, map_lists, map_structure
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.structure import Shape, filled, leaves, map_lists, map_structure, several
 from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models.graph import Graph
 from streamrnn.nn.models.model import Model

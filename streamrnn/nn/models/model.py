@@ -19,11 +19,11 @@ from streamrnn.errors import (
 from streamrnn.nn.layers.arguments import without_training
 from streamrnn.nn.layers.casts import cast_input
 from streamrnn.nn.layers.context import CallContext, resolve_training
-from streamrnn.nn.layers.layer import Layer, unshared
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import carried, carry, joined_masks
 from streamrnn.nn.layers.precision import packed_weights, precision_of
 from streamrnn.nn.layers.registry import builtin_layer
-from streamrnn.nn.layers.structure import Shape, T, filled, map_structure
+from streamrnn.nn.layers.structure import Shape, T, filled, map_structure, unshared
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
 from streamrnn.nn.models import config as model_config
 from streamrnn.nn.models.graph import Graph, none_if_all_none, one_fixed, positions_of
