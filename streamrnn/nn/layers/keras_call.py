@@ -16,7 +16,7 @@ def run_call(layer: object, call: Callable[..., Any], inputs: Any, context: Call
     """Return the outputs of `call` as float32, each with the mask that it carries.
 
     `call` gets copies of the inputs, which it may change, and each output is a copy, as `call` may
-    overwrite it later. Raises DTypeError for outputs that are no numbers.
+    overwrite it later. Raises DTypeError for other outputs than numbers.
     """
 
     def copied(output: object) -> Any:

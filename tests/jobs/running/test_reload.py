@@ -375,7 +375,7 @@ def test_rows_of_another_model_are_replaced_only_with_new_model(
         _run(tables=tables, reload=True)
     parts = [part for part in read_manifest("out").parts if part.commit > commits[1].commit]
     refusal = str(caught.value)
-    assert f"that other models wrote by rows of the current model {second}:\n  " in refusal
+    assert f"rows of other models with rows of the current model {second}:\n  " in refusal
     numbers = f"of commits {parts[0].commit} to {parts[-1].commit} by model {first} ("
     assert f"{sum(part.rows for part in parts)} rows {numbers}" in refusal
     assert parts[0].name in refusal

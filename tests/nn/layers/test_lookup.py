@@ -106,10 +106,11 @@ def test_sets_of_tokens_in_rows_of_different_length(token, length):
 def test_a_token_of_each_row_has_no_steps():
     """Lengths are those of another input, which has a time axis."""
     x, kind = Input((None, 1)), Input((), dtype="string")
-    number = layers.StringLookup(vocabulary=["a"], num_oov_indices=0, name="it")(kind)
-    model = SequenceRunner(Model([x, kind], [layers.GRU(2)(x), number]))
+    arguments = {"vocabulary": ["a"], "num_oov_indices": 0, "output_mode": "one_hot"}
+    vector = layers.StringLookup(**arguments, name="it")(kind)
+    model = SequenceRunner(Model([x, kind], [layers.GRU(2)(x), vector]))
     steps, lengths = np.ones((2, 3, 1), np.float32), np.array([3, 1])
-    assert model.run([steps, np.array(["a", "a"])], lengths)[1].tolist() == [0, 0]
+    assert model.run([steps, np.array(["a", "a"])], lengths)[1].tolist() == [[1], [1]]
     with pytest.raises(DataError, match=r"'it' .*: 'z' is not in the vocabulary"):
         model.run([steps, np.array(["a", "z"])], lengths)
 

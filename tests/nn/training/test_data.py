@@ -253,7 +253,7 @@ def test_batches_of_several_inputs_and_outputs() -> None:
     [
         (recurrent, {"a": [1.0]}, ArgumentError, r"Pipeline.windows\(\) makes them"),
         (dense, {"a": [1.0], "b": [1.0]}, ShapeError, "a table with 3 columns of features, rec"),
-        (dense, {"a": [1.0], "b": [None], "c": [1.0]}, DataError, "column 'b' has 1 nulls"),
+        (dense, {"a": [1.0], "b": [None], "c": [1.0]}, DataError, r"column 'b' has nulls \(1\)"),
         (dense, {"a": [1.0], "b": ["x"], "c": [1.0]}, DataError, "must have numbers, received st"),
     ],
 )
@@ -336,7 +336,11 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (lambda m: m.fit(Loader(), steps_per_epoch=True), ArgumentError, "received True"),
         (lambda m: m.fit(X, Y, class_weight={1: -2}), ArgumentError, "0 or more, received -2"),
         (lambda m: m.fit(X, Y, class_weight={1: "a"}), ArgumentError, "received 'a'"),
-        (lambda m: m.fit(X, pa.array([None] * 12)), DataError, "y of the output .* has 12 nulls"),
+        (
+            lambda m: m.fit(X, pa.array([None] * 12)),
+            DataError,
+            r"y of the output .* has nulls \(12\)",
+        ),
         (lambda m: m.fit(X, Y, sample_weight=["a"] * 12), DataError, "as sample_weight, .*<U1"),
         (lambda m: m.fit(X, Y, sample_weight=[None, *W[1:]]), DataError, "received object"),
     ],
