@@ -142,9 +142,7 @@ def test_a_run_may_return_quantiles_instead(tmp_path: Path) -> None:
     later = config(tmp_path, **tables, **state, sink={"path": str(tmp_path / "later")})
     assert Pipeline.from_dict(later).run().rows > 0
     assert outputs.reset_streams(str(tmp_path / "out"), ["s0"]) == 1
-    with pytest.raises(
-        ConfigError, match="quantiles: expected one label .*, and one quantile per output"
-    ):
+    with pytest.raises(ConfigError, match=r"expected one label .*, and one quantile"):
         Pipeline.from_dict(config(tmp_path, **tables)).evaluate(quantiles=[0.1, 0.9])
 
 

@@ -243,7 +243,7 @@ def test_a_step_is_a_call_of_one_step(kind: str) -> None:
             np.zeros((2, 4), "f"),
             [np.zeros((2, 3), "f")],
             ShapeError,
-            "states must be 2 .* received 1",
+            "must be 2 .* received 1",
         ),
         (np.zeros((2, 4), "f"), [np.zeros((2, 2), "f")] * 2, ShapeError, r"state 'h' .*\(2, 2\)"),
         (np.zeros((2, 4), "f"), [np.zeros((1, 3), "f")] * 2, ShapeError, r"state 'h' .*\(1, 3\)"),

@@ -339,7 +339,7 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (
             lambda m: m.fit(X, pa.array([None] * 12)),
             DataError,
-            r"y of the output .* has nulls \(12\)",
+            r"the output .* nulls \(12\)",
         ),
         (lambda m: m.fit(X, Y, sample_weight=["a"] * 12), DataError, "as sample_weight, .*<U1"),
         (lambda m: m.fit(X, Y, sample_weight=[None, *W[1:]]), DataError, "received object"),
