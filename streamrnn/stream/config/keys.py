@@ -108,6 +108,7 @@ _USED = (
     "sink.partition_by",
     *PUBLISH_KEYS,
     "checkpoint.keep",
+    "serve.log",
 )
 
 

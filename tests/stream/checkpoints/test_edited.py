@@ -148,6 +148,11 @@ def test_any_value_of_another_type_is_one_error(out: str) -> None:
             "7",
             "config checkpoint.keep: expected an integer from 0 to 2147483647, received the string",
         ),
+        (
+            ("config", "serve.log"),
+            5,
+            "config serve.log: expected a non-empty string, received the integer 5",
+        ),
     ],
 )
 def test_the_message_names_key_expected_and_received(
