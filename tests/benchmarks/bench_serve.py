@@ -9,7 +9,7 @@ same server, which parses requests and writes answers in the same way; what scor
 batch differs: a session with `durable = "commit"`, one with "log", ONNX Runtime as in
 `bench_live.py`, and an echo, which scores nothing. CPU time of the server over its requests; sides
 take turns of some seconds; medians of the turns, and of the ratios of turns in the same round. "At
-the limit" 64 clients each send their next request when they have an answer; at a rate they send at
+the limit" 128 clients each send their next request when they have an answer; at a rate they send at
 fixed times. Replay: the log as it is after a crash, against a run with it as its source. The soak
 asks at half of the limit, with `[state] idle`, and prints the memory of the server. Needs
 `pip install -e '.[bench,serve]' onnx`.
@@ -41,7 +41,7 @@ import uvloop
 from bench_pipeline import NAMES, make_model, ort_session
 
 SIDES = ("commit", "log", "dict", "echo")
-CLIENTS = 64
+CLIENTS = 128
 REPLAYED = 400_000
 """Rows of the log that is replayed, in batches of 32."""
 IDLE = 5_000
