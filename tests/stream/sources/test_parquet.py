@@ -10,6 +10,7 @@ import pytest
 
 from streamrnn.errors import DataError
 from streamrnn.stream.sources import FileSource, StreamSource, list_files
+from streamrnn.stream.sources.formats import ColumnStatistics
 
 ROWS = pa.table({"k": [f"s{i % 3}" for i in range(50)], "x": np.arange(50.0)})
 
@@ -74,6 +75,17 @@ def test_dictionaries_and_views_become_plain_values(tmp_path: Path) -> None:
     assert source.schema.types == [pa.string(), pa.large_string()]
     table = pa.Table.from_batches([b.batch for b in source.batches()])
     assert table.to_pydict() == {"d": ["a", "b", "a"], "v": ["a", None, "c"]}
+
+
+def test_nulls_are_counted_among_times_beyond_the_calendar(tmp_path: Path) -> None:
+    """Parquet's dates and times reach further than Python's."""
+    far = pa.array([-(10**8), None, 10**8], pa.int32()).cast(pa.date32())
+    times = pa.array([-(10**15), None, 10**15]).cast(pa.timestamp("ms"))
+    pq.write_table(pa.table({"day": far, "time": times, "x": [1, 2, 3]}), tmp_path / "a.parquet")
+    source = FileSource(list_files(str(tmp_path)), None, 10)
+    recorded = source.statistics(["day", "time", "x"])
+    assert recorded["day"] == recorded["time"] == ColumnStatistics(rows=3, nulls=1)
+    assert recorded["x"] == ColumnStatistics(rows=3, minimum=1, maximum=3)
 
 
 def test_files_with_other_columns_are_refused_by_name(tmp_path: Path) -> None:

@@ -76,10 +76,11 @@ def _chunk_statistics(chunk: pq.ColumnChunkMetaData, rows: int) -> ColumnStatist
     if statistics is None or not statistics.has_null_count:
         return ColumnStatistics(rows, unrecorded=rows)
     nulls = statistics.null_count
-    if statistics.has_min_max:
-        ends = _number(statistics.min), _number(statistics.max)
-        return ColumnStatistics(rows, nulls, *ends)
-    return ColumnStatistics(rows, nulls, unrecorded=rows - nulls)
+    if not statistics.has_min_max:
+        return ColumnStatistics(rows, nulls, unrecorded=rows - nulls)
+    if statistics.logical_type.type in ("DATE", "TIMESTAMP"):  # Python's do not reach all of them
+        return ColumnStatistics(rows, nulls)
+    return ColumnStatistics(rows, nulls, _number(statistics.min), _number(statistics.max))
 
 
 def _number(value: object) -> float | None:
