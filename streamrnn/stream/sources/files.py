@@ -219,9 +219,9 @@ def _split_glob_uri(path: str) -> tuple[Store, str]:
         return resolve(path)
     head = fixed_part(location)
     store, base = resolve(head + mark + options)
-    # The store decodes the head; what is encoded in the rest stands for itself.
+    # What is encoded stands for itself; the store has decoded the head.
     rest = _ENCODED.sub(lambda text: glob.escape(unquote(text[0])), location[len(head) :])
-    return store, posixpath.join(base, rest.lstrip("/"))
+    return store, posixpath.join(glob.escape(base), rest.lstrip("/"))
 
 
 def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:

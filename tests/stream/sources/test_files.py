@@ -254,12 +254,14 @@ def test_file_uris_are_read_by_their_path(tmp_path: Path) -> None:
 
 def test_patterns_of_a_uri_are_encoded_as_the_rest_of_it(tmp_path: Path) -> None:
     """As the message about a URI with a space advises; an encoded `[` stands for itself."""
-    _make(tmp_path, "a b/é [1].parquet", "a b/é 1.parquet")
+    _make(tmp_path, "a b/é [1].parquet", "a b/é 1.parquet", "x[1]/c.parquet", "x1/c.parquet")
     with pytest.raises(DataError, match="%20 for a space"):
         list_files(f"file://{tmp_path}/a b/*.parquet")
     assert len(list_files(f"file://{tmp_path}/a%20b/%C3%A9%20*.parquet")) == 2
     (found,) = list_files(f"file://{tmp_path}/*/%C3%A9%20%5B1%5D.parquet")
     assert found.path == f"file://{tmp_path}/a b/é [1].parquet"
+    (found,) = list_files(f"file://{tmp_path}/x%5B1%5D/*.parquet")
+    assert found.path == f"file://{tmp_path}/x[1]/c.parquet"
 
 
 def test_options_of_a_uri_are_no_pattern() -> None:
