@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, DTypeError
-from streamrnn.stream.sources.casts import is_text, numpy_type, shown
+from streamrnn.stream.sources.casts import decoded, is_text, numpy_type, shown
 from streamrnn.stream.sources.columns import Faults
 from streamrnn.stream.sources.files import resolve
 
@@ -351,10 +351,7 @@ def _parquet(data: bytes, label: str) -> tuple[list[str | int], list[int]]:
         raise ConfigError(f"{label}: not a readable Parquet file: {error}") from error
     if table.num_columns != 2:
         raise ConfigError(f"{label}: {_expected_two(table.num_columns)}")
-    values, ids = (
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in table.columns
-    )
+    values, ids = (decoded(column.combine_chunks()) for column in table.columns)
     is_integer = pa.types.is_integer
     if not (is_text(values.type) or is_integer(values.type)) or not is_integer(ids.type):
         raise ConfigError(

@@ -112,9 +112,12 @@ def _files(folder: Path, values: list[Any], ids: list[int]) -> list[str]:
     Path(named["v.csv"]).write_text("".join(reversed(rows)))
     Path(named["h.CSV"]).write_text("value,id\n" + "".join(rows))
     encoded = pa.array(values).dictionary_encode()
-    pq.write_table(
-        pa.table({"any": encoded, "name": pa.array(ids, pa.int16())}), named["v.parquet"]
-    )
+    small = pa.array(ids, pa.int16())
+    pq.write_table(pa.table({"any": encoded, "name": small}), named["v.parquet"])
+    if isinstance(values[0], str):
+        named["views"] = str(folder / "views.parquet")
+        views = pa.array(values, pa.string_view())  # as Polars writes text
+        pq.write_table(pa.table({"any": views, "name": small}), named["views"])
     return [*named.values(), f"file://{named['v.txt']}"]
 
 
