@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
-from streamrnn.base.display import count
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, SequenceRunner, has_no_features
 from streamrnn.stream.operators.workers import Workers
@@ -46,11 +45,12 @@ class InputPlan:
 
 
 def choose_inputs(
-    specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]
+    specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
     """Choose the features of each model input: all of them if there is one input, else `wanted`.
 
-    `names` are the features, time features included. Raises ModelMismatchError.
+    `names` are the features, time features included; the config has checked that each is wanted,
+    and no other. Raises ModelMismatchError.
     """
     if not wanted:
         if len(specs) != 1:
@@ -65,19 +65,7 @@ def choose_inputs(
         raise ModelMismatchError(
             f"[model] inputs: expected {', '.join(inputs)}, received {', '.join(wanted)}"
         )
-    chosen = {n: [v] if isinstance(v, str) else list(v) for n, v in wanted.items()}
-    for name, features in chosen.items():
-        if unknown := [f for f in features if f not in names]:
-            raise ModelMismatchError(
-                f"[model] inputs.{name}: {unknown[0]!r} is not a feature: expected features from "
-                f"{', '.join(names)}"
-            )
-    if unused := [n for n in names if not any(n in fs for fs in chosen.values())]:
-        raise ModelMismatchError(
-            f"[model] inputs: no input uses {count(len(unused), 'feature')}: {', '.join(unused)}. "
-            "Add each to an input or remove it from [source] features"
-        )
-    return chosen
+    return {name: list(features) for name, features in wanted.items()}
 
 
 def feature_kinds(
@@ -126,13 +114,12 @@ def plan_inputs(
         features = chosen[name]
         if dtype != "float32":
             inputs.append(features[0])
-            continue
-        if has_no_features(shape, dtype):
+        elif has_no_features(shape, dtype):
             inputs.append(columns.index(features[0]))
-            continue
-        index = np.array([columns.index(f) for f in features], np.int64)
-        whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())
-        inputs.append(None if whole else index)
+        else:
+            index = np.array([columns.index(f) for f in features], np.int64)
+            whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())
+            inputs.append(None if whole else index)
     return InputPlan(tuple(inputs))
 
 
