@@ -93,20 +93,18 @@ class LoadedPipeline:
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
         self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
-        fixed = self.runner.fixed if isinstance(self.runner, SequenceRunner) else None
-        if self.kind.waits and fixed is not None and fixed[0] != config.window.steps:
-            raise ModelMismatchError(
-                f"[window] steps: the model accepts windows of {fixed[0]} steps only, as "
-                f"{fixed[1]} depends on their number; received {config.window.steps}. Set steps = "
-                f"{fixed[0]}"
-            )
         if self.kind.waits and isinstance(self.runner, SequenceRunner):
+            fixed, steps = self.runner.fixed, config.window.steps
+            if fixed is not None and fixed[0] != steps:
+                raise ModelMismatchError(
+                    f"[window] steps: the model accepts windows of {fixed[0]} steps only, as "
+                    f"{fixed[1]} depends on their number; received {steps}. Set steps = {fixed[0]}"
+                )
             try:
-                self.runner.resized(config.window.steps)
+                self.runner.resized(steps)
             except ShapeError as error:
                 raise ModelMismatchError(
-                    f"[window] steps: the model does not accept windows of {config.window.steps} "
-                    f"steps: {error}"
+                    f"[window] steps: the model does not accept windows of {steps} steps: {error}"
                 ) from None
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
@@ -309,7 +307,7 @@ def _load(config: Config, path: str) -> tuple[Model, str]:
         raise type(error)(f"[output] quantiles: {location(path)}: {error}") from None
 
 
-def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
+def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
     """Return the features of each input, {} for a single input.
 
     Raises ConfigError if the `embed` of a feature does not match the model.
