@@ -53,8 +53,6 @@ class WholeOperator(WindowKind):
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         super().__init__(form, plan, size, workers)
         self._batches: list[tuple[Rows, StreamBatch]] = []
-        self._takes_any_length = False
-        self._takes_any_length = self.form.ragged and self._why_refused(_MANY) is None
 
     def process(
         self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
@@ -90,6 +88,8 @@ class WholeOperator(WindowKind):
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.
         """
+        if self.form.fixed is None and self.form.ragged and self._why_refused(_MANY) is None:
+            return  # then no layer depends on the number of steps
         whys = {steps: self._why_refused(steps) for steps in np.unique(length).tolist()}
         refused = [i for i, steps in enumerate(length.tolist()) if whys[steps]]
         if not refused:
@@ -112,8 +112,6 @@ class WholeOperator(WindowKind):
                 f"the number. Score streams of that length, or set [window] kind = "
                 f'"independent" and steps = {fixed[0]}'
             )
-        if self._takes_any_length:
-            return None
         try:
             resized = self.form.resized(steps)
         except ShapeError as error:
