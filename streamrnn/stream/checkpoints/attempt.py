@@ -138,7 +138,8 @@ class Attempt:
 
         The names of the files are durable once the driver has synced their folders.
         """
-        parts = {name: _finished(writer) for name, writer in self._writers.items()}
+        ended = {name: writer.finish() for name, writer in self._writers.items()}
+        parts = {name: e if isinstance(e, tuple) else (e,) for name, e in ended.items()}
         if self._ended:
             parts["rejects"] = (*self._ended, *parts["rejects"])
         shard = None
@@ -188,8 +189,3 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
             "in the facts nor in the last commit"
         )
     return shards
-
-
-def _finished(writer: PartWriter | PartitionedWriter) -> tuple[StagedPart, ...]:
-    parts = writer.finish()
-    return parts if isinstance(parts, tuple) else (parts,)

@@ -3,8 +3,8 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -365,32 +365,40 @@ class OutputFolder:
         one per shard; the folder then refuses all later commits, and the next start finds this
         commit either complete or not at all.
         """
-        with self._refuse_commits_after_failure() as schema:
-            facts = [self._finish(state)] if facts is None else self._checked(facts)
-            last = self.manifest
-            outputs = {name: self._output_after(name, facts, complete) for name in self.directories}
-            manifest = Manifest(
-                output=self._output,
-                commit=self.next_commit,
-                time=_now(),
-                complete=complete,
-                model=self._model,
-                config=self._config,
-                schema=encode_schema(schema),
-                sources=self._used.after(last, sources, readings or {}),
-                position=None if position is None or position.done else position,
-                outputs=outputs,
-                shards=shards_after(last.shards if last else (), facts),
-                counters=plain(counters if counters is not None else last.counters if last else {}),
-                kept=last.kept_after(self.keep, end_of_run) if last else (),
-                end_of_run=end_of_run,
-                # Names in the manifest are current only if this run has checked the sources.
-                home=self.home if last is None or self._used.files is not None else last.home,
-                table=self._table or (last.table if last else ""),
-                positions=(last.positions if last else ()) if positions is None else positions,
+        if self._schema is None:
+            raise ValueError("call begin() before commit()")
+        if self._broken:
+            raise SinkError(
+                f"{self.path}: an earlier commit of this run failed. Rerun the command; it resumes "
+                "from the last commit"
             )
-            manifest = self._ledger.install(manifest)
-            self._used.commit(manifest)
+        self._broken = True  # unless this commit completes
+        facts = [self._finish(state)] if facts is None else self._checked(facts)
+        last = self.manifest
+        outputs = {name: self._output_after(name, facts, complete) for name in self.directories}
+        manifest = Manifest(
+            output=self._output,
+            commit=self.next_commit,
+            time=_now(),
+            complete=complete,
+            model=self._model,
+            config=self._config,
+            schema=encode_schema(self._schema),
+            sources=self._used.after(last, sources, readings or {}),
+            position=None if position is None or position.done else position,
+            outputs=outputs,
+            shards=shards_after(last.shards if last else (), facts),
+            counters=plain(counters if counters is not None else last.counters if last else {}),
+            kept=last.kept_after(self.keep, end_of_run) if last else (),
+            end_of_run=end_of_run,
+            # Names in the manifest are current only if this run has checked the sources.
+            home=self.home if last is None or self._used.files is not None else last.home,
+            table=self._table or (last.table if last else ""),
+            positions=(last.positions if last else ()) if positions is None else positions,
+        )
+        manifest = self._ledger.install(manifest)
+        self._used.commit(manifest)
+        self._broken = False
         live = manifest.live - (last.live if last else 0)
         of = f" with {count(live, 'row')} of a session" if live else ""
         _LOGGER.debug("%s: commit %d%s", self.path, manifest.commit, of)
@@ -408,20 +416,6 @@ class OutputFolder:
         placed = self.directories[name].place(before, staged, self.next_commit, model)
         return NamedOutput(placed, path)
 
-    @contextmanager
-    def _refuse_commits_after_failure(self) -> Iterator[pa.Schema]:
-        """Yield the schema for a commit; if the commit fails, refuse all later ones."""
-        if self._schema is None:
-            raise ValueError("call begin() before commit()")
-        if self._broken:
-            raise SinkError(
-                f"{self.path}: an earlier commit of this run failed. Rerun the command; it resumes "
-                "from the last commit"
-            )
-        self._broken = True
-        yield self._schema
-        self._broken = False
-
     def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
         """Sort facts of workers by shard, and check that all files that they name exist."""
         ordered = in_order(facts, self.next_commit)
@@ -432,7 +426,6 @@ class OutputFolder:
         return ordered
 
     def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
-        """Finish this process's attempt."""
         delta = self.delta(state) if isinstance(state, Snapshot) else state
         facts = self._writing().finish(delta)
         self._attempt = None

@@ -1,6 +1,7 @@
 """Read an output folder without a lock, while a run may write to it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -83,24 +84,17 @@ def read_manifest(path: str) -> Manifest:
     files = open_files(path)
     manifest = find_manifest(files)
     if manifest is None:
-        if _is_empty(files):
-            raise MissingFileError(
-                f"{path}: no such output folder, or it is empty. Run its pipeline first (streamrnn "
-                "run), or pass the [sink] path of one that has run."
-            )
+        with suppress(SinkError):  # not a folder
+            if not files.entries(""):
+                raise MissingFileError(
+                    f"{path}: no such output folder, or it is empty. Run its pipeline first "
+                    "(streamrnn run), or pass the [sink] path of one that has run."
+                )
         raise CheckpointError(
             f"{path} has no {MANIFEST}: it is not the output of a streamrnn run, or its first run "
             "has not committed yet. Pass the [sink] path of a pipeline that has run."
         )
     return manifest
-
-
-def _is_empty(files: Files) -> bool:
-    """Return whether a folder is missing or empty."""
-    try:
-        return not files.entries("")
-    except SinkError:  # not a folder
-        return False
 
 
 def load_state(

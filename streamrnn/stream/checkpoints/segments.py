@@ -65,7 +65,12 @@ def write_segments(
     `last` are the segments of `before`, the same list in the last commit; unchanged ones stay.
     `name` is the beginning of the names of new files. Raises SinkError.
     """
-    ranges = _with_tail(_unchanged(last, before, entries), len(entries))
+    ranges = _unchanged(last, before, entries)
+    while ranges and ranges[-1].segment is None:
+        ranges.pop()
+    start = ranges[-1].stop if ranges else 0
+    if len(entries) - start > TAIL:  # too many for the manifest
+        ranges.append(_Range(start, len(entries) - 1))
     return tuple(
         item.segment or _write(files, f"{name}-{item.start}.json", entries[item.start : item.stop])
         for item in _merged(ranges)
@@ -85,14 +90,6 @@ def _unchanged(
             end = min(stop, len(entries))
             ranges.append(_Range(start, end, segment if same and end == stop else None))
     return ranges
-
-
-def _with_tail(ranges: list[_Range], count: int) -> list[_Range]:
-    """Add a range for the newest of `count` entries if they are too many for the manifest."""
-    while ranges and ranges[-1].segment is None:
-        ranges.pop()
-    start = ranges[-1].stop if ranges else 0
-    return [*ranges, _Range(start, count - 1)] if count - start > TAIL else ranges
 
 
 def _merged(ranges: Sequence[_Range]) -> list[_Range]:
