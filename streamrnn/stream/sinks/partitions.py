@@ -83,13 +83,12 @@ class PartitionColumn:
     def _check_years(self, times: pa.Array) -> None:
         """Raise DataError for a time whose date no reader of folders reads.
 
-        (Arrow's texts and calendar are for the years 1 to 9999, and up to 32,767.)
+        (Arrow reads texts of the years 1 to 9999 only; its calendar ends in the year 32,767.)
         """
         kind = times.type
-        one_day = 1 if pa.types.is_date32(kind) else _DAY[getattr(kind, "unit", "ms")]
+        one_day = 1 if pa.types.is_date32(kind) else _DAY[kind.unit]
         ticks = times.view(pa.int32() if pa.types.is_date32(kind) else pa.int64())
-        ends = [end.as_py() for end in pc.min_max(ticks).values()]
-        for end in ends:
+        for end in (end.as_py() for end in pc.min_max(ticks).values()):
             if end is not None and not _FIRST <= end // one_day <= _LAST:
                 text = pa.scalar(end, ticks.type).cast(kind).cast(pa.string()).as_py()
                 raise DataError(

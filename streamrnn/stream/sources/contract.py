@@ -159,7 +159,13 @@ class Contract:
     def check(self, schema: pa.Schema, path: str) -> None:
         """Raise DTypeError if a column has a type that cannot be used."""
         for name in self.key:
-            _check_key(schema.field(name), path)
+            kind = schema.field(name).type
+            stored = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+            if not has_equality(stored):
+                raise DTypeError(
+                    f"{path}: [source] key: column {name!r}: expected a type that a key can have "
+                    f"(string, integer, boolean, date, timestamp, decimal, binary), received {kind}"
+                )
         if self.time is not None:
             _check_time(schema.field(self.time), bool(self.time_features), self.time_zone, path)
         if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
@@ -332,17 +338,6 @@ def _limits(feature: Feature) -> tuple[np.float32, np.float32]:
     return max(low), min(high)
 
 
-def _check_key(field: pa.Field, path: str) -> None:
-    kind = field.type
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if not has_equality(kind):
-        raise DTypeError(
-            f"{path}: [source] key: column {field.name!r}: expected a type that a key can have "
-            f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"
-        )
-
-
 def _check_time(field: pa.Field, calendar: bool, zone: str, path: str) -> None:
     kind, types = field.type, pa.types
     place = f"column {field.name!r}: expected"
@@ -373,7 +368,7 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         feature.vocabulary.check(kind, feature.name, path)
         return
     types = pa.types
-    text = is_text(kind) or types.is_string_view(kind)
+    text = is_text(kind)
     empty = types.is_null(kind)  # a column without values fits any type
     if feature.kind == "string":
         good, expected = text or empty, "string"
