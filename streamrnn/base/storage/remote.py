@@ -18,12 +18,7 @@ REQUEST_SECONDS = 10.0
 ATTEMPTS = 5
 """Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
 PAUSE_SECONDS = 30.0
-"""After a call without an answer, all calls fail immediately for this many seconds.
-
-So a run can end and clean up.
-"""
-
-
+"""How long all calls fail after one without an answer, so that a run can end and clean up."""
 _ADVICE = "; encode spaces, and letters beyond ASCII, in a URI: %20 for a space, %C3%A9 for é"
 
 

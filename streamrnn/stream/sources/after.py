@@ -106,8 +106,8 @@ def after_time(
 
     `zone` applies to a time without an offset. Raises ConfigError unless `time` can be read as the
     column's type; DataError for a file whose footer has no range, or whose range has times before
-    and after `time`. A file that ends at `time` is left out: its
-    last row may be the last one that was scored.
+    and after `time`. A file that ends at `time`, and begins before it, is left out: its last row
+    may be the last one that was scored.
     """
     kind = source.schema.field(column).type
     limit = parse_time(time, kind, "[source] after: time", zone)
