@@ -18,8 +18,8 @@ from streamrnn.stream.windows import Inputs, Labels, StreamBatch, place, sequenc
 class SourceWindow:
     """B lanes x T steps, the same B and T in all windows. Lane b continues the previous window.
 
-    `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) int64 or
-    strings; zeros, or "", after the last step of a lane.
+    `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) float32, int64
+    or strings; zeros, or "", after the last step of a lane.
     `lengths` (B,) int64: steps of each lane; 0 for a lane without a stream.
     `keys`: key columns of the B streams; null for a lane without a stream.
     `reset` (B,) bool: the lane does not continue the previous window, as another stream begins, or

@@ -61,8 +61,12 @@ def starting_table(
     if earlier_map is not None:
         new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
         check_origins(new, committed.schema, owner)
-        if not changed:
-            _refuse_unused(new, bound, owner)
+        for layer, origin in () if changed else new.items():
+            if origin != layer and has_states(layer, bound.layout.states):
+                raise StateError(
+                    f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, "
+                    f"so {layer!r} keeps its own state. Remove the entry"
+                )
     if not changed:
         table = load()
         table.mark_clean()  # the next commit writes only later changes
@@ -199,13 +203,4 @@ def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
             raise StateError(
                 f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
                 f"one of {', '.join(sorted(layers))}"
-            )
-
-
-def _refuse_unused(mapping: Mapping[str, str], bound: BoundPipeline, owner: str) -> None:
-    for layer, origin in mapping.items():
-        if origin != layer and has_states(layer, bound.layout.states):
-            raise StateError(
-                f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, so "
-                f"{layer!r} keeps its own state. Remove the entry"
             )

@@ -159,21 +159,13 @@ PART_FORMATS: dict[str, PartFormat] = {"parquet": ParquetFormat(), "arrow": Arro
 
 def refuse_unwritable(schema: pa.Schema, format: str) -> None:
     """Raise DTypeError for a column whose type a format of parts cannot hold."""
-
-    def write(schema: pa.Schema) -> None:
-        table = schema.empty_table()
-        PART_FORMATS[format].create(pa.BufferOutputStream(), schema, table).close()
-
-    try:
-        write(schema)
-    except pa.ArrowException:
-        for field in schema:
-            try:
-                write(pa.schema([field]))
-            except pa.ArrowException as error:
-                raise DTypeError(
-                    f"[sink] format: column {field.name!r}: {format} cannot hold its type, "
-                    f"{field.type}: {str(error).rstrip('.')}. Set another format, or list the "
-                    "columns of the output without it, in [output] columns"
-                ) from error
-        raise
+    for field in schema:
+        alone = pa.schema([field])
+        try:
+            PART_FORMATS[format].create(pa.BufferOutputStream(), alone, alone.empty_table()).close()
+        except pa.ArrowException as error:
+            raise DTypeError(
+                f"[sink] format: column {field.name!r}: {format} cannot hold its type, "
+                f"{field.type}: {str(error).rstrip('.')}. Set another format, or list the columns "
+                "of the output without it, in [output] columns"
+            ) from error

@@ -273,7 +273,6 @@ def _part(table: Any, layers: Sequence[str]) -> StateTable:
 
 
 def _copy(table: Any) -> StateTable:
-    """Copy a state table."""
     if not isinstance(table, StateTable):
         return StateTable.from_arrow(table)
     initial = table.initial_states() if table.knows_initial else None

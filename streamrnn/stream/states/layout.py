@@ -175,7 +175,6 @@ def _list_size(column: pa.ChunkedArray, name: str, label: str) -> int:
 
 
 def _waiting_type(table: pa.Table, name: str, feature: str, label: str) -> pa.DataType:
-    """Return the type of one waiting value."""
     kind = table.schema.field(name).type
     if not is_list(kind):
         raise StateError(f"{label}: column {name!r}: expected lists, received {kind}")

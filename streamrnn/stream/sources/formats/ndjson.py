@@ -108,7 +108,6 @@ class NdjsonReader(TextReader):
         raise self._invalid(lines[first], schema, row + first)
 
     def _invalid(self, line: bytes, schema: pa.Schema, row: int) -> ValueError:
-        """Return the error about a row that cannot be read."""
         number = self._line(row)
         try:
             row_object = json.loads(line)
