@@ -195,13 +195,11 @@ def _updated(
     listed: Mapping[str, SourceFile],
 ) -> tuple[UsedFile, ...]:
     """Return the used files with their updated facts, and whether they are gone."""
-    files = list(used)
-    for index, verdict in verdicts.items():
-        files[index] = verdict.file
-    for index, file in enumerate(files):
-        if file.gone != (file.path not in listed):
-            files[index] = replace(file, gone=not file.gone)
-    return tuple(files)
+    files = (verdicts[i].file if i in verdicts else file for i, file in enumerate(used))
+    return tuple(
+        file if file.gone == (file.path not in listed) else replace(file, gone=not file.gone)
+        for file in files
+    )
 
 
 def _verdicts(
