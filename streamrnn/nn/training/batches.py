@@ -12,6 +12,7 @@ from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.layers import RNN, Layer
 from streamrnn.nn.layers.memory import Memory
 from streamrnn.nn.models import Model, Sequential
+from streamrnn.nn.training.loss import numbers_of
 
 
 class Batch(NamedTuple):
@@ -54,9 +55,7 @@ def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
             "class_weight must be a dictionary, class -> weight, received "
             f"{type(by_class).__name__}"
         )
-    if y.dtype.kind not in "fiub":
-        raise DataError(f"class_weight: expected numbers as y, received {y.dtype}")
-    classes = y
+    classes = numbers_of("class_weight", y)
     if y.ndim == rank and y.shape[-1] == 1:
         classes = y[..., 0]
     elif y.ndim == rank:

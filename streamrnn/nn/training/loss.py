@@ -230,16 +230,16 @@ def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
     return y_true
 
 
-def numbers_of(owner: object, y_true: npt.ArrayLike) -> Array:
-    """Return the truth as an array of numbers. Raises DataError."""
-    t = np.asarray(y_true)
-    if t.dtype.kind not in "fiub":
-        raise DataError(f"{owner}: expected numbers as y, received {t.dtype}")
-    return t
+def numbers_of(owner: object, values: npt.ArrayLike, argument: str = "y") -> Array:
+    """Return an argument as an array of numbers. Raises DataError."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{owner}: expected numbers as {argument}, received {array.dtype}")
+    return array
 
 
 def returned_values(owner: object, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
-    """Return the checked result of a user's function on copies. Raises ShapeError."""
+    """Return the checked result of a user's function on copies. Raises ShapeError, DataError."""
     returned = np.asarray(call(t.copy(), p.copy()))
     if returned.dtype.kind not in "fiub":
         raise DataError(f"{owner}: expected an array of numbers, received {returned.dtype}")
@@ -262,7 +262,7 @@ def weights_of(
     if sample_weight is None:
         weights = np.ones(shape, np.float32)
     else:
-        own = np.asarray(sample_weight, np.float32)
+        own = np.asarray(numbers_of(owner, sample_weight, "sample_weight"), np.float32)
         if own.ndim == len(shape) + 1 and own.shape[-1] == 1:
             own = own[..., 0]
         if own.shape != shape[: own.ndim]:
@@ -287,7 +287,7 @@ def truth_array(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
 
 def categories(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
     """Return the number of the category of each sample. Raises ShapeError, DataError."""
-    truth = np.asarray(y_true)
+    truth = numbers_of(owner, y_true)
     if truth.ndim == y_pred.ndim and truth.shape[-1] == 1:
         truth = truth[..., 0]
     if truth.shape != y_pred.shape[:-1]:

@@ -13,6 +13,7 @@ from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.models import Model
 from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.training.loss import numbers_of
 from streamrnn.nn.training.losses import Loss, loss_of
 from streamrnn.nn.training.metrics import Metric, metric_of
 
@@ -301,11 +302,7 @@ def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -
             f"{model}: expected sample_weight as an array for all outputs, or one for each of "
             f"{', '.join(names)}"
         )
-    return [None if weight is None else _numbers(model, weight) for weight in weights]
-
-
-def _numbers(model: Model, sample_weight: Any) -> Floats:
-    weights = np.asarray(sample_weight)
-    if weights.dtype.kind not in "fiub":
-        raise DataError(f"{model}: expected numbers as sample_weight, received {weights.dtype}")
-    return weights.astype(np.float32)
+    return [
+        None if weight is None else numbers_of(model, weight, "sample_weight").astype(np.float32)
+        for weight in weights
+    ]

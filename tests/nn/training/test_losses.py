@@ -300,6 +300,22 @@ def test_reductions_and_names() -> None:
             r"sample_weight must have shape \(4,\), received \(3,\)",
         ),
         (
+            lambda: losses.MeanSquaredError()(np.ones((2, 1)), np.ones((2, 1)), [1.0, None]),
+            "expected numbers as sample_weight, received object",
+        ),
+        (
+            lambda: metrics.Recall().update_state(np.ones((1, 1)), np.ones((1, 1)), ["a"]),
+            "expected numbers as sample_weight, received <U1",
+        ),
+        (
+            lambda: losses.SparseCategoricalCrossentropy()(["a"], np.ones((1, 3))),
+            "expected numbers as y, received <U1",
+        ),
+        (
+            lambda: metrics.SparseCategoricalAccuracy().update_state([None], np.ones((1, 3))),
+            "expected numbers as y, received object",
+        ),
+        (
             lambda: metrics.MeanSquaredError(dtype="float16"),
             "dtype must be 'float32', received 'float16'",
         ),
