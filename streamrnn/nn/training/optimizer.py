@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from streamrnn.base.arrays import Floats
+from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.kernels import updates
@@ -172,11 +173,12 @@ class Optimizer:
             self._require_same(self.compiled.model is trainer.model)
         self.compiled = trainer
 
-    def _require_same(self, weights: bool) -> None:
-        if not weights:
+    def _require_same(self, same: bool) -> None:
+        if not same:
             raise ArgumentError(
-                f"{type(self).__name__}: this optimizer has made {self.iterations} updates of "
-                "other weights, and keeps what it knows of them; make an optimizer for each model"
+                f"{type(self).__name__}: this optimizer has made "
+                f"{count(self.iterations, 'update')} of other weights, and keeps what it knows of "
+                "them; make an optimizer for each model"
             )
 
     def apply(

@@ -185,6 +185,7 @@ class Trainer:
 
     def train(self, batch: Batch) -> list[float]:
         """Update the weights once; return the losses before the update: see Objective.judge."""
+        self.optimizer.bind(self)
         values, recording = self._run(batch, training=True)
         try:
             self.optimizer.change(self.plan.updates(recording))

@@ -230,6 +230,14 @@ def test_an_optimizer_updates_the_weights_of_one_model() -> None:
         first.fit(x, y, verbose=0)
     with pytest.raises(ArgumentError, match=r"Adam: .* 2 updates of other weights.*make an optim"):
         same.compile(adam, "mse")
+    one, other = Sequential.from_config(first.get_config()), same
+    rmsprop = optimizers.RMSprop()
+    for model in (one, other):  # both are compiled before the first update
+        model.compile(rmsprop, "mse")
+    one.fit(x, y, verbose=0)
+    with pytest.raises(ArgumentError, match=r"RMSprop: .* 1 update of other weights"):
+        other.fit(x, y, verbose=0)
+    one.fit(x, y, verbose=0)
     first.pop()
     first.add(layers.Dense(9, name="out"))
     first.compile(adam, "mse")
