@@ -111,7 +111,8 @@ class Eager(Model):
             )
         size = self.batch_size_of(rows, batch_size)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
-        parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]
+        # Copies: `call` may write each output into the same array.
+        parts = [map_structure(np.copy, self(map_structure(itemgetter(c), arrays))) for c in cuts]
         joined = [np.concatenate(of) for of in zip(*map(leaves, parts), strict=True)]
         return filled(parts[0], joined)
 

@@ -101,6 +101,19 @@ def test_its_call_may_change_its_inputs() -> None:
         assert (model.predict(rows, batch_size=2) == 2 * rows).all()
 
 
+def test_its_call_may_write_into_one_array() -> None:
+    """predict joins what it returned for each batch."""
+
+    class Buffered(Model):
+        def call(self, x: Any) -> Any:
+            buffer = vars(self).setdefault("buffer", np.zeros((1, *x.shape[1:])))
+            buffer[...] = 2 * x
+            return buffer
+
+    rows = X.astype(np.float32)
+    assert (Buffered().predict(rows, batch_size=1) == 2 * rows).all()
+
+
 def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     """After a call, or a build: its zeros leave no trace in states."""
     model, other = Stack(), Stack()
