@@ -107,7 +107,8 @@ def _names_layers(layer: Layer) -> bool:
 
 def _refuse_own_initializers(layer: Layer) -> None:
     for name, value in vars(layer).items():
-        if isinstance(value, Initializer) and not is_own(type(value)):
+        is_foreign = isinstance(value, Initializer) and not is_own(type(value))
+        if is_foreign and name in layer.get_config():
             raise UnsupportedError(
                 f"{layer}: a file could not be read back: the class of its {name} is not of this "
                 "package. The values that it made are in the weights: set the attribute "

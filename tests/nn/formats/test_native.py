@@ -114,9 +114,23 @@ class Halves(initializers.Initializer):
         return np.full(shape, 0.5)
 
 
+class Offset(layers.Layer):
+    """It keeps an initializer that is no argument."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first = Halves()
+
+    def build(self, input_shape: Any) -> None:
+        self.add_weight("offset", (3,), self.first)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + self.weights[0]
+
+
 @pytest.fixture
 def registered() -> None:
-    for cls in (Forecast, Bare, Stack, Gain):
+    for cls in (Forecast, Bare, Stack, Gain, Offset):
         register_layer(cls.__name__, cls)
 
 
@@ -124,7 +138,11 @@ def registered() -> None:
 def test_a_model_of_a_users_class_comes_back_as_one(tmp_path: Path) -> None:
     """Whatever names its layers have by then, also within another model."""
     layers.GRU(1)
-    for model in (Forecast(4), Sequential([Input((None, 3)), Forecast(2, name="inner")])):
+    for model in (
+        Forecast(4),
+        Sequential([Input((None, 3)), Forecast(2, name="inner")]),
+        Sequential([Input((None, 3)), Offset()]),
+    ):
         model.save(tmp_path / "m.safetensors")
         again = streamrnn.load_model(tmp_path / "m.safetensors")
         assert type(again) is type(model)
