@@ -12,7 +12,7 @@ is then stored as its integers (int8 or int16) under that name, with "lstm/cell/
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
 from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.models import Eager, Model
+from streamrnn.nn.models.graph import is_all_built_in
 
 NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
 _PARTS = ("scales", "exponents")
@@ -78,7 +79,7 @@ def encoded(model: Model) -> bytes:
         config = json.dumps(serialization.serialize(model), separators=(",", ":"))
         metadata["config"] = config
         _refuse_own_initializers(model)
-        if _has_own_classes(model):
+        if not is_all_built_in(model):
             _require_readable(model, json.loads(config))
     if packed:
         tops = {name: [i.top, _LAST] if i.inputs_last else i.top for name, i in packed.items()}
@@ -89,11 +90,6 @@ def encoded(model: Model) -> bytes:
         arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return _in_order(to_bytes(arrays, metadata))
-
-
-def _has_own_classes(layer: Layer) -> bool:
-    """Return whether a layer, or a layer inside it, is of a user's class."""
-    return not layer.is_built_in() or any(map(_has_own_classes, layer.children().values()))
 
 
 def _names_layers(layer: Layer) -> bool:
@@ -142,15 +138,6 @@ def _unreadable(model: Model, why: str) -> UnsupportedError:
     )
 
 
-def _sources(names: list[str], order: list[str], stored: Collection[str]) -> list[str]:
-    """Return the stored array of each weight: by name if all names are equal, else by order.
-
-    `order` has the names of the stored arrays; if it does not fit, arrays are matched by name.
-    """
-    by_order = set(names) != set(stored) == set(order) and len(order) == len(names)
-    return order if by_order else names
-
-
 def _in_order(data: bytes) -> bytes:
     """Return a safetensors file with sorted metadata: the library writes it in arbitrary order.
 
@@ -171,10 +158,7 @@ def load_weights(model: Model, path: Path) -> None:
     Weights are matched by name if all names are equal, else by order.
     """
     metadata, stored = read(path)
-    arrays, packed = _joined(metadata, stored)
-    names = list(model.named_weights())
-    sources = _sources(names, _order(metadata), arrays)
-    _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
+    _assign(model, _order(metadata), *_joined(metadata, stored))
 
 
 def _order(metadata: Mapping[str, str]) -> list[str]:
@@ -202,15 +186,16 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
 
 
 def _assign(
-    model: Model,
-    sources: Mapping[str, str],
-    arrays: Mapping[str, Array],
-    packed: Mapping[str, Integers],
+    model: Model, order: list[str], arrays: Mapping[str, Array], packed: Mapping[str, Integers]
 ) -> list[Assignment]:
-    """Assign to every weight the array that is its source, and use every array once.
+    """Assign an array to every weight, and use every array once.
 
+    Arrays are matched by name, but by `order`, the names of all arrays, if other names are stored.
     Arrays in `packed` become the integers of their layers and cells.
     """
+    names = list(model.named_weights())
+    by_order = set(names) != set(arrays) == set(order) and len(order) == len(names)
+    sources = dict(zip(names, order if by_order else names, strict=True))
     assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
     assigned = assign_weights(model, assignments, [name for name in arrays if name not in used])
@@ -275,10 +260,8 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     model = build(config, sum(int(array.size) for array in floats.values()))
     if not isinstance(model, Model):
         raise ModelFileError("the config does not describe a model")
-    names = list(model.named_weights())
     order = _order(metadata) if _names_layers(model) else []
-    sources = _sources(names, order, floats)
-    assignments = _assign(model, dict(zip(names, sources, strict=True)), floats, packed)
+    assignments = _assign(model, order, floats, packed)
     model.check_weights()
     if layers is not None:
         check_layers(model, layers)

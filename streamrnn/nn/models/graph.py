@@ -52,7 +52,7 @@ class Graph:
             id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
         self.steps = self._steps()
-        self._trusted = all(map(_is_built_in, self.layers))
+        self.trusted = all(map(is_all_built_in, self.layers))
         self._input_slots = [self.slots[id(symbol)] for symbol in self.inputs]
         self._output_slots = [self.slots[id(symbol)] for symbol in self.outputs]
         self.specs: list[tuple[str, Shape, str]] | None = None
@@ -114,7 +114,7 @@ class Graph:
         """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
         slot_masks: list[Array | None] = [None] * len(self.slots)
-        masked, trusted = False, self._trusted
+        masked = False
         for slot, array, input_mask in zip(self._input_slots, arrays, masks, strict=True):
             values[slot] = array
             slot_masks[slot] = input_mask
@@ -133,44 +133,22 @@ class Graph:
             state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, mask, state, step.training)
             outputs, output_masks = layer.forward(inputs, inner)
-            if not trusted:
-                outputs = self.settled(step, outputs)
+            if not self.trusted:
+                outputs = settled(step, outputs)
             if type(outputs) is np.ndarray and not isinstance(output_masks, list | dict):
                 values[step.outputs[0]] = outputs
                 if output_masks is not None:
                     slot_masks[step.outputs[0]], masked = output_masks, True
                 continue
-            flat = list(leaves(outputs)) if isinstance(outputs, list | tuple | dict) else [outputs]
-            flat_masks = (
-                list(leaves(output_masks))
-                if isinstance(output_masks, list | dict)
-                else [output_masks] * len(flat)
-            )
+            flat = list(leaves(outputs))
+            nested = isinstance(output_masks, list | dict)
+            flat_masks = list(leaves(output_masks)) if nested else [output_masks] * len(flat)
             masked = True
             for slot, value, output_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
                 slot_masks[slot] = output_mask
         slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
-
-    def settled(self, step: Step, outputs: Any) -> Any:
-        """Return the outputs of a custom layer as kernels read them: in one piece, of float32.
-
-        Raises ShapeError if the last axis has another size than the layers behind were built for,
-        as compute_output_shape may differ from the call: a kernel would read past the end of rows.
-        """
-        if self._trusted:
-            return outputs
-        settled = map_structure(_in_one_piece, outputs)
-        for symbol, value in zip(step.node.outputs, leaves(settled), strict=False):
-            size = symbol.shape[-1] if len(symbol.shape) > 1 else None
-            if size is not None and value.shape[-1] != size:
-                raise ShapeError(
-                    f"{step.node.layer}: expected {size} as the last size of its output, received "
-                    f"shape {value.shape}. Let compute_output_shape of a custom layer here, or "
-                    "before it, return what its call returns, with None for a size that may differ"
-                )
-        return settled
 
     def run_in_batches(
         self, arrays: Sequence[Array], masks: Sequence[Array | None], size: int, training: bool
@@ -265,13 +243,29 @@ def cast_to_floats(layer: Layer, inputs: object) -> object:
     return inputs
 
 
-def _is_built_in(layer: Layer) -> bool:
+def is_all_built_in(layer: Layer) -> bool:
     """Return whether a layer, with all layers inside it, is a class of the package."""
-    return layer.is_built_in() and all(map(_is_built_in, layer.children().values()))
+    return layer.is_built_in() and all(map(is_all_built_in, layer.children().values()))
 
 
-def _in_one_piece(array: Array) -> Array:
-    return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else None)
+def settled(step: Step, outputs: Any) -> Any:
+    """Return the outputs of a custom layer as kernels read them: in one piece, of float32.
+
+    Raises ShapeError if the last axis has another size than the layers behind were built for, as
+    compute_output_shape may differ from the call: a kernel would read past the end of rows.
+    """
+    outputs = map_structure(
+        lambda y: np.ascontiguousarray(y, np.float32 if y.dtype.kind == "f" else None), outputs
+    )
+    for symbol, value in zip(step.node.outputs, leaves(outputs), strict=False):
+        size = symbol.shape[-1] if len(symbol.shape) > 1 else None
+        if size is not None and value.shape[-1] != size:
+            raise ShapeError(
+                f"{step.node.layer}: expected {size} as the last size of its output, received "
+                f"shape {value.shape}. Let compute_output_shape of a custom layer here, or "
+                "before it, return what its call returns, with None for a size that may differ"
+            )
+    return outputs
 
 
 def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], list[Node]]:

@@ -12,7 +12,7 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.structure import leaves, map_structure
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none
+from streamrnn.nn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none, settled
 from streamrnn.nn.training.penalties import check_regularization
 from streamrnn.nn.training.recording import Recorded, Recording, Trained, total_of
 from streamrnn.nn.training.rules import check_layer, rule_of
@@ -61,8 +61,7 @@ def record(
                 calls.append(_Call(slots, step.outputs, of_inputs, recorded))
         else:
             result, result_masks = layer.forward(inputs, inner)
-            result = graph.settled(step, result)
-            outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
+            outputs = list(leaves(result if graph.trusted else settled(step, result)))
             nested = isinstance(result_masks, list | dict)
             output_masks = list(leaves(result_masks)) if nested else [result_masks] * len(outputs)
         for slot, value, mask in zip(step.outputs, outputs, output_masks, strict=False):
