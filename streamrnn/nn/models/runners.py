@@ -39,7 +39,7 @@ class StepRunner:
         specs = zip(model.graph.inputs, model.input_specs, strict=True)
         ids = {id(s) for s, (_, shape, of) in specs if of != "float32" and len(shape) == 1}
         _require_stepwise(model.graph, "", ids)
-        _require_vectors(model)
+        self.outputs = _outputs_of(model)
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
         self._shapes = {
             name: shape
@@ -50,9 +50,6 @@ class StepRunner:
         self.state_classes = {
             name: of for name, of in model.stream_classes().items() if name in self.state_spec
         }
-        self.outputs = [
-            (symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in model.graph.outputs
-        ]
 
     def initial_state(self, n: int) -> dict[str, Floats]:
         """Return the initial states of n streams: name -> (n, size) float32."""
@@ -163,8 +160,12 @@ def _mismatch(path: str, step: Step, reason: str) -> ModelMismatchError:
     )
 
 
-def _require_vectors(model: Model) -> None:
-    """Raise ModelMismatchError for an output that is not a vector, nor one for each step."""
+def _outputs_of(model: Model) -> list[tuple[str, int]]:
+    """Return (layer's name, units) of each output.
+
+    Raises ModelMismatchError for an output that is not a vector, nor one for each step.
+    """
+    outputs = []
     for symbol in model.graph.outputs:
         if len(symbol.shape) not in (2, 3) or symbol.shape[-1] is None:
             raise ModelMismatchError(
@@ -173,6 +174,8 @@ def _require_vectors(model: Model) -> None:
                 "TimeDistributed(Flatten()); keep the last one with keepdims=True, or with a slice "
                 "as in x[..., 0:1]"
             )
+        outputs.append((symbol.layer.name, int(symbol.shape[-1])))
+    return outputs
 
 
 def _require_stepwise(graph: Graph, path: str, ids: set[int]) -> None:
@@ -238,14 +241,14 @@ class SequenceRunner:
     def __init__(self, model: Model) -> None:
         self.model = model
         _require_inference(model)
-        _require_vectors(model)
-        symbols = model.graph.outputs
-        self.outputs = [(symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in symbols]
-        self.sequences = [len(symbol.shape) > 2 for symbol in symbols]
+        self.outputs = _outputs_of(model)
+        self.sequences = [len(symbol.shape) > 2 for symbol in model.graph.outputs]
         self.state_spec: dict[str, int] = {}
         self.state_classes: dict[str, str] = {}
         self.fixed = fixed_steps(model)
-        self.ragged = all(map(_is_ragged, flat_layers(model)))
+        self.ragged = all(  # a custom layer has to say that it is stepwise, too
+            layer.ragged and (layer.stepwise or layer.is_built_in()) for layer in flat_layers(model)
+        )
 
     def initial_state(self, n: int) -> dict[str, Floats]:
         """Return an empty dictionary: no state is carried."""
@@ -293,11 +296,6 @@ class SequenceRunner:
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
-
-
-def _is_ragged(layer: Layer) -> bool:
-    """Return whether rows may differ in length: a custom layer has to say that it is stepwise."""
-    return layer.ragged and (layer.stepwise or layer.is_built_in())
 
 
 def has_no_features(shape: Shape, dtype: str) -> bool:
