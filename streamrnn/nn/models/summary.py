@@ -22,7 +22,9 @@ _NARROWEST = 4
 def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> None:
     """Print one row per layer, with a column of connections if the graph branches."""
     graph = model.graph
-    straight = _is_straight(model)
+    # Each depth has one node, with one input, and no layer is called twice.
+    straight = len(set(graph.depths.values())) == len(graph.layers) == len(graph.nodes)
+    straight = straight and all(len(node.symbols) <= 1 for node in graph.nodes)
     line_length = line_length or (65 if straight else 98)
     shares = (0.45, 0.85, 1.0) if straight else (0.33, 0.55, 0.67, 1.0)
     ends = [int(line_length * share) for share in shares]
@@ -84,17 +86,6 @@ def html_summary(model: "Model", graph: Graph | None) -> str:
     ]
     title = f"{type(model).__name__} {model.name}: {_size_in_words(model)}"
     return html_table(title, rows, ["layer", "type", "output shape", "parameters"])
-
-
-def _is_straight(model: "Model") -> bool:
-    """Return whether each depth has one node, with one input, and no layer is used twice."""
-    graph = model.graph
-    depths = list(graph.depths.values())
-    return (
-        len(set(depths)) == len(depths)
-        and all(len(node.symbols) <= 1 for node in graph.nodes)
-        and len({id(node.layer) for node in graph.nodes}) == len(graph.nodes)
-    )
 
 
 def _shape_text(layer: Layer, nodes: set[int]) -> str:

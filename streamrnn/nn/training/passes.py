@@ -116,12 +116,11 @@ def _read(
     return inputs, context.of_layer(step.path, none_if_all_none(mask), state, step.training)
 
 
-def check_trainable(model: Model, trained: Trained) -> None:
-    """Raise UnsupportedError, naming the layer, if training would need an unsupported gradient."""
-    _check_graph(model.graph, trained, set())
+def check_trainable(graph: Graph, trained: Trained, reached: set[int]) -> None:
+    """Raise UnsupportedError, naming the layer, if training would need an unsupported gradient.
 
-
-def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
+    reached: the id() of each input that a gradient passes through; other symbols are added.
+    """
     for step in graph.steps:
         layer, node = step.node.layer, step.node
         own = id(layer) in trained.sets
@@ -140,6 +139,6 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
         if isinstance(layer, Model):
             inputs = layer.graph.inputs
             inner = {id(s) for s, o in zip(inputs, node.symbols, strict=True) if id(o) in reached}
-            _check_graph(layer.graph, trained, inner)
+            check_trainable(layer.graph, trained, inner)
         else:
             check_layer(layer)

@@ -71,8 +71,7 @@ def check_regularization(layer: Layer) -> None:
         if _weight_of(layer, argument) is None and not left_out:
             _refuse(layer, argument, value, "the layer has no weight for it")
     for inner in layer.children().values():
-        if isinstance(inner, Layer):
-            check_regularization(inner)
+        check_regularization(inner)
 
 
 def _lacks_slope(cls: type) -> bool:
@@ -92,8 +91,7 @@ def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
         if place is not None and (regularizer := regularizers.get(value)) is not None:
             yield place, regularizer
     for inner in layer.children().values():
-        if isinstance(inner, Layer):
-            yield from _regularized(inner)
+        yield from _regularized(inner)
 
 
 def _passed(layer: Layer) -> dict[str, object]:

@@ -175,7 +175,19 @@ def check_cell(owner: object, cell: Any) -> None:
             check_cell(owner, inner)
         return
     if not _is_built_in(cell):
-        _check_custom(owner, cell)
+        kind = type(_holder(cell)).__name__
+        otherwise = "or freeze the layer (trainable=False) if nothing before it is trained"
+        if getattr(cell, "step", None) is None:
+            raise UnsupportedError(
+                f"{owner}: training the cell {kind} with `call` is not supported; write it with "
+                f"`step` and `step_backward` (see help(streamrnn.layers.Cell)), {otherwise}"
+            )
+        if _static(cell, "step_backward") is None:
+            raise UnsupportedError(
+                f"{owner}: training the cell {kind} needs a static method step_backward(x, states, "
+                "weights, y, dy, dstates, dx, dweights) beside its `step` (see "
+                f"help(streamrnn.layers.Cell)); write it, {otherwise}"
+            )
         return
     for spec in cell.activations():
         if derivative_source(spec) != "value":
@@ -184,22 +196,6 @@ def check_cell(owner: object, cell: Any) -> None:
                 f"{owner}: training with the activation {spec!r} inside a recurrent layer is not "
                 f"supported; use one of: {', '.join(sorted(supported))}"
             )
-
-
-def _check_custom(owner: object, cell: Any) -> None:
-    kind = type(_holder(cell)).__name__
-    otherwise = "or freeze the layer (trainable=False) if nothing before it is trained"
-    if getattr(cell, "step", None) is None:
-        raise UnsupportedError(
-            f"{owner}: training the cell {kind} with `call` is not supported; write it with `step` "
-            f"and `step_backward` (see help(streamrnn.layers.Cell)), {otherwise}"
-        )
-    if _static(cell, "step_backward") is None:
-        raise UnsupportedError(
-            f"{owner}: training the cell {kind} needs a static method step_backward(x, states, "
-            "weights, y, dy, dstates, dx, dweights) beside its `step` (see "
-            f"help(streamrnn.layers.Cell)); write it, {otherwise}"
-        )
 
 
 def _is_built_in(cell: object) -> bool:

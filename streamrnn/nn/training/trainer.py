@@ -60,7 +60,7 @@ class Plan(NamedTuple):
         """Return the plan of a model with any outputs. Raises UnsupportedError."""
         _refuse_integers(model)
         trained = Trained.of(model)
-        check_trainable(model, trained)
+        check_trainable(model.graph, trained, set())
         rows = zip(model.named_weights().items(), model.holders(), strict=True)
         weights = {
             name: (holder, key, array) for (name, array), (holder, key, trains) in rows if trains
