@@ -10,7 +10,7 @@ Dense without bias; the product of the weights is rounded once.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,7 +117,7 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     layers: list[TorchLayer] = []
     used: set[str] = set()
     with initializers.replaced_by(Budget(stored).zeros):
-        for table in _with_prefixes(tables, arrays, _READERS):
+        for table in _with_prefixes(tables, arrays):
             reader = _READERS.get(table.kind)
             if reader is None:  # a layer whose type has no weights in PyTorch
                 if table.weights is not None:
@@ -142,10 +142,8 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     return Loaded(model, assign_weights(model, assignments), left)
 
 
-def _with_prefixes(
-    tables: Sequence[LayerTable], arrays: Arrays, kinds: Collection[str]
-) -> list[LayerTable]:
-    """Return the tables; tables of `kinds` get a prefix that some arrays have.
+def _with_prefixes(tables: Sequence[LayerTable], arrays: Arrays) -> list[LayerTable]:
+    """Return the tables; tables of types that have arrays get a prefix that some arrays have.
 
     A table without a prefix takes the only prefix whose arrays fit its type. Several such tables of
     one type take the prefixes that fit, in order, if there are as many prefixes as tables, all in
@@ -160,7 +158,7 @@ def _with_prefixes(
     }
     complete = []
     for table in tables:
-        if table.kind in kinds:
+        if table.kind in _READERS:
             queue = queues[table.kind]
             if table.weights is None and queue:
                 table = replace(table, weights=queue.pop(0))

@@ -57,11 +57,10 @@ def _read(archive: zipfile.ZipFile) -> Archive:
                 "the model again, without sharding"
             )
         raise ModelFileError(f"the archive has no {WEIGHTS}, only {', '.join(names[:8])}")
-    metadata = (
-        parse_json(_member(archive, members["metadata.json"], MAX_JSON_BYTES), "metadata.json")
-        if "metadata.json" in members
-        else {}
-    )
+    metadata: object = {}
+    if "metadata.json" in members:
+        text = _member(archive, members["metadata.json"], MAX_JSON_BYTES)
+        metadata = parse_json(text, "metadata.json")
     if not isinstance(metadata, Mapping):
         raise ModelFileError(f"metadata.json is not a JSON object: {metadata!r:.60}")
     return Archive(

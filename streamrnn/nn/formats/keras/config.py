@@ -87,8 +87,8 @@ def translate(entry: object, version: str) -> LayerConfig:
     return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], version)}
 
 
-def _is_operation(entry: object) -> bool:
-    return isinstance(entry, Mapping) and ".ops" in str(entry.get("module", ""))
+def _is_operation(entry: Mapping[str, object]) -> bool:
+    return ".ops" in str(entry.get("module", ""))
 
 
 def _is_of_masks(entry: Mapping[str, Any]) -> bool:
@@ -118,9 +118,8 @@ def _first_dtype(entry: Mapping[str, Any]) -> object:
     return config.get("dtype") if isinstance(config, Mapping) else None
 
 
-def _unsupported(entry: Mapping[str, object], reason: str) -> UnsupportedError:
-    config = entry.get("config")
-    name = entry.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+def _unsupported(entry: Mapping[str, Any], reason: str) -> UnsupportedError:
+    name = entry.get("name") or entry["config"].get("name")
     return UnsupportedError(f"layer {name!r} ({entry['class_name']}): {reason}")
 
 
@@ -176,14 +175,13 @@ def _known_initializer(value: object) -> object:
     return value
 
 
-def _sequential(config: object, version: str) -> dict[str, object]:
+def _sequential(config: Any, version: str) -> dict[str, object]:
     if isinstance(config, list):  # the form of Keras 1 and early Keras 2
         config = {"layers": config}
     stack: dict[str, object] = {"layers": [translate(entry, version) for entry in _entries(config)]}
-    if isinstance(config, Mapping):
-        stack |= {key: config[key] for key in ("name", "trainable") if key in config}
-        if shape := config.get("build_input_shape"):
-            stack["build_input_shape"] = shape
+    stack |= {key: config[key] for key in ("name", "trainable") if key in config}
+    if shape := config.get("build_input_shape"):
+        stack["build_input_shape"] = shape
     return stack
 
 

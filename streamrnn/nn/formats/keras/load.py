@@ -33,10 +33,9 @@ def _load_archive(path: Path) -> Loaded:
 
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
-    tables = None if layers is None else parse(layers)
     root, stored, is_legacy = _read_hdf5(path)
-    if tables is not None:
-        return _with_tables(stored, tables, is_legacy=is_legacy)
+    if layers is not None:
+        return _with_tables(stored, parse(layers), is_legacy=is_legacy)
     if "model_config" not in root:
         raise UnsupportedError(
             "this file has weights without an architecture: describe it in [[model.layers]] "

@@ -21,7 +21,6 @@ from streamrnn.nn.layers import registry, serialization
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.nn.models import Model
 
-SUFFIX = ".keras"
 _VERSION = "3.0.0"
 _WHEN = (1980, 1, 1, 0, 0, 0)
 _OPERATIONS = {ours: keras for keras, ours in OPERATIONS.items()}
@@ -46,7 +45,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
     not installed; SinkError where no file can be written, OSError if writing it fails.
     """
-    path = checked_target(path, SUFFIX, "Keras")
+    path = checked_target(path, ".keras", "Keras")
     refuse_integers(model, "a .keras file")
     sized = all(symbol.shape[0] is not None for symbol in model.inputs)
     config = _entry(serialization.serialize(model), sized=sized)
