@@ -10,12 +10,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.base.provider import provided
-from streamrnn.errors import (
-    ArgumentError,
-    ConfigError,
-    ShapeError,
-    StateError,
-)
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError, StateError
 from streamrnn.nn.layers.arguments import without_training
 from streamrnn.nn.layers.casts import cast_input
 from streamrnn.nn.layers.context import CallContext, resolve_training

@@ -59,13 +59,7 @@ class Trainable:
                 "gradients() and optimizer.apply"
             )
         self._trainer = provided("Trainer")(
-            self,
-            optimizer,
-            loss,
-            loss_weights,
-            metrics,
-            weighted_metrics,
-            seed=seed,
+            self, optimizer, loss, loss_weights, metrics, weighted_metrics, seed=seed
         )
 
     def _compiled(self, method: str) -> Any:

@@ -302,12 +302,6 @@ def categories(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
     return ids
 
 
-def one_hot(ids: Array, units: int) -> Floats:
-    """Return 1 at each category, else 0."""
-    chosen: Floats = (ids[..., None] == np.arange(units)).astype(np.float32)
-    return chosen
-
-
 class FittedLoss(Loss):
     """A loss whose truth has the shape of the predictions."""
 

@@ -24,7 +24,6 @@ from streamrnn.nn.training.loss import (
     RowLoss,
     categories,
     check_axis,
-    one_hot,
     truth_array,
 )
 
@@ -241,7 +240,9 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
             )
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        return one_hot(categories(self, y_true, y_pred), y_pred.shape[-1])
+        ids = categories(self, y_true, y_pred)
+        one_hot: Floats = (ids[..., None] == np.arange(y_pred.shape[-1])).astype(np.float32)
+        return one_hot
 
 
 class KLDivergence(RowLoss, kernel="divergence", short="kld"):

@@ -12,12 +12,7 @@ from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
 from streamrnn.nn.layers.missing import require_constructor
 from streamrnn.nn.layers.weights import Variable, WeightSet
-from streamrnn.nn.training.loss import (
-    in_rank_of,
-    name_of_function,
-    returned_values,
-    weights_of,
-)
+from streamrnn.nn.training.loss import in_rank_of, name_of_function, returned_values, weights_of
 
 
 class Metric(WeightSet):

@@ -95,10 +95,6 @@ def _where(mask: Bools | None, values: Any, other: Any) -> Any:
 # ---- one input
 
 
-def _of_permute(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    return dy.transpose([0, *(1 + axis for axis in np.argsort(layer.dims).tolist())])
-
-
 def _of_repeated(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
     total = total_of([dy[:, step] for step in range(dy.shape[1])])
     return np.zeros_like(x) if total is None else total
@@ -168,7 +164,9 @@ SHAPES: dict[type, Rule] = {
     layers.Maximum: _merge(_of_extreme),
     layers.Minimum: _merge(_of_extreme),
     layers.Multiply: _merge(_of_product),
-    layers.Permute: rule_from(_of_permute),
+    layers.Permute: rule_from(
+        lambda layer, x, y, dy, context: dy.transpose(np.argsort([0, *layer.dims]).tolist())
+    ),
     layers.RepeatVector: rule_from(_of_repeated),
     layers.Reshape: _reshaped,
     layers.Spread: _merge(_of_spread),
