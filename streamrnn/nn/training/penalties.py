@@ -62,7 +62,8 @@ def check_regularization(layer: Layer) -> None:
             regularizer = regularizers.get(value)
         except StreamRNNError as error:
             _refuse(layer, argument, value, str(error))
-        if _lacks_slope(type(regularizer)):
+        own = (of for of in type(regularizer).__mro__ if {"__call__", "slope"} & set(vars(of)))
+        if "slope" not in vars(next(own, Regularizer)):  # the slope is that of another penalty
             why = "its class has its own __call__, and needs slope(weight), the derivative of that"
             _refuse(layer, argument, value, why)
         switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
@@ -72,12 +73,6 @@ def check_regularization(layer: Layer) -> None:
             _refuse(layer, argument, value, "the layer has no weight for it")
     for inner in layer.children().values():
         check_regularization(inner)
-
-
-def _lacks_slope(cls: type) -> bool:
-    """Return whether a class computes another penalty than its base, whose slope it has."""
-    own = (base for base in cls.__mro__ if {"__call__", "slope"} & set(vars(base)))
-    return "slope" not in vars(next(own, Regularizer))
 
 
 def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:

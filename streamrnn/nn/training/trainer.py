@@ -262,12 +262,11 @@ class Trainer:
             self.model.set_state(states)
             if training:  # moving moments
                 self.model.set_weights(weights)
-        gradients = {}
-        for name, (holder, key, weight) in self.plan.weights.items():
-            gradient = recording.gradients.get((id(holder), key))
-            gradients[name] = np.zeros_like(weight)
-            if gradient is not None:
-                gradients[name][...] = gradient.reshape(weight.shape)
+        gradients = {
+            name: np.zeros_like(array) for name, (_, _, array) in self.plan.weights.items()
+        }
+        for name, weight, gradient in self.plan.updates(recording):
+            gradients[name][...] = gradient.reshape(weight.shape)
         return gradients
 
     def on_batch(
