@@ -65,6 +65,8 @@ class Loss:
         if is_own(cls):
             cls.short_name = short
             cls.own_name = vars(cls).get("own_name", naming.snake_case(cls.__name__))
+        elif cls.call is not Loss.call:  # it replaces the formula of a loss of this package
+            cls.values = Loss.values  # type: ignore[method-assign]
 
     def __init__(
         self,

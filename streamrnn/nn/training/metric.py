@@ -152,7 +152,9 @@ class MeanMetric(Metric):
     def add_batch(
         self, y_true: Any, y_pred: Floats, sample_weight: Floats | None, mask: Array | None
     ) -> None:
-        self.update_state(y_true, y_pred, sample_weight, mask=mask)
+        if mask is not None:  # not as mask=, which the update_state of a user need not take
+            sample_weight = weights_of(self, mask.shape, sample_weight, mask)
+        self.update_state(y_true, y_pred, sample_weight)
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         """Return the value of each sample."""

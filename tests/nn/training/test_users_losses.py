@@ -223,6 +223,29 @@ def test_y_without_the_last_axis_is_not_broadcast_over_the_samples(every: bool) 
         np.testing.assert_array_equal(gradient, gradients[1][name])
 
 
+def test_a_loss_and_a_metric_of_the_package_are_changed_by_derived_classes() -> None:
+    """The call of such a loss was not run, and such a metric failed in fit."""
+
+    class Absolute(losses.MeanSquaredError):
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return np.abs(y_pred - y_true).mean(axis=-1)
+
+        def gradient(self, y_true: Any, y_pred: Any) -> Any:
+            return np.sign(y_pred - y_true) / y_pred.shape[-1]
+
+    class Doubled(metrics.MeanSquaredError):
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            super().update_state(2 * y_true, 2 * y_pred, sample_weight)
+
+    options: Any = {"every": True, "masking": True, "metrics": ["mse", Doubled("four")]}
+    one, other = network(Absolute(), **options), network("mae", **options)
+    logs = one.evaluate(MASKED, STEPS, return_dict=True)
+    assert logs == pytest.approx(other.evaluate(MASKED, STEPS, return_dict=True))
+    assert logs["four"] == pytest.approx(4 * logs["mse"])
+    for a, b in zip(*(m.gradients(MASKED, STEPS).values() for m in (one, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
 def test_a_metric_of_a_user_is_reset_saved_weighted_and_named() -> None:
     model = network(Power(), every=True, masking=True, metrics=[Seen("seen"), squared])
     history = model.fit(MASKED, STEPS, epochs=2, verbose=0, validation_data=(MASKED, STEPS))
