@@ -119,8 +119,8 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
 
     Raises UnsupportedError that names a layer which PyTorch does not have in this form, SinkError
-    where no file can be written, OSError if writing one fails. Then neither is written, unless the
-    module could only not be moved to its place: the state_dict is in its own place by then.
+    where no file can be written, OSError if writing one fails. Then neither is written, or only the
+    state_dict, which is moved to its place before the module is.
     """
     path = checked_target(path, ".safetensors", "a state_dict")
     refuse_integers(model, "a state_dict of PyTorch")

@@ -181,7 +181,7 @@ def _outputs_of(model: Model) -> list[tuple[str, int]]:
 def _require_stepwise(graph: Graph, path: str, ids: set[int]) -> None:
     """Raise ModelMismatchError for a layer that cannot run on steps.
 
-    `ids`: the id() of each input of the graph that has one id, or text, a step.
+    ids: id(symbol) of each input that has one id, or one text, a step.
     """
     used = {id(s) for step in graph.steps for s in step.node.symbols}
     used |= {id(symbol) for symbol in graph.outputs}
@@ -299,9 +299,9 @@ class SequenceRunner:
 
 
 def has_no_features(shape: Shape, dtype: str) -> bool:
-    """Return whether an input, of this shape without the batch, has one value a step: (B, T).
+    """Return whether an input has one value a step, (B, T); `shape` is without the batch.
 
-    A float32 input of shape (1,) is a vector of one feature, like one step.
+    A float32 input of shape (1,) is a vector of one feature.
     """
     return len(shape) == 1 and not (dtype == "float32" and shape[0] == 1)
 

@@ -168,7 +168,7 @@ class Optimizer:
         return rate
 
     def bind(self, trainer: Any) -> None:
-        """Belong to a trainer. Raises ArgumentError if this has trained another model."""
+        """Work for this trainer. Raises ArgumentError after updates of another model."""
         if self.iterations and self.compiled is not None:
             self._require_same(self.compiled.model is trainer.model)
         self.compiled = trainer
