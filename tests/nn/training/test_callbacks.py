@@ -250,6 +250,20 @@ def test_a_damaged_backup_is_refused(tmp_path: Path, facts: Any) -> None:
         fit(model, keep)
 
 
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["encrypted", "packed"])
+def test_a_backup_with_a_damaged_directory_is_refused(
+    tmp_path: Path, place: int, value: int
+) -> None:
+    """Python's zipfile raises RuntimeError or NotImplementedError."""
+    keep = callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    fit(linear(), keep)
+    data = bytearray(keep.path.read_bytes())
+    data[data.index(b"PK\x01\x02") + place] = value
+    keep.path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged, or is not a backup"):
+        fit(linear(), keep)
+
+
 def test_the_folder_of_a_backup_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "backup").touch()
     with pytest.raises(SinkError, match="backup: this is a file, not a folder"):
