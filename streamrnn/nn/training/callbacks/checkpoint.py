@@ -171,7 +171,7 @@ class BackupAndRestore(Callback):
             )
         self.model.set_weights(weights)
         optimizer.iterations = iterations
-        optimizer.kept = {names[at]: arrays_of_slot for at, arrays_of_slot in slots.items()}
+        optimizer.kept = {names[at]: of_weight for at, of_weight in slots.items()}
         if optimizer.learning_rate != rate:
             optimizer.learning_rate = rate
         self.initial_epoch = epoch
@@ -179,24 +179,19 @@ class BackupAndRestore(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         # The keys are positions: the names of layers are numbered anew in each process.
         weights, optimizer = self.model.named_weights(), self.model.optimizer
-        slots = {at: optimizer.kept.get(name, []) for at, name in enumerate(weights)}
+        kept = {at: held for at, name in enumerate(weights) if (held := optimizer.kept.get(name))}
         facts = {
             "epoch": epoch + 1,
             "iterations": optimizer.iterations,
             "learning_rate": optimizer.learning_rate,
             "optimizer": type(optimizer).__name__,
             "shapes": [list(weight.shape) for weight in weights.values()],
-            "slots": {
-                at: len(arrays_of_slot) for at, arrays_of_slot in slots.items() if arrays_of_slot
-            },
+            "slots": {at: len(of_weight) for at, of_weight in kept.items()},
         }
         arrays: dict[str, Array] = {"facts": np.array(json.dumps(facts))}
         arrays |= {f"weight/{at}": weight for at, weight in enumerate(weights.values())}
-        for at, arrays_of_slot in slots.items():
-            arrays |= {f"slot/{at}/{number}": slot for number, slot in enumerate(arrays_of_slot)}
-        self._write(arrays)
-
-    def _write(self, arrays: dict[str, Array]) -> None:
+        for at, of_weight in kept.items():
+            arrays |= {f"slot/{at}/{number}": slot for number, slot in enumerate(of_weight)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".latest.{secrets.token_hex(4)}.tmp")
         try:
