@@ -32,6 +32,26 @@ class Step(NamedTuple):
     training: bool | None
     outputs: list[int]
 
+    def read(
+        self, values: Sequence[Any], masks: Sequence[Any] | None, context: CallContext
+    ) -> tuple[Any, CallContext]:
+        """Return the inputs and the context of the call, from values and masks by slot.
+
+        masks: None if no value has a mask.
+        """
+        layer, inputs = self.node.layer, self.inputs(values)
+        of_floats = layer.input_dtype == "float32" and type(inputs) is np.ndarray
+        if of_floats and inputs.dtype.kind in "iu":  # the input may also feed an Embedding
+            inputs = inputs.astype(np.float32)
+        mask: Any = None
+        if self.mask is not None:
+            mask = bools(self.mask(values), inputs)
+            mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
+        elif masks is not None:
+            mask = self.inputs(masks)
+        state = None if self.initial_state is None else self.initial_state(values)
+        return inputs, context.of_layer(self.path, none_if_all_none(mask), state, self.training)
+
 
 class Graph:
     """The nodes between `inputs` and `outputs`.
@@ -120,19 +140,8 @@ class Graph:
             slot_masks[slot] = input_mask
             masked = masked or input_mask is not None
         for step in self.steps:
-            layer = step.node.layer
-            inputs = cast_to_floats(layer, step.inputs(values))
-            mask: object
-            if step.mask is None:
-                mask = step.inputs(slot_masks) if masked else None
-            else:
-                mask = bools(step.mask(values), inputs)
-                mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
-            if mask is not None:
-                mask = none_if_all_none(mask)
-            state = None if step.initial_state is None else step.initial_state(values)
-            inner = context.of_layer(step.path, mask, state, step.training)
-            outputs, output_masks = layer.forward(inputs, inner)
+            inputs, inner = step.read(values, slot_masks if masked else None, context)
+            outputs, output_masks = step.node.layer.forward(inputs, inner)
             if not self.trusted:
                 outputs = settled(step, outputs)
             if type(outputs) is np.ndarray and not isinstance(output_masks, list | dict):
@@ -234,13 +243,6 @@ def none_if_all_none(mask: object) -> object:
     if isinstance(mask, list) and all(item is None for item in mask):
         return None
     return mask
-
-
-def cast_to_floats(layer: Layer, inputs: object) -> object:
-    """Cast integers for a layer that reads floats: the same input may also feed an Embedding."""
-    if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
-        return inputs.astype(np.float32)
-    return inputs
 
 
 def is_all_built_in(layer: Layer) -> bool:

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.layers import RNN, Bidirectional
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.structure import leaves, map_structure
+from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none, settled
+from streamrnn.nn.models.graph import Graph, settled
 from streamrnn.nn.training.penalties import check_regularization
 from streamrnn.nn.training.recording import Recorded, Recording, Trained, total_of
 from streamrnn.nn.training.rules import check_layer, rule_of
@@ -52,7 +50,7 @@ def record(
         read = [*leaves(step.node.inputs), *symbols_in(step.node.kwargs.get("initial_state"))]
         slots = [graph.slots[id(symbol)] for symbol in read]
         of_inputs = [needs[slot] for slot in slots]
-        inputs, inner = _read(step, values, slot_masks, context)
+        inputs, inner = step.read(values, slot_masks, context)
         need = any(of_inputs) or recording.trains(layer)
         if need or (recording.training and _is_random(layer)):
             recorded = _record(layer, inputs, inner, recording, of_inputs)
@@ -101,19 +99,6 @@ def _record(
     arrays = inputs if isinstance(inputs, list) else [inputs]
     masks = context.mask if isinstance(context.mask, list) else [context.mask] * len(arrays)
     return record(layer.graph, arrays, masks, context, recording, wanted)
-
-
-def _read(
-    step: Step, values: list[Any], masks: list[Any], context: CallContext
-) -> tuple[Any, CallContext]:
-    """Return the inputs of a call, and its context."""
-    layer, mask = step.node.layer, step.inputs(masks)
-    inputs: Any = cast_to_floats(layer, step.inputs(values))
-    if step.mask is not None:
-        own = bools(step.mask(values), inputs)
-        mask = layer.make_mask(map_structure(np.shape, inputs), own, None)
-    state = None if step.initial_state is None else step.initial_state(values)
-    return inputs, context.of_layer(step.path, none_if_all_none(mask), state, step.training)
 
 
 def check_trainable(graph: Graph, trained: Trained, reached: set[int]) -> None:
