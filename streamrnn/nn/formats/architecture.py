@@ -42,8 +42,7 @@ def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, lis
 
 def embedded_ids(model: Model) -> list[EmbeddedIds]:
     """Return what a model that `untrained` returned embeds in front of its layers."""
-    if members_of(model):
-        model = members_of(model)[0]
+    model = (members_of(model) or [model])[0]
     head = f"{_EMBED}_"
     return [
         EmbeddedIds(layer.name.removeprefix(head), layer.input_dim, layer.output_dim)
@@ -132,8 +131,7 @@ def check_layers(model: Model, layers: Tables) -> None:
     target, and a Rescaling for the calibration of the fit. In a model of several seeds, each
     member has these layers.
     """
-    if members_of(model):
-        model = members_of(model)[0]
+    model = (members_of(model) or [model])[0]
     tables, present = parse(layers, graph=True), model.layers
     if any(table.inputs for table in tables):
         present = _in_order(tables, layers, model)

@@ -86,7 +86,15 @@ class Graph:
         steps = []
         input_ids = {id(symbol) for symbol in self.inputs}
         called = [n for n in self.nodes if not any(id(symbol) in input_ids for symbol in n.outputs)]
-        self._require_all_outputs_given(called, input_ids)
+        # Inputs that replace outputs of a call have to replace all that are used.
+        available = input_ids.union(id(symbol) for node in called for symbol in node.outputs)
+        for symbol in [*self.outputs, *(symbol for node in called for symbol in node.symbols)]:
+            if id(symbol) not in available:
+                raise ConfigError(
+                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, but "
+                    "another output of the same call is among the inputs; pass all outputs of the "
+                    "call as inputs, or the inputs of the layer instead"
+                )
         for node in called:
             count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
@@ -103,18 +111,6 @@ class Graph:
                 )
             )
         return steps
-
-    def _require_all_outputs_given(self, called: list[Node], input_ids: set[int]) -> None:
-        """Check that the inputs include all used outputs of each call that they replace."""
-        used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
-        computed = {id(symbol) for node in called for symbol in node.outputs}
-        for symbol in used:
-            if id(symbol) not in computed | input_ids:
-                raise ConfigError(
-                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, but "
-                    "another output of the same call is among the inputs; pass all outputs of the "
-                    "call as inputs, or the inputs of the layer instead"
-                )
 
     def _getter_or_none(self, tree: object) -> Getter | None:
         return None if tree is None else self._getter(tree)

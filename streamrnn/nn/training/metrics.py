@@ -325,18 +325,18 @@ _OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "cover
 
 def _band_metric(name: str, loss: Loss | None) -> BandMetric:
     """Return the metric of this name for the outputs of this loss. Raises ArgumentError."""
-    several = isinstance(loss, losses.Quantile) and (name != "crps" or len(loss.quantiles) > 1)
-    if not several and not isinstance(loss, losses.GaussianNLL):
-        received = "no loss" if loss is None else f"the loss {loss.name}"
-        if isinstance(loss, losses.Quantile):
-            received += " of one level"
-        raise ArgumentError(
-            f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}. "
-            f"Set the loss to quantile{' of several levels' if name == 'crps' else ''} or to "
-            f"gaussian_nll, or leave {name!r} out"
-        )
-    assert isinstance(loss, losses.Quantile | losses.GaussianNLL)
-    return _OF_BANDS[name](loss, name)
+    if isinstance(loss, losses.GaussianNLL) or (
+        isinstance(loss, losses.Quantile) and (name != "crps" or len(loss.quantiles) > 1)
+    ):
+        return _OF_BANDS[name](loss, name)
+    received = "no loss" if loss is None else f"the loss {loss.name}"
+    if isinstance(loss, losses.Quantile):
+        received += " of one level"
+    raise ArgumentError(
+        f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}. "
+        f"Set the loss to quantile{' of several levels' if name == 'crps' else ''} or to "
+        f"gaussian_nll, or leave {name!r} out"
+    )
 
 
 _METRICS: list[type[Metric]] = [

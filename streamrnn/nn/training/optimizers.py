@@ -135,26 +135,18 @@ class Nadam(_Moments):
     def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
         now, following = self._momentum(step), self._momentum(step + 1)
-        product = self._product_to(step)
-        rates = (
-            rate * following / (1 - product * following),
-            rate * (1 - now) / (1 - product),
-        )
-        numbers = 1 - self.beta_1, 1 - self.beta_2, 1 - updates.power(self.beta_2, step)
-        return updates.update("nadam", *rates, *numbers, self.epsilon, decay)
-
-    def _momentum(self, step: int) -> float:
-        return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
-
-    def _product_to(self, step: int) -> float:
-        """Return the product of the momenta of all steps up to this one."""
         done, product = self._product
         if done > step:  # iterations were set, as in a resumed fit
             done, product = 0, 1.0
         for number in range(done + 1, step + 1):
             product *= self._momentum(number)
         self._product = step, product
-        return product
+        rates = rate * following / (1 - product * following), rate * (1 - now) / (1 - product)
+        numbers = 1 - self.beta_1, 1 - self.beta_2, 1 - updates.power(self.beta_2, step)
+        return updates.update("nadam", *rates, *numbers, self.epsilon, decay)
+
+    def _momentum(self, step: int) -> float:
+        return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
 
 
 class Adamax(_Moments):

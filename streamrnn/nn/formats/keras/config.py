@@ -62,9 +62,14 @@ def translate(entry: object, version: str) -> LayerConfig:
     kind = _MODELS.get(name)
     registered = entry.get("registered_name")
     if kind == "Sequential":
-        stack = _sequential(entry["config"], version)
-        if shape := (entry.get("build_config") or {}).get("input_shape"):
-            stack.setdefault("build_input_shape", shape)
+        config = entry["config"]
+        if isinstance(config, list):  # the form of Keras 1 and early Keras 2
+            config = {"layers": config}
+        stack: dict[str, object] = {"layers": [translate(e, version) for e in _entries(config)]}
+        stack |= {key: config[key] for key in ("name", "trainable") if key in config}
+        built = (entry.get("build_config") or {}).get("input_shape")
+        if shape := config.get("build_input_shape") or built:
+            stack["build_input_shape"] = shape
         return {"class_name": kind, "config": stack}
     if kind == "Model":
         return {"class_name": kind, "config": _functional(entry["config"], version)}
@@ -173,16 +178,6 @@ def _known_initializer(value: object) -> object:
     except (StreamRNNError, TypeError):
         return "zeros"
     return value
-
-
-def _sequential(config: Any, version: str) -> dict[str, object]:
-    if isinstance(config, list):  # the form of Keras 1 and early Keras 2
-        config = {"layers": config}
-    stack: dict[str, object] = {"layers": [translate(entry, version) for entry in _entries(config)]}
-    stack |= {key: config[key] for key in ("name", "trainable") if key in config}
-    if shape := config.get("build_input_shape"):
-        stack["build_input_shape"] = shape
-    return stack
 
 
 def _functional(config: object, version: str) -> dict[str, object]:
