@@ -253,11 +253,11 @@ def settled(step: Step, outputs: Any) -> Any:
     compute_output_shape may differ from the call: a kernel would read past the end of rows.
     """
     outputs = map_structure(
-        lambda y: np.ascontiguousarray(y, np.float32 if y.dtype.kind == "f" else None), outputs
+        lambda y: np.asarray(y, np.float32 if y.dtype.kind == "f" else None, order="C"), outputs
     )
     for symbol, value in zip(step.node.outputs, leaves(outputs), strict=False):
         size = symbol.shape[-1] if len(symbol.shape) > 1 else None
-        if size is not None and value.shape[-1] != size:
+        if size is not None and value.shape[-1:] != (size,):
             raise ShapeError(
                 f"{step.node.layer}: expected {size} as the last size of its output, received "
                 f"shape {value.shape}. Let compute_output_shape of a custom layer here, or "

@@ -485,6 +485,18 @@ def test_layers_behind_a_custom_layer_read_its_values(custom: Any, behind: Any) 
     assert model.train_on_batch(rows, expected) == 0
 
 
+def test_a_custom_layer_may_return_one_number() -> None:
+    """Its shape in a graph is the one that the layer gives it."""
+
+    class Total(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs.sum()
+
+    x, rows = Input((3,)), np.ones((2, 3), np.float32)
+    total = Model(x, Total()(x))
+    assert total.output_shape == total(rows).shape == ()
+
+
 def test_a_custom_layer_of_another_shape_than_it_says_is_refused() -> None:
     """A Dense behind it would read past the end of its rows."""
 
