@@ -59,8 +59,7 @@ def find_assignments(order: Sequence[Layer], tree: Tree) -> tuple[list[Assignmen
     order: a model's layers in the order of the file. tree: the group with `layer_names`. Layers
     with weights are matched by their order; names are ignored.
     """
-    stored = [(name, _arrays(tree, name)) for name in _names(tree)]
-    stored = [(name, arrays) for name, arrays in stored if arrays]
+    stored = [(name, arrays) for name in _names(tree) if (arrays := _arrays(tree, name))]
     layers = [layer for layer in order if layer.named_weights()]
     if len(stored) != len(layers):
         raise ModelFileError(
@@ -192,9 +191,7 @@ def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)
     gates, (kernel, recurrent, bias) = cell.gates, arrays
-    if recurrent.ndim != 2:
-        return list(arrays)
-    if bias.shape != (2 * gates * recurrent.shape[0],) or kernel.ndim != 2:
+    if kernel.ndim != 2 or recurrent.ndim != 2 or bias.shape != (2 * gates * len(recurrent),):
         return list(arrays)
     halves = bias.reshape(2, -1)
     return [
