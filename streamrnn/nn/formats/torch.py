@@ -308,8 +308,7 @@ def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[Torc
     for part in parts:
         kernel[top : top + part.shape[1], left : left + part.shape[0]] = part.T
         top, left = top + part.shape[1], left + part.shape[0]
-    name = _layer_name(group, f"{suffix}_projection")
-    config = {"units": columns, "use_bias": False, **name}
+    config = {"units": columns, "use_bias": False, **_layer_name(group, f"{suffix}_projection")}
     layer = group.table.make({"class_name": "Dense", "config": config})
     source = " + ".join(group.name(short) for short in shorts)
     return [TorchLayer(layer, [(source, "kernel", kernel)], rows)]

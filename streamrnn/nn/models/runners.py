@@ -41,12 +41,11 @@ class StepRunner:
         _require_stepwise(model.graph, "", ids)
         self.outputs = _outputs_of(model)
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
-        self._shapes = {
-            name: shape
+        self.state_spec = {
+            name: int(np.prod(shape))
             for name, shape in model.stream_states().items()
             if not name.endswith("/y") or name in masked
         }
-        self.state_spec = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
         self.state_classes = {
             name: of for name, of in model.stream_classes().items() if name in self.state_spec
         }

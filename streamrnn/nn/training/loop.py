@@ -213,8 +213,7 @@ def evaluate_arrays(
         calls = CallbackList(
             callbacks, model=trainer.model, verbose=0, epochs=1, steps=feed.batches
         )
-    logs = _test(trainer, feed.epoch(None), calls)
-    return trainer.report(logs, return_dict)
+    return trainer.report(_test(trainer, feed.epoch(None), calls), return_dict)
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:

@@ -169,8 +169,7 @@ class FunctionMetric(MeanMetric):
         self.function = function
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        truth = truth_beside(y_pred, y_true)
-        return returned_values(self, self.function, truth, y_pred)
+        return returned_values(self, self.function, truth_beside(y_pred, y_true), y_pred)
 
 
 def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:

@@ -106,8 +106,7 @@ def _of_upsampling(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallCo
 
 
 def _of_pool_means(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    share = dy / layer.sizes(x.shape[1])[:, None]
-    return _spread(layer, x, [share] * layer.pool_size)
+    return _spread(layer, x, [dy / layer.sizes(x.shape[1])[:, None]] * layer.pool_size)
 
 
 def _of_pool_maxima(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
