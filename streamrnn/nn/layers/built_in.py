@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from streamrnn.errors import ConfigError
 from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, is_own
 from streamrnn.nn.layers.structure import map_lists
 
 
@@ -32,6 +33,17 @@ class BuiltIn(Layer):
     """
 
     __signature__ = _Signature()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        definer = next(base for base in cls.__mro__ if "apply" in vars(base))
+        if hasattr(cls, "call") and is_own(definer) and not is_own(cls):
+            base = next(base for base in cls.__mro__ if is_own(base))
+            raise ConfigError(
+                f"{cls.__name__}: {base.__name__} does not run the `call` of a subclass: override "
+                "apply(inputs, context), which may call super().apply(inputs, context), or derive "
+                "the class from Layer"
+            )
 
     if TYPE_CHECKING:  # Layer.__init__ takes them
         _: KW_ONLY

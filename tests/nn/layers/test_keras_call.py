@@ -1,12 +1,14 @@
 """Layers written for Keras, with `call` in place of `apply`, and other names of classes."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streamrnn import Input, Model, Sequential, layers, register_layer
-from streamrnn.errors import DTypeError, ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.errors import ConfigError, DTypeError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.models import StepRunner
 
 X = np.random.default_rng(4).normal(size=(2, 5, 3)).astype(np.float32)
@@ -53,6 +55,23 @@ class Stacked(layers.Layer):
 class Turned(layers.Layer):
     def call(self, inputs: Any) -> Any:
         return np.zeros((1,) * inputs.shape[1])
+
+
+def test_a_call_that_would_not_be_run_is_refused() -> None:
+    """A Dropout with a call of its own dropped nothing, without a word."""
+
+    def call(self: Any, inputs: Any, training: bool | None = None) -> Any:
+        raise NotImplementedError
+
+    class Always(layers.Dropout):
+        def apply(self, inputs: Any, context: Any) -> Any:
+            return super().apply(inputs, replace(context, training=True))
+
+    for base in (layers.Dropout, layers.LSTM, layers.GRUCell):
+        message = f"Own: {base.__name__} does not run the `call` of a subclass: override apply"
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            type("Own", (base,), {"call": call})
+    assert (Always(0.5)(X) == 0).any()
 
 
 def test_a_call_is_what_a_layer_computes() -> None:
