@@ -63,7 +63,7 @@ def check_regularization(layer: Layer) -> None:
         except StreamRNNError as error:
             _refuse(layer, argument, value, str(error))
         own = (of for of in type(regularizer).__mro__ if {"__call__", "slope"} & set(vars(of)))
-        if "slope" not in vars(next(own, Regularizer)):  # the slope is that of another penalty
+        if "slope" not in vars(next(own, Regularizer)):  # its slope is of another penalty
             why = "its class has its own __call__, and needs slope(weight), the derivative of that"
             _refuse(layer, argument, value, why)
         switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")

@@ -234,7 +234,9 @@ def test_a_loss_and_a_metric_of_the_package_are_changed_by_derived_classes() -> 
             return np.sign(y_pred - y_true) / y_pred.shape[-1]
 
     class Doubled(metrics.MeanSquaredError):
-        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        def update_state(  # type: ignore[override]
+            self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        ) -> None:
             super().update_state(2 * y_true, 2 * y_pred, sample_weight)
 
     options: Any = {"every": True, "masking": True, "metrics": ["mse", Doubled("four")]}
