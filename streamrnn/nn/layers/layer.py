@@ -8,7 +8,6 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
 from typing import Any, Self
 
 import numpy as np
@@ -305,9 +304,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         masks = self.compute_mask(inputs, context.mask)
         if masks is None or registry.is_own(_definer(type(self), "compute_mask")):
             return outputs, masks
-        one_each = leaves(outputs) if isinstance(masks, list | tuple | dict) else repeat(outputs)
-        shapes = map(np.shape, one_each)
-        return outputs, map_structure(lambda mask: self._checked_mask(mask, next(shapes)), masks)
+        shapes = map(np.shape, leaves(outputs))
+        checked = map_structure(lambda mask: self._checked_mask(mask, next(shapes, ())), masks)
+        return outputs, checked
 
     def _checked_mask(self, mask: Any, shape: tuple[int, ...]) -> Bools | None:
         """Return the mask that a custom class gave an output, as bool. Raises ShapeError."""

@@ -31,7 +31,8 @@ def carried(inputs: object) -> Masks:
 def carry(outputs: Any, masks: Any) -> Any:
     """Return the outputs of a call, each carrying its mask if that leaves out a step.
 
-    masks: None, one mask for all outputs, or a flat list with a mask (or None) per output.
+    masks: None, one mask for all outputs, or a flat list with a mask (or None) per output; outputs
+    beyond its end have none, as in Keras.
     """
     if masks is None:
         return outputs
@@ -39,7 +40,7 @@ def carry(outputs: Any, masks: Any) -> Any:
     one_each = leaves(masks) if isinstance(masks, list | dict) else repeat(masks)
 
     def carrying(array: Array) -> Array:
-        mask = next(one_each)
+        mask = next(one_each, None)
         return array if mask is None or mask.all() else MaskedArray.of(array, mask)
 
     return map_structure(carrying, outputs)

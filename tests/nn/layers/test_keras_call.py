@@ -208,6 +208,32 @@ def test_a_mask_that_a_class_computes_is_checked() -> None:
             call()
 
 
+class Both(Marks):
+    """Has two outputs, and one mask for both, or a list of masks."""
+
+    def __init__(self, masks: int | None = None) -> None:
+        super().__init__()
+        self.masks = masks
+
+    def call(self, inputs: Any) -> Any:
+        return [inputs, inputs * 2]
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        present = super().compute_mask(inputs)
+        return present if self.masks is None else [present] * self.masks
+
+
+@pytest.mark.parametrize("masks", [None, 1, 2])
+def test_a_mask_may_be_of_one_output_or_of_all(masks: int | None) -> None:
+    gru, x = layers.GRU(4), Input((None, 3))
+    expected = gru(X, mask=X[..., 0] > 0)
+    assert (gru(Both(masks)(X)[0]) == expected).all()
+    assert (Model(x, gru(Both(masks)(x)[0]))(X) == expected).all()
+    assert isinstance(Both(masks)(X)[1], layers.MaskedArray) == (masks != 1)
+    with pytest.raises(ShapeError, match=r"both.*compute_mask"):
+        Both(3)(X)
+
+
 class Named(layers.Layer):
     """Returns a dictionary."""
 
