@@ -116,7 +116,6 @@ class PReLU(Stepwise):
                 f"{input_shape}; share alpha over time with shared_axes=[1]"
             )
         self.add_weight("alpha", shape, self.alpha_initializer)
-        self.built = True
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         alpha = self._weights["alpha"].shape

@@ -95,7 +95,6 @@ class AlongAxes(Stepwise):
         self.on_time = has_time(self.axes, input_shape)
         self.ragged = not self.on_time
         self.make_weights(input_shape)
-        self.built = True
 
     def make_weights(self, input_shape: Shape) -> None:
         """Make the weights, if the layer has any; `axes` are known."""

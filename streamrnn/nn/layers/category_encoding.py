@@ -90,7 +90,6 @@ class CategoryEncoding(BuiltIn):
     def build(self, input_shape: Shape) -> None:
         self._joins = joins_last(self.output_mode, input_shape)
         self.ragged = self.why_not_stepwise(input_shape) is None
-        self.built = True
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list) or len(shape) < 1 + self._joins:

@@ -376,7 +376,6 @@ class LayerCell(Cell):
 
     def build(self, input_shape: Shape) -> None:
         self.layer.ensure_built(input_shape)
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         self.layer.check_input(shape)

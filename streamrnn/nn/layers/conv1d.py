@@ -132,7 +132,6 @@ class Conv1D(_Convolution, Packable):
         self.add_weight("kernel", shape, self.kernel_initializer)
         if self.use_bias:
             self.add_weight("bias", (self.filters,), self.bias_initializer)
-        self.built = True
 
     def packable(self) -> dict[str, bool]:
         whole = self.built and self.groups == 1 and self._weights["kernel"].size
@@ -262,7 +261,6 @@ class DepthwiseConv1D(_Depthwise):
         if self.use_bias:
             size = self.features * self.depth_multiplier
             self.add_weight("bias", (size,), self.bias_initializer)
-        self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         features = self.known_features(input_shape) * self.depth_multiplier
@@ -304,7 +302,6 @@ class SeparableConv1D(_Depthwise):
         self.add_weight("pointwise_kernel", shape, self.pointwise_initializer)
         if self.use_bias:
             self.add_weight("bias", (self.filters,), self.bias_initializer)
-        self.built = True
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         z = self.filtered(inputs, self._weights["depthwise_kernel"], context)

@@ -38,7 +38,6 @@ class Dense(Packable):
         self.add_weight("kernel", (features, self.units), self.kernel_initializer)
         if self.use_bias:
             self.add_weight("bias", (self.units,), self.bias_initializer)
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self._weights["kernel"].shape[0])

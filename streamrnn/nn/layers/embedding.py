@@ -38,7 +38,6 @@ class Embedding(Stepwise):
         self.add_weight(
             "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
         )
-        self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.output_dim)

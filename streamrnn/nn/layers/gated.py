@@ -101,7 +101,6 @@ class GatedCell(Packable, Cell, GatedArguments):
         self.add_weight("recurrent_kernel", (self.units, columns), self.recurrent_initializer)
         if self.use_bias:
             self.add_bias()
-        self.built = True
 
     def add_bias(self) -> None:
         """Make the bias; GRU and LSTM override this."""

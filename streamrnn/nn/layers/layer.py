@@ -6,6 +6,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 """
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -110,6 +111,18 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     takes_state: bool = False
     """Whether a call accepts initial_state."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if own := vars(cls).get("build"):  # which sets `built` at its end, as in Keras
+
+            @functools.wraps(own)
+            def build(self: Layer, *args: Any, **kwargs: Any) -> None:
+                own(self, *args, **kwargs)
+                if type(self).build is build:  # no subclass makes more weights
+                    self.built = True
+
+            cls.build = build  # type: ignore[method-assign]
 
     def __init__(
         self,

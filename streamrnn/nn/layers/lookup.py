@@ -210,7 +210,6 @@ class _Lookup(BuiltIn):
         if self.output_mode != "int":
             self._joins = joins_last(self.output_mode, input_shape)
         self.ragged = self.why_not_stepwise(input_shape) is None
-        self.built = True
 
     def _size(self) -> int:
         """Return the size of vectors."""

@@ -309,7 +309,6 @@ class GroupNormalization(Stepwise):
             if wanted:
                 initializer = getattr(self, f"{name}_initializer")
                 self.add_weight(name, (self.features,), initializer)
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) <= -self.axes[0] or shape[self.axes[0]] != self.features:

@@ -71,7 +71,6 @@ class Operation(Layer):
         elif self._along == "key":
             self.canonical["key"] = self._full_key()
         self.ragged = self.rank < 3 or self._mixes() is None
-        self.built = True
         self.compute_output_shape(input_shape)
 
     def _axes_from_the_end(self) -> Any:

@@ -49,7 +49,6 @@ class StackedRNNCells(Cell, BuiltIn):
         for cell in self.runners:
             cell.ensure_built(shape)
             shape = (input_shape[0], cell.output_features())
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         self.runners[0].check_input(shape)
@@ -185,7 +184,6 @@ class RNN(BuiltIn):
         self._step_states = tuple(self.runner.state_shapes().values())
         self._step_features, self._step_units = self.features, self.runner.output_features()
         self._step_holds = self.runner.holds_output
-        self.built = True
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):

@@ -77,7 +77,6 @@ class Normalization(Stepwise):
                         f"all, received shape {value.shape}"
                     )
         self.features = shape[0] if shape else None
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         if self.features is not None:

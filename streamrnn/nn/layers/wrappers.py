@@ -101,7 +101,6 @@ class Bidirectional(BuiltIn):
     def build(self, input_shape: Shape) -> None:
         for child in self._pair():
             child.ensure_built(input_shape)
-        self.built = True
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
@@ -248,7 +247,6 @@ class TimeDistributed(BuiltIn):
     def build(self, input_shape: Shape) -> None:
         self._check_rank(input_shape)
         self.layer.ensure_built((input_shape[0], *input_shape[2:]))
-        self.built = True
 
     def check_input(self, shape: Shape) -> None:
         self._check_rank(shape)

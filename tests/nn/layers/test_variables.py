@@ -145,6 +145,15 @@ def test_weights_of_a_layer_have_different_names() -> None:
     assert (pair(X) == X + 1).all()
 
 
+def test_a_custom_layer_that_was_built_is_not_built_again() -> None:
+    """Its `build` need not set `built`; the call refused the names of its weights as repeated."""
+    pair = Pair("level")
+    pair.build((None, 3))
+    assert pair.built
+    pair.set_weights([np.full(3, 2.0), np.zeros(3)])
+    assert (pair(X) == 2 * X).all()
+
+
 def test_initial_values_have_the_shape_of_the_weight() -> None:
     """Kernels would read past the end of others."""
 
