@@ -100,8 +100,11 @@ def get(identifier: Any) -> Regularizer | None:
         return identifier()
     if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
-    if isinstance(identifier, Mapping) and identifier.get("class_name") in _NAMES:
-        return _NAMES[identifier["class_name"]](**identifier.get("config", {}))
+    if isinstance(identifier, Mapping):
+        name, config = identifier.get("class_name"), identifier.get("config", {})
+        cls = _NAMES.get(name) if isinstance(name, str) else None
+        if cls is not None and isinstance(config, Mapping) and set(config) <= {*cls.fields}:
+            return cls(**config)
     near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
     raise UnsupportedError(
         f"regularizer {identifier!r} is not supported"

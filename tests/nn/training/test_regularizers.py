@@ -223,6 +223,10 @@ def test_a_regularizer_of_ones_own_has_a_slope() -> None:
         (lambda: layers.Dense(2, kernel_constraint="max_norm"), "kernel_constraint='max_norm'"),
         (lambda: layers.Dense(2, activity_regularizer="l1"), "activity_regularizer='l1'"),
         (lambda: layers.Dense(2, kernel_regularizer=0.1), "kernel_regularizer=0.1 .*class_name"),
+        (
+            lambda: layers.Dense(2, kernel_regularizer={"class_name": "L2", "config": {"l1": 0.1}}),
+            "'l1': 0.1}} is not supported; supported: l1, l2",
+        ),
     ],
 )
 def test_what_is_refused(layer: Any, message: str) -> None:
