@@ -59,7 +59,7 @@ class _OnAxes(AlongAxes):
     def check_input(self, shape: Shape) -> None:
         if self.axes == (-1,):
             self.expect_features(shape, self.features)
-        elif len(shape) < -self.axes[0] or sizes_on(self, self.axes, shape) != self.shape:
+        elif len(shape) <= -self.axes[0] or sizes_on(self, self.axes, shape) != self.shape:
             raise ShapeError(
                 f"{self}: expected sizes {self.shape} on axis {self.axis}, received shape {shape}"
             )

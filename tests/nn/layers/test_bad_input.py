@@ -24,6 +24,12 @@ def dense() -> layers.Dense:
     return layer
 
 
+def normalization() -> layers.LayerNormalization:
+    layer = layers.LayerNormalization(axis=1, name="it")
+    layer.build((None, 2, 4))
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer", "x", "error", "message"),
     [
@@ -56,6 +62,7 @@ def dense() -> layers.Dense:
         (layers.Cropping1D(1, name="it"), X[:, :2], ShapeError, "`cropping` parameter"),
         (layers.Permute((2, 1), name="it"), X[0], ShapeError, "for inputs of 3 axes"),
         (layers.Rescaling([1, 2], name="it"), X, ShapeError, "is for 2 features"),
+        (normalization(), X[0, :2], ShapeError, r"expected sizes \(2,\) on axis 1, .* \(2, 4\)"),
     ],
 )
 def test_inputs(layer: Any, x: Any, error: type[Exception], message: str) -> None:
