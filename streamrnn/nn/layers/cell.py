@@ -1,7 +1,7 @@
 """Cell, the base of cells: one step of a recurrent layer."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sized
 from functools import partial
 from operator import index
 from typing import Any
@@ -335,12 +335,8 @@ def initial_states(
 
     Raises ShapeError where the number or a shape differs: nothing is broadcast.
     """
-    values = [states] if isinstance(states, np.ndarray) else list(leaves(states))
-    if len(values) != len(shapes):
-        raise ShapeError(
-            f"{owner}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
-            f"received {len(values)}"
-        )
+    values = list(leaves(states))
+    require_all(owner, shapes, values)
     flat = []
     for (name, shape), value in zip(shapes.items(), values, strict=True):
         array = cast_floats(f"{owner}: state {name!r}", value)
@@ -351,6 +347,15 @@ def initial_states(
             )
         flat.append(array.copy())
     return flat
+
+
+def require_all(owner: str, shapes: Collection[str], states: Sized) -> None:
+    """Raise ShapeError unless there is a value for each of a cell's states."""
+    if len(states) != len(shapes):
+        raise ShapeError(
+            f"{owner}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
+            f"received {len(states)}"
+        )
 
 
 class LayerCell(Cell):

@@ -85,7 +85,7 @@ class Memory:
         if state is None:
             self._states = self._held = None
             return
-        values = [state] if isinstance(state, np.ndarray) else list(leaves(state))
+        values = list(leaves(state))
         shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
         if cell.holds_output and len(values) == len(shapes) + 1:
             shapes = shapes | {"y": (cell.output_features(),)}

@@ -12,7 +12,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.cell import Cell, as_cell, initial_states
+from streamrnn.nn.layers.cell import Cell, as_cell, initial_states, require_all
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
@@ -247,17 +247,13 @@ class RNN(BuiltIn):
         """Return the states to overwrite, and the held output if the cell needs one."""
         cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()
-        held_shape = (cell.output_features(),) if cell.holds_output else None
+        units = cell.output_features()
+        held = np.zeros((batch, units), np.float32) if cell.holds_output else None
         if context.kind == "stream":
-            states = []
-            for name, shape in shapes.items():
-                if (state := context.state(name, shape)) is not None:
-                    states.append(state)
-            held = context.state("y", held_shape) if held_shape else None
-            if held_shape and held is None:
-                held = np.zeros((batch, *held_shape), np.float32)
-            return states, held
-        held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
+            passed = [context.state(name, shape) for name, shape in shapes.items()]
+            if held is not None and (last := context.state("y", (units,))) is not None:
+                held = last
+            return [state for state in passed if state is not None], held
         carried = context.kind == "call" and self.stateful
         if context.initial_state is not None:
             states = initial_states(str(self), shapes, context.initial_state, batch)
@@ -306,11 +302,7 @@ class RNN(BuiltIn):
         if not self.built:
             raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")
         names = self.runner.state_shapes()
-        if len(states) != len(names):
-            raise ShapeError(
-                f"{self}: step: the number of states must be {len(names)} ({', '.join(names)}), "
-                f"received {len(states)}"
-            )
+        require_all(f"{self}: step", names, states)
         wanted = {"x": (x, (self.features,))} | {
             f"state {name!r}": (state, shape)
             for (name, shape), state in zip(names.items(), states, strict=True)
@@ -335,11 +327,7 @@ class RNN(BuiltIn):
 
     def check_initial(self, states: object) -> None:
         shapes, symbols = self.runner.state_shapes(), list(leaves(states))
-        if len(symbols) != len(shapes):
-            raise ShapeError(
-                f"{self}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
-                f"received {len(symbols)}"
-            )
+        require_all(str(self), shapes, symbols)
         for (name, shape), symbol in zip(shapes.items(), symbols, strict=True):
             sizes = tuple(symbol.shape)
             # A size of None fits any size.

@@ -60,7 +60,7 @@ class Bidirectional(BuiltIn):
             if backward_layer is None
             else backward_layer
         )
-        self._check_pair()
+        self.complete()
         self.return_sequences: bool = layer.return_sequences
         self.return_state: bool = layer.return_state
         self.stateful: bool = layer.stateful
@@ -68,10 +68,7 @@ class Bidirectional(BuiltIn):
             child.zero_output_for_mask = self.return_sequences
             self.adopt(child)
 
-    def _pair(self) -> tuple[RNN, RNN]:
-        return self.forward_layer, self.backward_layer
-
-    def _check_pair(self) -> None:
+    def complete(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
         if forward.go_backwards == backward.go_backwards:
             raise ArgumentError(
@@ -92,6 +89,9 @@ class Bidirectional(BuiltIn):
                     f"{self}: merge_mode={self.merge_mode!r} needs layers of equal size, received "
                     f"{sizes[0]} and {sizes[1]} units"
                 )
+
+    def _pair(self) -> tuple[RNN, RNN]:
+        return self.forward_layer, self.backward_layer
 
     # ---- shapes
 
@@ -154,7 +154,7 @@ class Bidirectional(BuiltIn):
         """Return the states of the forward and of the backward layer; for None, (None, None)."""
         if states is None:
             return None, None
-        flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
+        flat = list(leaves(states))
         forward = len(self.forward_layer.runner.state_shapes())
         expected = forward + len(self.backward_layer.runner.state_shapes())
         if len(flat) != expected:
