@@ -31,7 +31,17 @@ def fill(work: Callable[[], object]) -> Compiled:
         for folder in simd.jit.folders()
         for file in folder.glob("*.bin")
     }
-    _every_run()
+    # What every run needs, whatever its model: keys of streams, plain rows, digests, the team.
+    words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
+    keys.StringIndex().find(words, start, size, add=True)
+    simd.plain_rows.entry()
+    hashes = np.zeros(1, np.uint64)
+    digest.add_words(hashes, words[:1], 1)
+    digest.add_words(hashes, words[:1].astype(np.uint32), 1)
+    digest.add_strings(hashes, words, start, size, 1)
+    digest.total(hashes)
+    simd.spin_barrier.core()
+    simd.spin_barrier.spinner()
     work()
     kept = simd.jit.kept()
     files = [file for file in kept.values() if file is not None]
@@ -48,17 +58,3 @@ def fill(work: Callable[[], object]) -> Compiled:
 def seconds_compiling() -> float:
     """Return the seconds that this process has spent compiling, or waiting for others' results."""
     return simd.jit.seconds()
-
-
-def _every_run() -> None:
-    """Use the kernels that every run needs, whatever its model."""
-    words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
-    keys.StringIndex().find(words, start, size, add=True)
-    simd.plain_rows.entry()
-    hashes = np.zeros(1, np.uint64)
-    digest.add_words(hashes, words[:1], 1)
-    digest.add_words(hashes, words[:1].astype(np.uint32), 1)
-    digest.add_strings(hashes, words, start, size, 1)
-    digest.total(hashes)
-    simd.spin_barrier.core()
-    simd.spin_barrier.spinner()

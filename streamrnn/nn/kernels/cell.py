@@ -174,19 +174,10 @@ def run_forward(
         mask_BT = np.ones((lanes, steps), np.bool_)
     kept = tuple(np.zeros((lanes, steps, *state.shape[1:]), np.float32) for state in states)
     tape = CellTape(x_BTF, mask_BT, kept, np.zeros((lanes, steps, held_BU.shape[1]), np.float32))
-    y = NO_OUTPUT if y_BTU is None else y_BTU
-    fixed = (
-        x_BTF.copy(),
-        mask_BT,
-        tuple(states),
-        weights,
-        held_BU,
-        y,
-        zero_masked,
-        kept,
-        tape.outs_BTU,
-    )
-    _in_training(simd.cell_bptt.forward_loop, step, owner, "step")(lanes, steps, *fixed)
+    run = _in_training(simd.cell_bptt.forward_loop, step, owner, "step")
+    x, y = x_BTF.copy(), NO_OUTPUT if y_BTU is None else y_BTU  # a step may change its inputs
+    fixed = x, mask_BT, tuple(states), weights, held_BU, y, zero_masked, kept, tape.outs_BTU
+    run(lanes, steps, *fixed)
     return tape
 
 

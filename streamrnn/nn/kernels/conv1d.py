@@ -73,10 +73,7 @@ def run(
         kernel(x_BTF, absent, state_BCF, y_BTU, weights, lanes=(first, last))
 
     lanes, steps, _ = x_BTF.shape
-    if lanes > 1 and threads.pays(lanes * steps * weights.flat.size):
-        threads.by_lanes(run_lanes, lanes, lengths_B)
-    else:
-        run_lanes(0, lanes)
+    threads.over_lanes(run_lanes, lanes, lanes * steps * weights.flat.size, lengths_B)
 
 
 def weight_gradients(

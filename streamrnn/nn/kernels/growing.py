@@ -29,7 +29,16 @@ def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
     rows = max(rows, len(array))  # an interrupt may have left it longer than the others
     whole = array.base
     if not isinstance(whole, np.ndarray) or len(whole) < rows:
-        whole = _zeros(rows, array)
+        shape, dtype = array.shape[1:], array.dtype
+        width = int(np.prod(shape)) * dtype.itemsize
+        most = _address_space() // width if rows * width > _SMALL and not dtype.hasobject else 0
+        if most < rows:
+            whole = np.zeros((rows, *shape), dtype)
+        else:
+            memory = small_pages(most * width)
+            with suppress(AttributeError, OSError):  # a system without huge pages
+                memory.madvise(mmap.MADV_HUGEPAGE, _HUGE)
+            whole = np.ndarray((most, *shape), dtype, memory)
         whole[: len(array)] = array
     return whole[:rows]
 
@@ -39,24 +48,11 @@ def small_pages(size: int) -> mmap.mmap:
     return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-def _zeros(rows: int, like: npt.NDArray[T]) -> npt.NDArray[T]:
-    shape, dtype = like.shape[1:], like.dtype
-    width = int(np.prod(shape)) * dtype.itemsize
-    most = _address_space() // width if rows * width > _SMALL and not dtype.hasobject else 0
-    if most < rows:
-        return np.zeros((rows, *shape), dtype)
-    memory = small_pages(most * width)
-    with suppress(AttributeError, OSError):  # a system without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE, _HUGE)
-    return np.ndarray((most, *shape), dtype, memory)
-
-
 def _address_space() -> int:
     """Return the bytes that one array may reserve; 0 where address space counts as memory."""
     limits = {resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
     overcommit = Path("/proc/sys/vm/overcommit_memory")
-    if limits != {resource.RLIM_INFINITY}:
-        return 0
-    if overcommit.exists() and overcommit.read_text().strip() == "2":
+    strict = overcommit.exists() and overcommit.read_text().strip() == "2"
+    if strict or limits != {resource.RLIM_INFINITY}:
         return 0
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

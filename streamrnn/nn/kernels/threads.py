@@ -36,12 +36,6 @@ _local = threading.local()
 _threads = 0
 
 
-def _cores() -> int:
-    """Return how many cores this process may use, by its affinity and its container's quota."""
-    cores = len(team.usable_cores()) or os.cpu_count() or 1
-    return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
-
-
 @functools.cache
 def _quota(path: Path) -> int | None:
     """Return the container's quota in cores, rounded up; None if there is none."""
@@ -65,8 +59,15 @@ def set_threads(n: int) -> None:
 
 
 def get_threads() -> int:
-    """Return the number of threads that kernels may use."""
-    return getattr(_local, "limit", 0) or _threads or _cores()
+    """Return the number of threads that kernels may use.
+
+    By default, it is the number of cores that the process may use, by its affinity and its
+    container's quota.
+    """
+    if number := getattr(_local, "limit", 0) or _threads:
+        return int(number)
+    cores = len(team.usable_cores()) or os.cpu_count() or 1
+    return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
 
 
 @contextmanager
@@ -102,10 +103,12 @@ def pays(products: int, lanes: int | None = None) -> bool:
     return not few or products >= FEW_LANES_FACTOR * MIN_PRODUCTS
 
 
-def over_lanes(work: Callable[[int, int], None], lanes: int, products: int) -> None:
+def over_lanes(
+    work: Callable[[int, int], None], lanes: int, products: int, lengths_B: Ints | None = None
+) -> None:
     """Call `work(first, last)` for all lanes, or `by_lanes` if splitting the products pays off."""
     if lanes > 1 and pays(products):
-        by_lanes(work, lanes)
+        by_lanes(work, lanes, lengths_B)
     else:
         work(0, lanes)
 
@@ -128,16 +131,13 @@ def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | Non
     uses the helpers, this one does all of its work alone.
     """
     number = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
-    ranges = pairwise(_edges(lanes, lengths_B, number))
-    jobs = [partial(work, first, last) for first, last in ranges if first < last]
+    if lengths_B is None or not lengths_B.size:
+        edges = [lanes * i // number for i in range(number + 1)]
+    else:
+        done = np.cumsum(lengths_B)
+        goals = done[-1] * np.arange(1, number) / number
+        middles = done - lengths_B / 2
+        edges = [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]
+    jobs = [partial(work, first, last) for first, last in pairwise(edges) if first < last]
     if len(jobs) < 2 or not team.beside(jobs):
         work(0, lanes)
-
-
-def _edges(lanes: int, lengths_B: Ints | None, number: int) -> list[int]:
-    if lengths_B is None or not lengths_B.size:
-        return [lanes * i // number for i in range(number + 1)]
-    done = np.cumsum(lengths_B)
-    goals = done[-1] * np.arange(1, number) / number
-    middles = done - lengths_B / 2
-    return [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]
