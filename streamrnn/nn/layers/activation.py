@@ -80,13 +80,6 @@ class ELU(Stepwise):
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
 
 
-def _checked_axes(owner: object, name: str, axes: Any) -> list[int] | None:
-    if axes is None:
-        return None
-    checked = checked_axis(owner, axes, f"{name} must be an int or a list/tuple of ints")
-    return checked if isinstance(checked, list) else [checked]
-
-
 @builtin_layer
 class PReLU(Stepwise):
     """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
@@ -96,9 +89,13 @@ class PReLU(Stepwise):
     """
 
     alpha_initializer: Initial = Initial("zeros")
-    shared_axes: Argument[Sequence[int] | int | None, Sequence[int] | None] = Argument(
-        default=None, check=_checked_axes
-    )
+    shared_axes: Argument[Sequence[int] | int | None, Sequence[int] | None] = Argument(default=None)
+
+    def complete(self) -> None:
+        if self.shared_axes is not None:
+            words = "shared_axes must be an int or a list/tuple of ints"
+            axes = checked_axis(self, self.shared_axes, words)
+            self.shared_axes = axes if isinstance(axes, list) else [axes]
 
     def build(self, input_shape: Shape) -> None:
         sizes = list(input_shape[1:])

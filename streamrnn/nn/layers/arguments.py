@@ -51,8 +51,17 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
                 f"{owner}: the Keras argument {argument}={_shown(value)} is refused: "
                 f"{_REFUSED_ARGUMENTS[argument]}"
             )
+        parameters = inspect.signature(type(owner)).parameters.values()
+        named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        names = [
+            name
+            for name in dict.fromkeys([*named, *_EVERY_LAYER])
+            if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
+        ]
+        near = closest(argument, names)
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ArgumentError(
-            f"{owner}: unknown argument {argument!r}{_alternatives(owner, argument)}"
+            f"{owner}: unknown argument {argument!r}{hint} (known here: {', '.join(names)})"
         )
 
 
@@ -61,19 +70,6 @@ def _shown(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"<array {value.shape}>"
     return f"<{len(value)} values>" if isinstance(value, list | tuple) else repr(value)
-
-
-def _alternatives(owner: object, argument: str) -> str:
-    """Return a hint: the constructor's argument that is most similar, and all of its arguments."""
-    parameters = inspect.signature(type(owner)).parameters.values()
-    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    named = list(dict.fromkeys([*named, *_EVERY_LAYER]))
-    names = [
-        name for name in named if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
-    ]
-    near = closest(argument, names)
-    hint = f"; did you mean {near!r}?" if near else ""
-    return f"{hint} (known here: {', '.join(names)})"
 
 
 def without_training(config: Any) -> Any:

@@ -107,12 +107,8 @@ def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
 
     `after`, a dictionary in a class, moves arguments: name -> the argument that it follows.
     """
-    if cls not in _collected:
-        _collected[cls] = _collect(cls)
-    return _collected[cls]
-
-
-def _collect(cls: type) -> dict[str, Argument[Any, Any]]:
+    if cls in _collected:
+        return _collected[cls]
     positional: dict[str, Argument[Any, Any]] = {}
     by_name: dict[str, Argument[Any, Any]] = {}
     after: dict[str, str] = {}
@@ -131,7 +127,8 @@ def _collect(cls: type) -> dict[str, Argument[Any, Any]]:
             order.remove(name)
             order.insert(order.index(other) + 1, name)
     every = positional | by_name
-    return {name: every[name] for name in order if every[name].init}
+    collected = _collected[cls] = {name: every[name] for name in order if every[name].init}
+    return collected
 
 
 def _argument(annotation: Any, default: Any) -> Argument[Any, Any]:

@@ -153,17 +153,15 @@ def _var(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
 
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
-        options = {} if initial is None else {"initial": _initial(initial)}
+        options = {}
+        if initial is not None:
+            if np.ndim(initial) or np.asarray(initial).dtype.kind not in "fiub":
+                raise ArgumentError(f"max, min: initial must be a number, received {initial!r:.60}")
+            options["initial"] = np.float32(initial)
         reduced = function(floats(x), axis=_axes(axis), keepdims=keepdims, **options)
         return np.asarray(reduced + np.float32(0))  # NumPy may return 0 or -0: make both 0
 
     return compute
-
-
-def _initial(value: Any) -> np.float32:
-    if np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
-        raise ArgumentError(f"max, min: initial must be a number, received {value!r:.60}")
-    return np.float32(value)
 
 
 def _quantifier(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -399,18 +399,6 @@ class PeepholeLSTMCell(LSTMCell):
         return lstm.pack_peephole(kernel, recurrent, bias, own)
 
 
-def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
-    """Return the term added to a variance. Raises ArgumentError that names the layer."""
-    number = math.nan
-    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
-        number = float(epsilon)
-    if not math.isfinite(number) or number < 0:
-        raise ArgumentError(
-            f"{owner}: {name} must be a finite number, 0 or more, received {epsilon!r}"
-        )
-    return number
-
-
 @builtin_layer
 class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalization (Ba, Kiros and Hinton 2016).
@@ -426,8 +414,18 @@ class LayerNormLSTMCell(LSTMCell):
     _: KW_ONLY
     norm_gamma_initializer: Initial = Initial("ones")
     norm_beta_initializer: Initial = Initial("zeros")
-    norm_epsilon: Argument[float, float] = Argument(default=1e-3, check=_checked_epsilon)
+    norm_epsilon: Argument[float, float] = Argument(default=1e-3)
     after: ClassVar = {"seed": "norm_epsilon", "norm_gamma_initializer": "recurrent_dropout"}
+
+    def complete(self) -> None:
+        super().complete()
+        epsilon = self.norm_epsilon
+        number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
+        if not number or not 0 <= epsilon < math.inf:
+            raise ArgumentError(
+                f"{self}: norm_epsilon must be a finite number, 0 or more, received {epsilon!r}"
+            )
+        self.norm_epsilon = float(epsilon)
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)

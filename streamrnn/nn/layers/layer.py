@@ -373,8 +373,14 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             self.ensure_built(shape)
             self.check_input(shape)
         except ShapeError as error:
-            if self.sequence_input:
-                error.args = (f"{error}{_last_output_only(inputs)}",)
+            for symbol in symbols_in(inputs) if self.sequence_input else ():
+                last_only = getattr(symbol.layer, "return_sequences", True) is False
+                if last_only and len(symbol.shape) == 2:
+                    error.args = (
+                        f"{error}. The input is from {symbol.layer}, which returns only its last "
+                        "output; give it return_sequences=True",
+                    )
+                    break
             raise
         if kwargs.get("initial_state") is not None:
             self.check_initial(kwargs["initial_state"])
@@ -480,17 +486,6 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 def _definer(cls: type, method: str) -> type:
     """Return the class, this one or a base, that defines a method."""
     return next(base for base in cls.__mro__ if method in vars(base))
-
-
-def _last_output_only(inputs: object) -> str:
-    """Return the advice for inputs from a recurrent layer without return_sequences."""
-    for symbol in symbols_in(inputs):
-        if len(symbol.shape) == 2 and getattr(symbol.layer, "return_sequences", True) is False:
-            return (
-                f". The input is from {symbol.layer}, which returns only its last output; give it "
-                "return_sequences=True"
-            )
-    return ""
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:

@@ -9,7 +9,6 @@ from functools import reduce
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
@@ -27,7 +26,6 @@ class Merge(Stepwise):
 
     def build(self, input_shape: Shapes) -> None:
         self._listed(input_shape)
-        self.built = True
 
     def _listed(self, input_shape: Shapes) -> list[Shape]:
         if isinstance(input_shape, tuple) and any(isinstance(s, list | tuple) for s in input_shape):
@@ -48,23 +46,21 @@ class Merge(Stepwise):
         self.compute_output_shape(shape)
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
-        return reduce(self._broadcast, input_shape)
-
-    def _broadcast(self, one: Shape, other: Shape) -> Shape:
-        if len(one) != len(other):
-            raise ShapeError(
-                f"{self}: its inputs must have the same number of axes, received {one} and {other}"
-            )
-        for a, b in zip(one, other, strict=True):
-            if None not in (a, b) and a != b and 1 not in (a, b):
+        one, *others = input_shape
+        for other in others:
+            if len(one) != len(other):
+                raise ShapeError(
+                    f"{self}: its inputs must have the same number of axes, received {one} and "
+                    f"{other}"
+                )
+            pairs = list(zip(one, other, strict=True))
+            if any(a != b and not {a, b} & {1, None} for a, b in pairs):
                 raise ShapeError(
                     f"{self}: its inputs cannot be broadcast: expected sizes that are equal, or 1, "
                     f"received {one} and {other}"
                 )
-        return tuple(
-            b if a == 1 else a if b == 1 or b is None else b
-            for a, b in zip(one, other, strict=True)
-        )
+            one = tuple(b if a == 1 else a if b in (1, None) else b for a, b in pairs)
+        return one
 
     def compute_mask(
         self, inputs: list[Floats], mask: list[Bools | None] | None = None
@@ -117,6 +113,8 @@ class Add(Merge):
 class Subtract(Merge):
     """The first input minus the second."""
 
+    ufunc = np.subtract
+
     def build(self, input_shape: Shapes) -> None:
         shapes = self._listed(input_shape)
         if len(shapes) != 2:
@@ -124,10 +122,6 @@ class Subtract(Merge):
                 f"{self}: A `Subtract` layer should be called on exactly 2 inputs: expected 2 "
                 f"inputs, received {len(shapes)}"
             )
-        self.built = True
-
-    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
-        return inputs[0] - inputs[1]
 
 
 @builtin_layer
@@ -139,16 +133,6 @@ class Average(Merge):
         return total / np.float32(len(inputs))
 
 
-def _checked_variance(owner: object, name: str, value: npt.ArrayLike) -> Floats:
-    variance = np.array(value, np.float32)
-    if variance.ndim > 1 or not (variance >= 0).all():
-        raise ArgumentError(
-            f"{owner}: {name} must be one number, or one for each unit, each 0 or more, received "
-            f"{value!r}"
-        )
-    return variance
-
-
 @builtin_layer
 class Spread(Merge):
     """The standard deviation of a mixture; the inputs are its members' forecasts. Not in Keras.
@@ -158,9 +142,16 @@ class Spread(Merge):
     1612.01474).
     """
 
-    variance: Argument[float | Sequence[float], Floats] = Argument(
-        default=0.0, check=_checked_variance
-    )
+    variance: Argument[float | Sequence[float] | Floats, Floats] = Argument(default=0.0)
+
+    def complete(self) -> None:
+        value = self.variance
+        self.variance = np.array(value, np.float32)
+        if self.variance.ndim > 1 or not (self.variance >= 0).all():
+            raise ArgumentError(
+                f"{self}: variance must be one number, or one for each unit, each 0 or more, "
+                f"received {value!r}"
+            )
 
     def build(self, input_shape: Shapes) -> None:
         units = self._listed(input_shape)[0][-1]
@@ -169,7 +160,6 @@ class Spread(Merge):
                 f"{self}: expected one variance for each of {units} units, received "
                 f"{len(self.variance)}"
             )
-        self.built = True
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         number = np.float32(len(inputs))
@@ -238,7 +228,6 @@ class Concatenate(Merge):
         # Counted from the end, so that it means the same when a stream adds a time axis.
         self.from_end = self.axis % rank - rank
         self.ragged = self.from_end == -1
-        self.built = True
 
     def why_not_stepwise(self, input_shape: list[Shape]) -> str | None:
         if len(input_shape[0]) == 3 and self.from_end == -2:

@@ -184,7 +184,8 @@ class Operation(Layer):
         sequence = self.rank >= 3
         inner = self.rank - (2 if sequence else 1)
         for constant in self.constants:
-            if constant is not None and _axes_used(constant.shape) > inner:
+            beyond = () if constant is None else constant.shape[: max(constant.ndim - inner, 0)]
+            if any(size != 1 for size in beyond):  # axes of size 1 in front are broadcast
                 return f"{self.function} has an operand with a number for each step"
         if self._along == "all":
             return f"{self.function} may move the time axis"
@@ -249,11 +250,6 @@ def _constant(operand: Any) -> Array | None:
             f"an operand of an operation must be a symbol or numbers, received {operand!r:.60}"
         )
     return array
-
-
-def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes after the leading axes of size 1, which are broadcast."""
-    return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ output row.
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -25,21 +25,6 @@ def _size(shape: Shape) -> int | None:
     """Return the product of the sizes of an input's axes; None if a size is unknown."""
     sizes = [n for n in shape if n is not None]
     return math.prod(sizes) if len(sizes) == len(shape) else None
-
-
-def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
-    """Return a target shape: integers of 0 or more, or -1. Raises ArgumentError."""
-    axes = (
-        tuple(target) if isinstance(target, Iterable) and not isinstance(target, str) else (target,)
-    )
-    for size in axes:
-        whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
-        if not whole or (index(size) < 0 and index(size) != -1):
-            raise ArgumentError(
-                f"{owner}: `target_shape` must be a tuple of integers, with -1 for one free axis, "
-                f"received {target!r}"
-            )
-    return tuple(index(size) for size in axes)
 
 
 class _ChangesShape(Unmasked):
@@ -112,9 +97,20 @@ class Permute(_ChangesShape):
 class Reshape(_ChangesShape):
     """(B, …) -> (B, *target_shape); one entry may be -1."""
 
-    target_shape: Argument[Sequence[int], tuple[int, ...]] = Argument(check=_checked_target)
+    target_shape: Argument[Sequence[int], tuple[int, ...]]
 
     def complete(self) -> None:
+        target: Any = self.target_shape
+        several = isinstance(target, Iterable) and not isinstance(target, str)
+        sizes = tuple(target) if several else (target,)
+        for size in sizes:
+            whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
+            if not whole or index(size) < -1:
+                raise ArgumentError(
+                    f"{self}: `target_shape` must be a tuple of integers, with -1 for one free "
+                    f"axis, received {target!r}"
+                )
+        self.target_shape = tuple(map(index, sizes))
         if self.target_shape.count(-1) > 1:
             raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
 

@@ -102,13 +102,9 @@ class Normalization(Stepwise):
                     f"was built for {self.features} features"
                 )
             axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
-            if not rows:
-                mean, variance = x.mean(axis=axes), x.var(axis=axes)
-            else:
-                mean, variance = _joined(
-                    (mean, variance, count), (x.mean(axis=axes), x.var(axis=axes), _count(x, axes))
-                )
-            rows, count = rows + len(x), count + _count(x, axes)
+            of_batch = x.mean(axis=axes), x.var(axis=axes), math.prod(x.shape[: len(axes)])
+            mean, variance = _joined((mean, variance, count), of_batch) if rows else of_batch[:2]
+            rows, count = rows + len(x), count + of_batch[2]
         if not rows:
             raise ArgumentError(f"{self}: adapt received an empty iterable; pass one batch or more")
         self.set_weights([mean, variance, np.float32(rows)])
@@ -178,10 +174,6 @@ def _batches(layer: Layer, data: Any) -> Iterator[Array]:
 
 def _of_batch(item: Any) -> Any:
     return item[0] if isinstance(item, tuple) and item else item
-
-
-def _count(x: Array, axes: tuple[int, ...]) -> int:
-    return math.prod(x.shape[axis] for axis in axes)
 
 
 def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any, Any]:

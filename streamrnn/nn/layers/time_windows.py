@@ -41,10 +41,10 @@ class TimeWindow(NamedTuple):
         """Return how many steps the padding adds before the first input and after the last."""
         if self.padding == "valid" or not steps:
             return 0, 0
-        missing = (self.count(steps) - 1) * self.strides + self.reach + 1 - steps
+        missing = max((self.count(steps) - 1) * self.strides + self.reach + 1 - steps, 0)
         if self.padding == "causal":
             return self.reach, max(missing - self.reach, 0)
-        return max(missing, 0) // 2, max(missing, 0) - max(missing, 0) // 2
+        return missing // 2, missing - missing // 2
 
     def count_for(self, owner: object, steps: int | None) -> int | None:
         """Return the number of windows, None if unknown. Raises ShapeError for too few steps."""
