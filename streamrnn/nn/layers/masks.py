@@ -16,14 +16,14 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask that an array carries, or a list with one (or None) per input.
+    """Return the mask that an array carries; of a structure, a flat list with one (or None) each.
 
     None if no mask is carried.
     """
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
-    if isinstance(inputs, list | tuple):
-        masks = [x._keras_mask if isinstance(x, MaskedArray) else None for x in inputs]
+    if isinstance(inputs, list | tuple | dict):
+        masks = [x._keras_mask if isinstance(x, MaskedArray) else None for x in leaves(inputs)]
         return None if all(mask is None for mask in masks) else masks
     return None
 

@@ -184,6 +184,23 @@ def test_layers_inside_a_call_take_and_set_masks() -> None:
     assert model.train_on_batch(rows, expected) == 0
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_masks_in_a_structure_of_outputs_are_kept(kind: type) -> None:
+    """A dictionary lost them in a graph; in a list within a list, they came to other outputs."""
+
+    class Structured(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            y = layers.Masking()(inputs)
+            return {"last": y[:, -1], "all": y} if kind is dict else [[y[:, -1], y[:, 0]], y]
+
+    gru, rows, x = layers.GRU(4), X.copy(), Input((None, 3))
+    rows[0, 1] = rows[1, :2] = 0
+    expected = gru(layers.Masking()(rows))
+    every = "all" if kind is dict else 1
+    assert (gru(Structured()(rows)[every]) == expected).all()
+    assert (Model(x, gru(Structured()(x)[every]))(rows) == expected).all()
+
+
 class Marks(layers.Layer):
     """Masks steps by numbers, as some code for Keras does, or in a shape of its own."""
 
