@@ -1,15 +1,15 @@
 """What a call of a layer carries besides its inputs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from streamrnn.base.arrays import Floats, Ints
 
 CallKind = Literal["call", "stream", "whole"]
-
+T = TypeVar("T")
 
 _training: ContextVar[bool] = ContextVar("training", default=False)
 
@@ -20,13 +20,18 @@ def resolve_training(training: bool | None) -> bool:
 
 
 @contextmanager
-def training_inside(training: bool) -> Iterator[None]:
-    """Set `training` for the calls of layers that a user's layer makes inside the block."""
-    token = _training.set(training)
+def set_inside(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Set a context variable inside the block."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _training.reset(token)
+        variable.reset(token)
+
+
+def training_inside(training: bool) -> AbstractContextManager[None]:
+    """Set `training` for the calls of layers that a user's layer makes inside the block."""
+    return set_inside(_training, training)
 
 
 @dataclass(slots=True, eq=False)

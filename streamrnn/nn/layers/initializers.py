@@ -7,7 +7,7 @@ same shape, an initializer with a seed returns the same values.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -21,6 +21,7 @@ from streamrnn.base.display import closest, not_one_of
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
+from streamrnn.nn.layers.context import set_inside
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.layers.registry import ConfigDict
@@ -36,14 +37,9 @@ _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
 )
 
 
-@contextmanager
-def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> Iterator[None]:
+def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> AbstractContextManager[None]:
     """Make every initializer return make(shape): for weights that are read from a file."""
-    token = _stand_in.set(make)
-    try:
-        yield
-    finally:
-        _stand_in.reset(token)
+    return set_inside(_stand_in, make)
 
 
 _seeds: ContextVar[Iterator[list[int]] | None] = ContextVar("seeds", default=None)
@@ -59,11 +55,8 @@ def seeded(seed: int) -> Iterator[None]:
     ...     bool((GlorotUniform()((2, 2)) == first).all())
     True
     """
-    token = _seeds.set([seed, number] for number in itertools.count())
-    try:
+    with set_inside(_seeds, ([seed, number] for number in itertools.count())):
         yield
-    finally:
-        _seeds.reset(token)
 
 
 def set_seed(seed: int) -> None:

@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+
+from streamrnn.nn.layers.context import set_inside
 
 _session: Counter[str] = Counter()
 _inside: ContextVar[Counter[str] | None] = ContextVar("names_inside", default=None)
@@ -30,15 +31,10 @@ def clear_session() -> None:
     _session.clear()
 
 
-@contextmanager
-def counted_from_the_start() -> Iterator[None]:
+def counted_from_the_start() -> AbstractContextManager[None]:
     """Count automatic names in this block from the start, as a new process does.
 
     Names are part of a model's fingerprint, so in a model that a file describes they must not
     depend on earlier layers of the process.
     """
-    token = _inside.set(Counter())
-    try:
-        yield
-    finally:
-        _inside.reset(token)
+    return set_inside(_inside, Counter())
