@@ -118,7 +118,7 @@ def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floa
     Raises ShapeError for axes that x does not have, for repeated axes, and for an empty list.
     """
     array = np.asarray(x, dtype=np.float32)
-    if isinstance(axis, int):
+    if isinstance(axis, int | np.integer):
         if not -array.ndim <= axis < array.ndim:
             raise ShapeError(
                 f"{name}: axis={axis} is out of range for an array of shape {array.shape}"

@@ -6,7 +6,7 @@ on the machine. Matrix products are left to Dense.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels.activation import ACTIVATIONS, Spec, applied
+from streamrnn.nn.layers.activations import compute_over
 
 
 class Function(NamedTuple):
@@ -174,10 +175,6 @@ def _axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-def _softmax(x: Any, axis: int = -1) -> Floats:
-    return np.moveaxis(applied("softmax", np.moveaxis(floats(x), axis, -1)), -1, axis)
-
-
 def _log_softmax(x: Any, axis: int = -1) -> Floats:
     x = floats(x)
     below = x - np.max(x, axis=axis, keepdims=True)
@@ -232,7 +229,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "repeat": Function(lambda x, repeats, axis=None: np.repeat(x, repeats, axis=axis), "axis"),
     "reshape": Function(_reshape, "all"),
     "rsqrt": Function(lambda x: np.float32(1) / np.sqrt(floats(x))),
-    "softmax": Function(_softmax, "axis"),
+    "softmax": Function(partial(compute_over, "softmax"), "axis"),
     "squeeze": Function(lambda x, axis=None: np.squeeze(np.asarray(x), axis=_axes(axis)), "axis"),
     "stack": Function(lambda *xs, axis=0: np.stack(_of_one_type(xs), axis=axis), "new"),
     "std": Function(lambda x, **over: np.asarray(np.sqrt(_var(x, **over))), "axis"),
