@@ -68,12 +68,13 @@ def run(
     kernel, weights = packed.kernel((activation,)), packed.weights
     lengths_B = NO_LENGTHS if lengths_B is None else lengths_B
     absent = Absent(lengths_B, NO_MASK if mask_BT is None else mask_BT)
-
-    def run_lanes(first: int, last: int) -> None:
-        kernel(x_BTF, absent, state_BCF, y_BTU, weights, lanes=(first, last))
-
     lanes, steps, _ = x_BTF.shape
-    threads.over_lanes(run_lanes, lanes, lanes * steps * weights.flat.size, lengths_B)
+    threads.over_lanes(
+        lambda *span: kernel(x_BTF, absent, state_BCF, y_BTU, weights, lanes=span),
+        lanes,
+        lanes * steps * weights.flat.size,
+        lengths_B,
+    )
 
 
 def weight_gradients(

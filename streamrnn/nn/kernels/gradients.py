@@ -1,7 +1,7 @@
 """Calls of the kernels that compute gradients of weights and of inputs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -91,17 +91,15 @@ class Projection:
         kernel = simd.project.entry(self._vectors)
         packed = self._order.take(weights)
         d, start, step = rows
-        work: Callable[[int, int], None] = partial(
-            kernel, d, start, step, self.count, packed, dx_BTF
-        )
         if total := dx_BTF.shape[0] * dx_BTF.shape[1]:
+            work = partial(kernel, d, start, step, self.count, packed, dx_BTF)
             threads.over_lanes(work, total, total * packed.size)
 
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
     """Write the gradient of inputs, for few units: rows times already transposed weights."""
     kernel, rows = simd.project.few_entry(), len(d_NU)
-    work: Callable[[int, int], None] = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
+    work = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
     threads.over_lanes(work, rows, rows * weights_UF.size)
 
 

@@ -4,7 +4,7 @@ In training, the forward pass calls the kernel for scoring, one step at a time. 
 pass computes the gates again, from the states before each step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -166,9 +166,7 @@ def run_back(
     dy = NO_OUTPUT if dy_BTU is None else dy_BTU
     mask = NO_MASK if mask_BT is None else mask_BT
     fixed = tape, transposed, weights.epsilon, dy, mask, factors.h_BU, dh, dc, zero_masked
-
-    work: Callable[[int, int], None] = partial(kernel, *fixed)
-    threads.over_lanes(work, lanes, len(h_RU) * transposed.size)
+    threads.over_lanes(partial(kernel, *fixed), lanes, len(h_RU) * transposed.size)
     # An absent row has no part in a sum: with an epsilon of zero its norm would be infinite.
     rows = slice(None) if mask_BT is None else np.flatnonzero(mask_BT.T.reshape(-1))
     dz, epsilon = tape.dz_RG[rows], weights.epsilon

@@ -113,7 +113,10 @@ class _Helper:
             self._spin_until(self._started, ticket, POLLS)
             task = self._tasks.get()
             try:
-                self._leave_taken_core()
+                self.core = _core()
+                if self.core in self._taken:
+                    self._move_to(self._free - self._taken)
+                    self.core = _core()
                 task.job()
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 task.error = error
@@ -122,12 +125,6 @@ class _Helper:
             task.done = True
             task.running.release()
             del task  # it refers to objects of the caller
-
-    def _leave_taken_core(self) -> None:
-        self.core = _core()
-        if self.core in self._taken:
-            self._move_to(self._free - self._taken)
-            self.core = _core()
 
     def _move_to(self, cores: set[int]) -> None:
         if cores and self._thread.native_id is not None:

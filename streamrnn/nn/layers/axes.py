@@ -55,9 +55,8 @@ def has_time(axes: Axes, shape: Shape) -> bool:
 
 def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
     """Return the sizes on the axes. Raises ShapeError if one is unknown."""
-    sizes_or_none = [shape[axis] for axis in axes]
-    sizes = tuple(size for size in sizes_or_none if size is not None)
-    if len(sizes) < len(sizes_or_none):
+    sizes = tuple(size for axis in axes if (size := shape[axis]) is not None)
+    if len(sizes) < len(axes):
         raise ShapeError(
             f"{owner}: the sizes of the axes that it works on must be known, received shape {shape}"
         )
