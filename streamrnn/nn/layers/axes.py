@@ -93,10 +93,6 @@ class AlongAxes(Stepwise):
         self.axes = axes_from_end(self, self.axis, len(input_shape))
         self.on_time = has_time(self.axes, input_shape)
         self.ragged = not self.on_time
-        self.make_weights(input_shape)
-
-    def make_weights(self, input_shape: Shape) -> None:
-        """Make the weights, if the layer has any; `axes` are known."""
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return self.why if self.on_time else None

@@ -37,7 +37,7 @@ def cast_ids(owner: str, x: object) -> Array:
     """
     array = np.asarray(x)
     if array.dtype.kind == "f":
-        if array.size and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+        if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
             raise DTypeError(
                 f"{owner}: token ids must be whole numbers, but some have a fraction or are not "
                 f"finite; received {array.dtype}"

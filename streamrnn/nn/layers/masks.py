@@ -1,6 +1,6 @@
 """The masks of a call: from its `mask` and `lengths`, and from arrays that carry one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.nn.layers.structure import leaves, map_structure
-from streamrnn.nn.layers.weights import attribute_of_plain
+from streamrnn.nn.layers.weights import attribute_of_plain, method_of_plain
 
 Masks = Bools | list[Bools | None] | None
 """The mask of one array, or of each of several; None where no step is left out."""
@@ -133,11 +133,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
         # Called for every view: none has a mask until `of` sets it.
         self._mask = None
 
-    def __array_ufunc__(
-        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any
-    ) -> Any:
-        if out is not None:
-            options["out"] = _plain(out)
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         return getattr(ufunc, method)(*_plain(inputs), **_plain(options))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -172,14 +168,6 @@ def _plain(tree: Any) -> Any:
     return {key: _plain(item) for key, item in tree.items()} if type(tree) is dict else tree
 
 
-def _method_of_plain(name: str) -> Callable[..., Any]:
-    def method(self: MaskedArray, *args: Any, **kwargs: Any) -> Any:
-        return getattr(np.asarray(self), name)(*_plain(args), **_plain(kwargs))
-
-    method.__name__, method.__doc__ = name, f"ndarray.{name} of the plain array."
-    return method
-
-
 _METHODS = """
 __getitem__ argmax argmin argpartition argsort astype byteswap choose compress conj conjugate
 diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpose view
@@ -187,6 +175,6 @@ diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpo
 """Methods to whose results NumPy gives the array's class. (Others return plain arrays.)"""
 
 for _name in _METHODS.split():
-    setattr(MaskedArray, _name, _method_of_plain(_name))
+    setattr(MaskedArray, _name, method_of_plain(_name, _plain))
 for _name in ("T", "imag", "mT", "real"):
     setattr(MaskedArray, _name, attribute_of_plain(_name))

@@ -66,8 +66,7 @@ class Merge(Stepwise):
         self, inputs: list[Floats], mask: list[Bools | None] | None = None
     ) -> Bools | None:
         self._check_masks(inputs, mask)
-        present = [] if mask is None else [m for m in mask if m is not None]
-        if mask is None or len(present) < len(mask):
+        if mask is None or any(m is None for m in mask):
             return None
         joint: Bools = reduce(np.logical_or, present)
         return joint

@@ -48,7 +48,8 @@ class _OnAxes(AlongAxes):
     def complete(self) -> None:
         self.axis = checked_axis(self, self.axis, _INTEGERS)
 
-    def make_weights(self, input_shape: Shape) -> None:
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         self.shape = sizes_on(self, self.axes, input_shape)
         self.features = math.prod(self.shape)
         if self.scale:
@@ -132,8 +133,8 @@ class BatchNormalization(_OnAxes):
                 "here keeps; train with renorm=False"
             )
 
-    def make_weights(self, input_shape: Shape) -> None:
-        super().make_weights(input_shape)
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         if len(self.axes) > 1:
             raise ArgumentError(f"{self}: axis must be a single axis, received axis={self.axis}")
         self.ragged = True  # also on the time axis, where each step has its own statistics
@@ -244,7 +245,8 @@ class RMSNormalization(Unmasked, RootNormalization):
 
     epsilon: float = 1e-6
 
-    def make_weights(self, input_shape: Shape) -> None:
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
         self.shape = sizes_on(self, self.axes, input_shape)
         self.add_weight("scale", self.shape, initializers.get("ones"))
 

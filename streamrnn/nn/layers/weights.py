@@ -152,9 +152,16 @@ def _restored(array: Array) -> Variable:
     return variable
 
 
-def _method_of_plain(name: str) -> Callable[..., Any]:
-    def method(self: Variable, *args: Any, **kwargs: Any) -> Any:
-        return getattr(np.asarray(self), name)(*args, **kwargs)
+def method_of_plain(
+    name: str, plain: Callable[[Any], Any] = lambda arguments: arguments
+) -> Callable[..., Any]:
+    """Return a method of an array class: it calls the method `name` of the plain array.
+
+    plain: converts the arguments.
+    """
+
+    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
+        return getattr(np.asarray(self), name)(*plain(args), **plain(kwargs))
 
     method.__name__, method.__doc__ = name, f"ndarray.{name} of the plain array."
     return method
@@ -169,7 +176,7 @@ def attribute_of_plain(name: str) -> property:
 _METHODS = "__getitem__ astype copy flatten ravel repeat reshape squeeze transpose view"
 
 for _name in _METHODS.split():
-    setattr(Variable, _name, _method_of_plain(_name))
+    setattr(Variable, _name, method_of_plain(_name))
 for _name in ("T", "mT"):
     setattr(Variable, _name, attribute_of_plain(_name))
 
