@@ -26,7 +26,7 @@ from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
-from streamrnn.nn.layers.initializers import Constant, Initial, generator_of
+from streamrnn.nn.layers.initializers import Initial, generator_of
 from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.rnn import RNN
@@ -348,11 +348,11 @@ class LSTMCell(GatedCell, LSTMArguments):
     kind = lstm.PLAIN
 
     def add_bias(self) -> None:
-        start = self.bias_initializer((4 * self.units,))
+        bias = self.add_weight("bias", (4 * self.units,), self.bias_initializer)
         if self.unit_forget_bias:
-            start = start.copy()
-            start[self.units : 2 * self.units] = np.float32(1)
-        self.add_weight("bias", start.shape, Constant(start))
+            start = bias.numpy()
+            start[self.units : 2 * self.units] = 1
+            bias.write(start)
 
     def activations(self) -> tuple[Spec, ...]:
         return self.recurrent_activation, self.activation

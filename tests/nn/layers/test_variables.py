@@ -163,6 +163,8 @@ def test_initial_values_have_the_shape_of_the_weight() -> None:
 
     with pytest.raises(ShapeError, match=r"'recurrent_kernel'.* shape \(4, 12\), received \(1,\)"):
         layers.GRU(4, recurrent_initializer=Single())(X)
+    with pytest.raises(ShapeError, match=r"'bias'.* shape \(16,\), received \(1,\)"):
+        layers.LSTM(4, bias_initializer=Single())(X)
 
 
 def test_a_custom_layer_may_use_these_names_for_anything() -> None:
