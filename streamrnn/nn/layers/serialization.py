@@ -49,14 +49,16 @@ def serialize(layer: Layer) -> ConfigDict:
 
 def deserialize(config: StoredConfig) -> Layer:
     """Build a layer from a config that `serialize` or Keras wrote."""
-    if not isinstance(config, Mapping) or not {"class_name", "config"} <= set(config):
+    stored = config if isinstance(config, Mapping) else {}
+    name = stored.get("registered_name") or stored.get("class_name")
+    arguments = stored.get("config")
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise UnsupportedError(
             f"expected a layer's config with class_name and config, received {config!r:.120}"
         )
-    name = config.get("registered_name") or config["class_name"]
     cls = get(name)
     try:
-        return cls.from_config(dict(config["config"]))
+        return cls.from_config(dict(arguments))
     except TypeError as error:
         if registry.is_own(cls):
             raise

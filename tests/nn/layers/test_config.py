@@ -52,7 +52,13 @@ def test_configs_as_keras_writes_them() -> None:
     assert layer.units == 3
 
 
-@pytest.mark.parametrize("config", [{}, {"class_name": "LSTM"}, [], None, "LSTM"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({}, {"class_name": "LSTM"}, [], None, "LSTM"),
+        *({"class_name": "LSTM", "config": None}, {"class_name": 3, "config": {}}),
+    ],
+)
 def test_configs_that_are_none(config: Any) -> None:
     """Named for what they are, never a traceback."""
     with pytest.raises(UnsupportedError, match="class_name and config"):
