@@ -202,18 +202,10 @@ class Network:
         for number, peephole in enumerate(peepholes):
             begin = places.own + number * self.padded
             tape.flat[begin : begin + self.units] = peephole
-        fixed = (
-            x_BTF,
-            factors,
-            NO_MASK if mask_BT is None else mask_BT,
-            tuple(states),
-            NO_OUTPUT if y_BTU is None else y_BTU,
-            tape.inputs,
-            tape.flat,
-            places,
-            packed,
-            zero_masked,
-        )
+        mask = NO_MASK if mask_BT is None else mask_BT
+        y = NO_OUTPUT if y_BTU is None else y_BTU
+        window = x_BTF, factors, mask, tuple(states), y
+        fixed = *window, tape.inputs, tape.flat, places, packed, zero_masked
         work = lambda *span: self._kernels[0](*fixed, Span(*span))  # noqa: E731
         threads.over_lanes(work, tape.shape[0], tape.shape[0] * tape.shape[1] * packed.size)
 
@@ -236,18 +228,10 @@ class Network:
         assert self._source is not None
         lanes, steps = tape.shape
         packed = self._back_order.take(self._source)
-        fixed = (
-            NO_OUTPUT if dy_BTU is None else dy_BTU,
-            factors,
-            NO_MASK if mask_BT is None else mask_BT,
-            tuple(_NONE_BU if end is None else end for end in ends),
-            tape.flat,
-            tape.places,
-            packed,
-            zero_masked,
-            steps,
-            tape.later,
-        )
+        dy = NO_OUTPUT if dy_BTU is None else dy_BTU
+        mask = NO_MASK if mask_BT is None else mask_BT
+        slopes = dy, factors, mask, tuple(_NONE_BU if end is None else end for end in ends)
+        fixed = *slopes, tape.flat, tape.places, packed, zero_masked, steps, tape.later
 
         def through(begin: int, end: int) -> None:
             part = Span(begin, end)

@@ -161,16 +161,8 @@ class GatedCell(Packable, Cell, GatedArguments):
     ) -> None:
         names = self.activations()
         if not (training and (self.dropout or self.recurrent_dropout)):
-            recurrent.run(
-                self.packed(),
-                names,
-                x_BTF,
-                lengths_B,
-                mask_BT,
-                states,
-                y_BTU,
-                zero_masked=zero_masked,
-            )
+            window = x_BTF, lengths_B, mask_BT, states, y_BTU
+            recurrent.run(self.packed(), names, *window, zero_masked=zero_masked)
             return
         # (x * mask) @ K is x @ (mask * K): a row's masks are the same for all its steps, so each
         # row gets its own weights, and the kernel needs no dropout.

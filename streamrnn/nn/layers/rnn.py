@@ -126,16 +126,8 @@ class StackedRNNCells(Cell, BuiltIn):
             held = np.zeros((len(x), units), np.float32) if cell.holds_output else None
             cell.run_window(x, lengths_B, mask_BT, part, held, y, training=training)
             x = y
-        self.runners[-1].run_window(
-            x,
-            lengths_B,
-            mask_BT,
-            parts[-1],
-            held_BU,
-            y_BTU,
-            zero_masked=zero_masked,
-            training=training,
-        )
+        window = x, lengths_B, mask_BT, parts[-1], held_BU, y_BTU
+        self.runners[-1].run_window(*window, zero_masked=zero_masked, training=training)
 
 
 @builtin_layer
@@ -223,19 +215,12 @@ class RNN(BuiltIn):
             x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
         batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
         y = np.empty((batch, steps, units), np.float32) if sequences else None
-        self.runner.run_window(
-            x,
-            lengths,
-            mask,
-            states,
-            held,
-            y,
-            zero_masked=self.zero_output_for_mask,
-            training=context.training,
-        )
+        window = x, lengths, mask, states, held, y
+        zero = self.zero_output_for_mask
+        self.runner.run_window(*window, zero_masked=zero, training=context.training)
         if y is None:
             y = (self.runner.output_of(states) if held is None else held).copy()
-            if self.zero_output_for_mask and mask is not None and steps:
+            if zero and mask is not None and steps:
                 y[~at_end(mask, lengths)] = 0
         if context.kind == "call" and self.stateful:
             self.memory.keep(states, held)
