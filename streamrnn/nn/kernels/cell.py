@@ -77,8 +77,8 @@ def driver_of(step: Kernel, owner: str) -> Kernel:
             arrays = (*(state[:0] for state in states), *weights)
             shapes = (x_BTF.shape[2], held_BU.shape[1], *(array.shape for array in arrays))
             if shapes not in checked:
-                function = getattr(step, "py_func", step)
-                _check_indices(function, owner, x_BTF, states, weights, held_BU)
+                of_states = [state.shape[1:] for state in states]
+                check_step(step, owner, x_BTF.shape[2], of_states, weights, held_BU.shape[1])
                 checked.add(shapes)
             lanes, steps = x_BTF.shape[:2]
             lengths = np.full(lanes, steps, np.int64) if lengths_B is None else lengths_B
@@ -92,22 +92,30 @@ def driver_of(step: Kernel, owner: str) -> Kernel:
     return run
 
 
-def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
+def check_step(
+    step: Kernel,
+    owner: str,
+    features: int,
+    states: Sequence[tuple[int, ...]],
+    weights: Sequence[Floats],
+    outputs: int,
+) -> None:
     """Run one step in Python, which finds an index outside an array before compiled code crashes.
 
-    The inputs and states of the step are zeros. Raises ShapeError, naming the cell. Other errors in
-    Python are ignored here, except that a step that writes to a weight raises ArgumentError.
+    The inputs and states of the step, of these shapes, are zeros. Raises ShapeError, naming the
+    cell, and ArgumentError if the step writes to a weight. Other errors in Python are ignored here.
     """
-    x = np.zeros(x_BTF.shape[2], np.float32)
-    lane = tuple(np.zeros(state.shape[1:], np.float32) for state in states)
+    x, y = np.zeros(features, np.float32), np.zeros(outputs, np.float32)
+    lane = tuple(np.zeros(shape, np.float32) for shape in states)
+    read_only = tuple(np.broadcast_to(weight, weight.shape) for weight in weights)
     try:
         with np.errstate(all="ignore"):
-            step(x, lane, weights, np.zeros(held_BU.shape[1], np.float32))
+            getattr(step, "py_func", step)(x, lane, read_only, y)
     except IndexError as error:
         raise ShapeError(
-            f"{owner}: its step reads or writes outside an array ({error}); x is ({x.size},), the "
-            f"states are {[state.shape for state in lane]}, the weights "
-            f"{[w.shape for w in weights]}, y is ({held_BU.shape[1]},)"
+            f"{owner}: its step reads or writes outside an array ({error}); x is ({features},), "
+            f"the states are {[*states]}, the weights {[w.shape for w in weights]}, y is "
+            f"({outputs},)"
         ) from error
     except Exception as error:  # some code runs in Numba only
         if isinstance(error, ValueError) and "read-only" in str(error):

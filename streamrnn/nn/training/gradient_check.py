@@ -63,14 +63,17 @@ def check_step_backward(
     """Compare step_backward with step, once for all cells with these functions and shapes.
 
     Raises ArgumentError, naming the cell and the worst entry, if they differ, and ShapeError if
-    step_backward reads or writes outside an array.
+    one of them reads or writes outside an array.
     """
     shapes = tuple((name, weight.shape) for name, weight in weights.items())
     key = step, step_backward, features, shapes, tuple(cell.state_shapes().values())
     if key in _compared:
         return
-    random = np.random.default_rng(17)
     outputs = cell.output_features()
+    kernel.check_step(
+        step, str(cell), features, [*cell.state_shapes().values()], [*weights.values()], outputs
+    )
+    random = np.random.default_rng(17)
     run = kernel.in_float64(step)
 
     def value(at: _Point) -> float:

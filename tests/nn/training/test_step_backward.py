@@ -125,6 +125,29 @@ def test_a_step_backward_that_is_no_derivative_is_refused(function: Backward, sa
         gradients(with_backward(function)(2, name="mine"))
 
 
+def write_rate(x: Any, states: Any, weights: Any, y: Any) -> None:
+    weights[0][0] += 1
+
+
+def write_beyond(x: Any, states: Any, weights: Any, y: Any) -> None:
+    y[2] = 1
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "says"),
+    [
+        (write_rate, ArgumentError, "its step writes to a weight"),
+        (write_beyond, ShapeError, r"its step reads or writes outside an array.*y is \(2,\)"),
+    ],
+)
+def test_a_step_is_checked_in_training_too(step: Any, error: type[Exception], says: str) -> None:
+    """Before it is compiled: compiled code would write there."""
+    methods = {"step": staticmethod(step), "step_backward": staticmethod(right)}
+    cell = type("Smoothing", (Smoothing,), methods)
+    with pytest.raises(error, match=says):
+        gradients(cell(2))
+
+
 @slow
 def test_a_right_one_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow: a cell that is compiled for it; custom cells of pipelines are compared."""
