@@ -33,15 +33,9 @@ __all__ = ["NO_FACTORS", "Factors", "Network", "Tape"]
 NO_FACTORS = np.empty((0, 0), np.float32)
 _NONE_BU = np.empty((0, 0), np.float32)
 
-
 PART = 1 << 17
 """Number of floats of gates in a part of a window: half of an L2 cache. Sums over rows are computed
 part by part."""
-
-
-def padded_units(units: int) -> int:
-    """Return the padded number of units: a multiple of 16, and of 32 above 48 units."""
-    return -(-units // 16) * 16 if units <= 48 else -(-units // 32) * 32
 
 
 class Tape:
@@ -108,8 +102,9 @@ class Network:
         self, kind: SweptKind, features: int, units: int, activations: tuple[Spec, ...], bias: bool
     ) -> None:
         self.kind = kind
-        self.features, self.units, self.padded = features, units, padded_units(units)
-        self.bias = bias
+        self.features, self.units, self.bias = features, units, bias
+        multiple = 16 if units <= 48 else 32
+        self.padded = -(-units // multiple) * multiple
         n = simd.jit.width()
         full = self.padded // n
         self._vectors = next(v for v in (4, 3, 2, 1) if full % v == 0)

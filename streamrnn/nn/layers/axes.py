@@ -48,11 +48,6 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
     return tuple(axes)
 
 
-def has_time(axes: Axes, shape: Shape) -> bool:
-    """Return whether the time axis of an input of this shape is one of `axes`."""
-    return len(shape) > 2 and 1 - len(shape) in axes
-
-
 def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
     """Return the sizes on the axes. Raises ShapeError if one is unknown."""
     sizes = tuple(size for axis in axes if (size := shape[axis]) is not None)
@@ -91,7 +86,8 @@ class AlongAxes(Stepwise):
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))
-        self.on_time = has_time(self.axes, input_shape)
+        # Whether the steps of a sequence are on one of the axes.
+        self.on_time = len(input_shape) > 2 and 1 - len(input_shape) in self.axes
         self.ragged = not self.on_time
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
