@@ -51,7 +51,9 @@ def shape_of_call(layer: Any, input_shape: Any) -> Any:
             filled = tuple(size if n is None else n for n in shape)
             return np.zeros(filled, "int64" if layer.input_dtype == "int64" else "float32")
 
-        return map_structure(np.shape, layer.apply(map_lists(zeros, input_shape), CallContext()))
+        with np.errstate(all="ignore"):  # the call may divide by these zeros
+            outputs = layer.apply(map_lists(zeros, input_shape), CallContext())
+        return map_structure(np.shape, outputs)
 
     return _common(layer, shape_for(2), shape_for(3))
 

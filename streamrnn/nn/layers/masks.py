@@ -16,7 +16,7 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask that an array carries; of a structure, a flat list with one (or None) each.
+    """Return the mask that an array carries; for a structure, a flat list of masks or None.
 
     None if no mask is carried.
     """

@@ -95,6 +95,14 @@ def test_the_shape_on_symbols_is_that_on_arrays() -> None:
         Turned()(x)
 
 
+def test_the_zeros_that_show_the_shape_raise_no_warning() -> None:
+    class Scaled(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs / np.linalg.norm(inputs, axis=-1, keepdims=True)
+
+    assert Scaled()(Input((None, 3))).shape == (None, None, 3)
+
+
 def test_a_model_of_it_is_saved_and_loaded(tmp_path: Any) -> None:
     import streamrnn
 
