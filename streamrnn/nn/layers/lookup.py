@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from decimal import Context, Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -411,10 +412,7 @@ def _token_batches(data: Any, steps: int | None) -> Iterable[Any]:
         array = np.asarray(data)
         yield array.reshape(-1, 1) if array.ndim == 1 else array
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        for number, batch in enumerate(data):
-            if steps is not None and number >= steps:
-                return
-            yield batch
+        yield from islice(data, steps)
     else:
         raise ArgumentError(
             f"adapt: expected an array of tokens, or batches of them, received {data!r:.80}"
