@@ -66,7 +66,8 @@ class Merge(Stepwise):
         self, inputs: list[Floats], mask: list[Bools | None] | None = None
     ) -> Bools | None:
         self._check_masks(inputs, mask)
-        if mask is None or any(m is None for m in mask):
+        present = [] if mask is None else [m for m in mask if m is not None]
+        if mask is None or len(present) < len(mask):
             return None
         joint: Bools = reduce(np.logical_or, present)
         return joint
@@ -115,12 +116,15 @@ class Subtract(Merge):
     ufunc = np.subtract
 
     def build(self, input_shape: Shapes) -> None:
-        shapes = self._listed(input_shape)
-        if len(shapes) != 2:
+        self.compute_output_shape(self._listed(input_shape))
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        if len(input_shape) != 2:
             raise ShapeError(
                 f"{self}: A `Subtract` layer should be called on exactly 2 inputs: expected 2 "
-                f"inputs, received {len(shapes)}"
+                f"inputs, received {len(input_shape)}"
             )
+        return super().compute_output_shape(input_shape)
 
 
 @builtin_layer

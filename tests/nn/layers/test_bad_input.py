@@ -30,6 +30,12 @@ def normalization() -> layers.LayerNormalization:
     return layer
 
 
+def difference() -> layers.Subtract:
+    layer = layers.Subtract(name="it")
+    layer.build([(None, 5, 4), (None, 5, 4)])
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer", "x", "error", "message"),
     [
@@ -56,6 +62,7 @@ def normalization() -> layers.LayerNormalization:
         (layers.Add(name="it"), [X, X[0]], ShapeError, "the same number of axes"),
         (layers.Concatenate(name="it"), [X, X[:, :4]], ShapeError, "its inputs do not fit"),
         (layers.Subtract(name="it"), [X, X, X], ShapeError, "expected 2 inputs, received 3"),
+        (difference(), [X, X, X], ShapeError, "expected 2 inputs, received 3"),
         (layers.Reshape((3, 3), name="it"), X, ShapeError, r"cannot reshape 20 values .*\(3, 3\)"),
         (layers.Conv1D(3, 4, name="it"), X[:, :3], ShapeError, "needs 4 steps, received 3"),
         (layers.MaxPooling1D(4, name="it"), X[:, :3], ShapeError, "needs 4 steps, received 3"),
