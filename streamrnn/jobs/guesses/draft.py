@@ -95,8 +95,7 @@ def draft_pipeline(
         names = (f"{_SINK}-{number}" for number in itertools.count(2))
         free = next(name for name in names if not os.path.lexists(name))
         output = Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
-    partitions = list(dict(files[0].partitions))
-    return _draft(data, model, output, loaded, source, first, spread, partitions, left)
+    return _draft(data, model, output, loaded, source, sampled, first, spread, left)
 
 
 def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
@@ -119,26 +118,19 @@ def _in_common(source: FileSource, files: Sequence[SourceFile]) -> tuple[FileSou
 
     Numbers are read in the type of each file. Also return the columns that are left out.
     """
-    complete = [file for file in files if not source.awaits_rows(file)]
-    schemas = [replace(source, files=[file]).schema for file in complete]
-    kinds = {
-        field.name: [schema.field(field.name).type for schema in schemas]
-        for field in source.schema
-        if all(field.name in schema.names for schema in schemas)
-    }
-    numbers = [name for name, types in kinds.items() if all(map(_is_number, types))]
-    names = [
-        name
-        for name, types in kinds.items()
-        if name in numbers or all(may_cast(kind, source.schema.field(name).type) for kind in types)
-    ]
-    features = {name: Feature(name) for name in numbers}
+    schemas = [replace(source, files=[f]).schema for f in files if not source.awaits_rows(f)]
+    names, features = [], {}
+    for field in source.schema:
+        kinds = [schema.field(field.name).type for schema in schemas if field.name in schema.names]
+        if len(kinds) < len(schemas):
+            continue
+        if kinds and all(is_real(kind) or pa.types.is_null(kind) for kind in kinds):
+            features[field.name] = Feature(field.name)
+        elif not all(may_cast(kind, field.type) for kind in kinds):
+            continue
+        names.append(field.name)
     left = [name for name in source.schema.names if name not in names]
     return replace(source, columns=names, features=features), left
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return is_real(kind) or pa.types.is_null(kind)
 
 
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
@@ -152,9 +144,7 @@ def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Tabl
         left -= batch.num_rows
         if left <= 0:
             break
-    kinds = [{batch.schema.field(name).type for batch in batches} for name in source.schema.names]
-    common = [kind.pop() if len(kind) == 1 else pa.float64() for kind in kinds]
-    schema = pa.schema(list(zip(source.schema.names, common, strict=True)))
+    schema = pa.unify_schemas([batch.schema for batch in batches], promote_options="permissive")
     tables = [pa.Table.from_batches([batch]).cast(schema, safe=False) for batch in batches]
     return pa.concat_tables(tables)
 
@@ -165,12 +155,13 @@ def _draft(
     sink: Filled,
     model: Model,
     source: FileSource,
+    sampled: Sequence[SourceFile],
     first: pa.Table,
     spread: pa.Table,
-    partitions: list[str],
     left: list[str],
 ) -> Draft:
     specs = model.input_specs
+    partitions = list(dict(sampled[0].partitions))
     dates = [name for name in partitions if not like_a_key(name)]
     streams = guess_streams(first.drop_columns(dates), list(named_columns(specs, first).values()))
     taken = [name for name in (streams.key, streams.time, *partitions) if name is not None]
@@ -179,6 +170,14 @@ def _draft(
     features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
     rejects, bad, limit = _on_rejects(source, streams, first)
     nulls, nan = _on_missing(features, spread)
+    texts = source.subset(sampled)
+    texts.time = streams.time
+    offset = texts.offset()
+    if left:
+        features.notes.append(
+            "columns left out, as some files lack them or have them in a type that does not fit: "
+            f"{', '.join(left)}"
+        )
     steps = model.declared_steps
     notes = {
         "source.delimiter": ["the header has it, and no comma"] if source.delimiter else [],
@@ -188,8 +187,8 @@ def _draft(
             if streams.time is not None
             else "no column of times without nulls; the order of the rows counts"
         ],
-        "source.time_zone": _of_zone(source, streams),
-        "source.features": [*features.notes, *_on_left(left)],
+        "source.time_zone": [note_on_offset(str(streams.time), offset)] if offset else [],
+        "source.features": features.notes,
         "source.nulls": nulls,
         "source.nan": nan,
         "source.bad": bad,
@@ -226,10 +225,13 @@ def _draft(
 
 def _filled(values: Mapping[str, object], notes: Mapping[str, list[str]]) -> Draft:
     """Return a draft with these values of keys and notes on keys; notes with TODO are its todos."""
-    filled = {
-        key: Filled(values.get(key), tuple(_comment(notes.get(key, []))))
-        for key in {**values, **notes}
-    }
+    filled = {}
+    for key in {**values, **notes}:
+        comment: list[str] = []
+        for note in notes.get(key, []):
+            text = note if note.startswith(TODO) else f"Guessed: {note}"
+            comment += textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+        filled[key] = Filled(values.get(key), tuple(comment))
     said = [(key, note) for key, reasons in notes.items() for note in reasons]
     return Draft(
         sample(filled),
@@ -244,14 +246,6 @@ def _shown(value: object) -> str:
     return "" if value is None else f" = {value}"
 
 
-def _comment(notes: Sequence[str]) -> list[str]:
-    lines = []
-    for note in notes:
-        text = note if note.startswith(TODO) else f"Guessed: {note}"
-        lines += textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
-    return lines
-
-
 def _of_key(streams: Streams) -> list[str]:
     others = f" (also possible: {', '.join(streams.others)})" if streams.others else ""
     if streams.key is None:
@@ -263,18 +257,6 @@ def _of_key(streams: Streams) -> list[str]:
     if streams.disorder:
         order = f"with {streams.disorder:.1%} of times that repeat or go back"
     return [f"{count}, {order}{others}"]
-
-
-def _on_left(columns: Sequence[str]) -> list[str]:
-    note = "columns that not all files have, in types that fit together, are left out"
-    return [f"{note}: {', '.join(columns)}"] if columns else []
-
-
-def _of_zone(source: FileSource, streams: Streams) -> list[str]:
-    sample = source.subset(source.files[:MAX_FILES])
-    sample.time = streams.time
-    offset = sample.offset()
-    return [note_on_offset(str(streams.time), offset)] if offset else []
 
 
 def _on_missing(features: GuessedFeatures, rows: pa.Table) -> tuple[list[str], list[str]]:

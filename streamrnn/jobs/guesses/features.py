@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Floats
 from streamrnn.stream.config import TODO
+from streamrnn.stream.sources.casts import is_real, is_text
 
 _InputSpec = tuple[str, tuple[int | None, ...], str]
 Scaling = Mapping[str, tuple[Floats, Floats]]
@@ -41,7 +42,7 @@ def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, st
     named: dict[str, str] = {}
     for name, shape, dtype in specs:
         if _width(shape, dtype) == 1:
-            fitting = [f.name for f in sample.schema if _fits(f.type, dtype)]
+            fitting = [f.name for f in sample.schema if fits(f.type, dtype)]
             column = _by_name(name, [n for n in fitting if n not in named.values()])
             if column is not None:
                 named[name] = column
@@ -61,7 +62,7 @@ def guess_features(
     guess = GuessedFeatures()
     for name, shape, dtype in specs:
         used = {*taken, *named.values(), *(c for cs in guess.inputs.values() for c in cs)}
-        free = [f.name for f in sample.schema if f.name not in used and _fits(f.type, dtype)]
+        free = [f.name for f in sample.schema if f.name not in used and fits(f.type, dtype)]
         if name in named:
             guess.inputs[name] = [named[name]]
             guess.notes.append(f"input {name!r}: the column with the same or a similar name")
@@ -78,16 +79,13 @@ def _width(shape: tuple[int | None, ...], dtype: str) -> int | None:
     return 1 if dtype != "float32" or len(shape) == 1 else shape[-1]
 
 
-def _fits(kind: pa.DataType, dtype: str) -> bool:
-    types = pa.types
-    kind = kind.value_type if types.is_dictionary(kind) else kind
+def fits(kind: pa.DataType, dtype: str) -> bool:
+    """Return whether an input of this dtype can read a column of this type."""
     if dtype == "string":
-        return bool(
-            types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-        )
+        return is_text(kind)
     if dtype == "int64":
-        return bool(types.is_integer(kind))
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+        return bool(pa.types.is_integer(kind))
+    return is_real(kind) or bool(pa.types.is_decimal(kind))
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
@@ -116,7 +114,7 @@ def _only_column(
         guess.inputs[name] = free
         guess.notes.append(f"input {name!r}: the only column of {kind} that is left")
         return
-    text = [f.name for f in unused.schema if _fits(f.type, "string")]
+    text = [f.name for f in unused.schema if fits(f.type, "string")]
     words = _by_name(name, text) or (text[0] if len(text) == 1 and not free else None)
     if dtype == "int64" and words is not None:
         guess.inputs[name] = [words]

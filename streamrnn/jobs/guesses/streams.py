@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Ints
+from streamrnn.jobs.guesses.features import fits
 
 MAX_CANDIDATES = 12
 _TOLERATED = 0.05
@@ -45,7 +46,9 @@ class Streams:
 def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
     """Guess key and time from rows in the order of the log; the `taken` columns feed inputs."""
     times = _time_columns(sample)
-    keys = [name for name in _key_columns(sample) if name not in (*taken, *times[:1])]
+    keys = [f.name for f in sample.schema if fits(f.type, "string") or fits(f.type, "int64")]
+    keys.sort(key=lambda name: not like_a_key(name))
+    keys = [name for name in keys[:MAX_CANDIDATES] if name not in (*taken, *times[:1])]
     if not times:
         named = [name for name in keys if like_a_key(name)]
         key = named[0] if named else None
@@ -96,7 +99,6 @@ def like_a_key(name: str) -> bool:
 
 
 def _may_be_a_measure(field: pa.Field) -> bool:
-    """Return whether a column has integers, and no usual name for a key."""
     return bool(pa.types.is_integer(field.type)) and not like_a_key(field.name)
 
 
@@ -126,22 +128,9 @@ def _time_columns(sample: pa.Table) -> list[str]:
     return [field.name for field in sorted(sample.schema, key=rank) if rank(field) < 9]
 
 
-def _key_columns(sample: pa.Table) -> list[str]:
-    def can_be_key(kind: pa.DataType) -> bool:
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        return bool(text or pa.types.is_string_view(kind) or pa.types.is_integer(kind))
-
-    names = [field.name for field in sample.schema if can_be_key(field.type)]
-    names.sort(key=lambda name: not like_a_key(name))
-    return names[:MAX_CANDIDATES]
-
-
 def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
     """Return a number for each value, and how many different values there are, with null as one."""
-    array = column.combine_chunks()
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
+    array = column.combine_chunks().dictionary_encode()
     codes: Ints = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
     return codes, len(np.unique(codes))
 

@@ -217,8 +217,6 @@ def test_key_and_time_of_logs():
     numbers = log["id"].combine_chunks().dictionary_encode()
     found = guess_streams(log.set_column(0, "sensor", numbers.indices))
     assert (found.key, found.time) == ("sensor", "t")
-    found = guess_streams(log.set_column(0, "id", numbers))
-    assert found.key == "id"
 
 
 def busy_flights(rows=4000):
@@ -356,6 +354,37 @@ def test_columns_that_change_between_files(tmp_path):
     pipeline, tables = loaded(draft, tmp_path)
     assert tables["source"]["features"] == ["x"]
     assert pipeline.config.source.time == "t"
+
+
+def test_integers_of_two_widths_are_integers(tmp_path):
+    """An input of ids reads a column that has int32 in one file and int64 in the others."""
+    data = flights(tmp_path / "in", ids=True)
+    file = next(data.rglob("*.parquet"))
+    table = pq.ParquetFile(file).read()
+    ids = table["carrier_id"].cast(pa.int32())
+    pq.write_table(table.set_column(table.num_columns - 1, "carrier_id", ids), file)
+    draft = draft_pipeline(data, delay_model("id", tmp_path / "m.safetensors"))
+    assert not draft.todos
+    assert tomllib.loads(draft.text)["model"]["inputs"]["carrier"] == "carrier_id"
+
+
+@pytest.mark.parametrize("old", ["only-one-with-rows", "only-one-without-old"])
+def test_a_file_that_differs_is_not_among_the_sampled(tmp_path, old):
+    """Of nine files, every second one is read."""
+    model = Sequential([Input((None, 1)), layers.GRU(2, return_sequences=True)])
+    model.save(tmp_path / "model.safetensors")
+    (tmp_path / "in").mkdir()
+    for day in range(9):
+        names, values = "id,t,x,old", ["a", f"2024-01-{day + 1:02}", "1.5", "b"]
+        if day == 1 and old == "only-one-without-old":
+            names, values = names[:-4], values[:-1]
+        rows = [values] if day == 1 or old == "only-one-without-old" else []
+        lines = [names, *map(",".join, rows), ""]
+        (tmp_path / "in" / f"{day}.csv").write_text("\n".join(lines))
+    draft = draft_pipeline(tmp_path / "in", tmp_path / "model.safetensors")
+    assert not draft.todos
+    source = tomllib.loads(draft.text)["source"]
+    assert (source["key"], source["time"], source["features"]) == ("id", "t", ["x"])
 
 
 def test_a_missing_folder_and_one_without_files(tmp_path):
