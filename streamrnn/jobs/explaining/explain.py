@@ -72,31 +72,21 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     if last is None:
         starting_table(bound, None, "", notes, on_change=loaded.config.model.on_change)
     else:
-        _check_last(bound, source, last, notes)
+        path = str(loaded.config.sink.folder)
+        _check_same(bound, last, path)
+        if (plan := _replay(bound, source, last, path)) is not None:
+            notes.append(f"the new model replays {plan.range}: at most {count(plan.most, 'row')}")
+        elif last.model != loaded.fingerprint or loaded.config.state.map:
+            starting_table(
+                bound,
+                load_state(path),
+                f"the state of {path}",
+                notes,
+                on_change=loaded.config.model.on_change,
+                earlier_map=last.config.get("state.map", {}),
+            )
     refuse_own_output(loaded, source.files)
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
-
-
-def _check_last(bound: BoundPipeline, source: FileSource, last: Manifest, notes: list[str]) -> None:
-    """Raise CheckpointError if the output is another pipeline's, StateError for an unfit state.
-
-    Raises what `plan_replay` raises, too.
-    """
-    loaded = bound.loaded
-    path = str(loaded.config.sink.folder)
-    _check_same(bound, last, path)
-    changed = last.model != loaded.fingerprint
-    if (plan := _replay(bound, source, last, path)) is not None:
-        notes.append(f"the new model replays {plan.range}: at most {count(plan.most, 'row')}")
-    elif changed or loaded.config.state.map:
-        starting_table(
-            bound,
-            load_state(path),
-            f"the state of {path}",
-            notes,
-            on_change=loaded.config.model.on_change,
-            earlier_map=last.config.get("state.map", {}),
-        )
 
 
 def _check_same(bound: BoundPipeline, last: Manifest, path: str) -> None:
@@ -113,7 +103,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     source = _files_of(loaded, committed)
     bound = None if source is None else _bind(loaded, source)
     features = features_of(loaded, source)
-    titles = RunPublisher(loaded.config, Summary()).titles
+    titles = RunPublisher(config, Summary()).titles
     filters = side_filters(config.canonical())
     plan: dict[str, Any] = {
         "model": location(config.model.path),
@@ -172,7 +162,6 @@ def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
 
 
 def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
-    """Return the last commit of the output; None before the first."""
     check_sink(loaded.config)
     path = loaded.config.sink.folder
     return None if path is None or not has_manifest(path) else read_manifest(path)
@@ -292,7 +281,7 @@ def _notes(loaded: LoadedPipeline, source: FileSource) -> list[str]:
     offset, config = source.offset(), loaded.config.source
     if offset and not config.time_zone:
         notes.append(note_on_offset(str(config.time), offset))
-    if note := note_on_order(source, source.files, loaded.config.source.order):
+    if note := note_on_order(source, source.files, config.order):
         notes.append(note)
     return notes
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Floats, Ints
+from streamrnn.base.arrays import Ints
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.preflight import (
     lenient,
@@ -100,17 +100,13 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
     steps = _steps(after, loaded.contract.key)
     errors = []
     for name in loaded.names:
-        one, other = _columns(name, before, after, steps)
+        scored = before.column(name).is_valid().to_numpy()  # not during warm-up
+        order = np.argsort(steps[scored], kind="stable")
+        one, other = (
+            each.column(name).drop_null().to_numpy().astype(np.float32)[order] for each in previews
+        )
         errors.append(RoundingError.of(name, precision, one, other, steps=0))
     return errors, [warning for error in errors if (warning := error.warning())]
-
-
-def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tuple[Floats, Floats]:
-    """Return the scores in the order of their steps; warm-up rows have none."""
-    scored = exact.column(name).is_valid().to_numpy()
-    order = np.argsort(steps[scored], kind="stable")
-    one, other = (table.column(name).drop_null().to_numpy() for table in (exact, rounded))
-    return one.astype(np.float32)[order], other.astype(np.float32)[order]
 
 
 def _steps(rows: pa.Table, key: Sequence[str]) -> Ints:
