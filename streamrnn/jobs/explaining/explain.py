@@ -231,7 +231,6 @@ def _next_run(
 def _replay(
     bound: BoundPipeline, source: FileSource, last: Manifest, path: str
 ) -> ReplayPlan | None:
-    """Return the rows that a new model would replay; None if there are none."""
     if not needs_replay(bound, last, bound.loaded.config.model.on_change):
         return None
     return plan_replay(bound, source, last, load_state(path))

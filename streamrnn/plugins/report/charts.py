@@ -56,8 +56,11 @@ def _format(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def _tooltip(picture: Picture, panel: Panel) -> list[ChartSpec]:
+    # Titles contain names of columns, and become strings of expressions. A newline in a title would
+    # end the expression, and a backslash before a quote would end the string: Vega-Lite escapes
+    # only quotes.
     return [
-        {"title": _quotable(title)}
+        {"title": json.dumps(title)[1:-1].replace('\\"', '"')}
         | (_number(name, format=form) if form else {"field": name, "type": "nominal"})
         for name, title, form in tips(picture, panel.rows)
     ]
@@ -65,16 +68,6 @@ def _tooltip(picture: Picture, panel: Panel) -> list[ChartSpec]:
 
 def _number(field: str, **options: Any) -> ChartSpec:
     return {"field": field, "type": "quantitative", **options}
-
-
-def _quotable(title: str) -> str:
-    """Escape the characters that Vega-Lite leaves as they are when it quotes a title.
-
-    Titles contain names of columns, and become strings of expressions. A newline in a title would
-    end the expression, and a backslash before a quote would end the string; Vega-Lite escapes only
-    quotes.
-    """
-    return json.dumps(title)[1:-1].replace('\\"', '"')
 
 
 def _x(picture: Picture, field: str = "x") -> ChartSpec:
@@ -107,7 +100,6 @@ def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
 
 
 def _around(value: float, *, from_zero: bool = False) -> list[float]:
-    """Return a domain around a single number."""
     if from_zero and value == 0:
         return [0, 1]
     return [value - (abs(value) / 10 or 1), value + (abs(value) / 10 or 1)]

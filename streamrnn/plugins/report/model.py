@@ -1,6 +1,5 @@
 """The model: norms and saturation of its state, and the learning curves of its fit."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -193,7 +192,7 @@ _MOST_EPOCHS = 1000
 
 def learning_curves(model: str | None) -> Picture | Missing:
     """Return loss and metrics by epoch; `model` is the path of the model file, None if unknown."""
-    path = Path(os.fspath(model) + ".fit") / HISTORY_FILE if model and "://" not in model else None
+    path = Path(f"{model}.fit") / HISTORY_FILE if model and "://" not in model else None
     if path is None or not path.is_file():
         return Missing(
             "curves",

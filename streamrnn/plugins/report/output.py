@@ -279,15 +279,15 @@ def silence(subject: Subject) -> Picture | Missing:
     title = "Silent streams"
     if not subject.columns.keys:
         return Missing("silence", title, NO_KEY)
-    if subject.columns.time is not None and not subject.columns.clock:
-        return Missing("silence", title, "the times of the rows are integers.")
-    if not subject.columns.clock:
+    if subject.columns.time is None:
         return Missing(
             "silence",
             title,
             "it is measured in timestamps or dates: add [source] time to [output] columns, and "
             "score again with --full-refresh.",
         )
+    if not subject.columns.clock:
+        return Missing("silence", title, "the times of the rows are integers.")
     last = subject.streams.last
     days = int(last.max() - subject.extent.first) >= 14 * _DAY
     unit, seconds = ("days", _DAY) if days else ("hours", _HOUR)

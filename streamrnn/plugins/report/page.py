@@ -38,6 +38,9 @@ def page(report: ReportPage) -> str:
     hashes = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'"
     body = "\n".join(map(_section, report.pictures)) + _not_drawn(report)
+    drawn = json.dumps(list(map(_picture, report.pictures)), separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":  # so that no HTML parser takes the data for a tag
+        drawn = drawn.replace(sign, f"\\u{ord(sign):04x}")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -62,7 +65,7 @@ def page(report: ReportPage) -> str:
 run.</p></noscript>
 {body}
 </main>
-<script type="application/json" id="report-data">{_data(report)}</script>
+<script type="application/json" id="report-data">{drawn}</script>
 {"".join(f'<script type="module">{script}</script>' for script in scripts)}
 </body>
 </html>
@@ -104,7 +107,7 @@ def _visible(text: str) -> str:
 
 
 def _attribute(text: str) -> str:
-    return escape(_visible(text), quote=True)
+    return escape(_visible(text))
 
 
 def _facts(report: ReportPage) -> str:
@@ -134,7 +137,6 @@ def _entries(report: ReportPage) -> str:
 
 
 def _not_drawn(report: ReportPage) -> str:
-    """Return the section that lists the missing pictures by reason; "" if none is missing."""
     reasons: dict[str, list[Missing]] = {}
     for item in report.items:
         if isinstance(item, Missing):
@@ -193,15 +195,8 @@ def _figure(item: Picture, index: int) -> str:
     )
 
 
-def _data(report: ReportPage) -> str:
-    """Return the script's data as JSON that no HTML parser takes for a tag."""
-    data = [_picture(_visible_picture(item)) for item in report.pictures]
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _visible_picture(item: Picture) -> Picture:
-    """Return a picture with its names as the page shows them."""
+def _picture(item: Picture) -> dict[str, Any]:
+    """Return a picture as data of the script, with names as the page shows them."""
     panels = [
         replace(
             panel,
@@ -214,10 +209,7 @@ def _visible_picture(item: Picture) -> Picture:
         for panel in item.panels
     ]
     series = [replace(drawn, label=_visible(drawn.label)) for drawn in item.series]
-    return replace(item, panels=panels, series=series)
-
-
-def _picture(item: Picture) -> dict[str, Any]:
+    item = replace(item, panels=panels, series=series)
     return {
         "id": item.id,
         "chart": item.chart,

@@ -194,9 +194,20 @@ def _pictures(
     slots = subject.chosen()
     means, index, target = None, 0, ""
     values: SourceValues | None = None
+    columns, why = subject.columns, ""
     if isinstance(loaded, str):
         why = loaded
-    elif not (why := _why_not_compared(loaded, subject.columns)):
+    elif not loaded.config.target.column:
+        why = (
+            "it needs [target] column, the column of the source that the outputs forecast: "
+            "add it to the pipeline file, and report on that file."
+        )
+    elif loaded.config.source.time is None or not columns.keys or columns.time is None:
+        why = (
+            "scores are joined with labels by key and time: set [source] time, add both to "
+            "[output] columns, and score again with --full-refresh."
+        )
+    else:
         watched = SourceValues.of(loaded, subject.timeline)
         try:
             errors, keys = _compared(subject, loaded, slots, request, watched)
@@ -225,21 +236,6 @@ def _pictures(
         steps(subject, state),
         *norms(subject, state),
     ]
-
-
-def _why_not_compared(loaded: LoadedPipeline, columns: OutputColumns) -> str:
-    """Return why scores are not compared with what happened; "" if they can be."""
-    if not loaded.config.target.column:
-        return (
-            "it needs [target] column, the column of the source that the outputs forecast: "
-            "add it to the pipeline file, and report on that file."
-        )
-    if loaded.config.source.time is None or not columns.keys or columns.time is None:
-        return (
-            "scores are joined with labels by key and time: set [source] time, add both to "
-            "[output] columns, and score again with --full-refresh."
-        )
-    return ""
 
 
 def _compared(
