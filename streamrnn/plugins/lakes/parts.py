@@ -75,7 +75,7 @@ def _table_type(kind: pa.DataType, rule: TypeRule) -> pa.DataType | str:
 def _common(kind: pa.DataType) -> pa.DataType | str:
     """Return the type that both formats have for an Arrow type, or why they have none."""
     is_ = pa.types
-    if kind in _PLAIN:
+    if kind in _PLAIN or is_.is_decimal128(kind):
         return kind
     if kind in _WIDER:
         return _WIDER[kind]
@@ -83,8 +83,6 @@ def _common(kind: pa.DataType) -> pa.DataType | str:
         return pa.string()
     if is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_binary_view(kind):
         return pa.binary()
-    if is_.is_decimal128(kind):
-        return kind
     if is_.is_timestamp(kind) and kind.unit != "ns":
         return pa.timestamp("us", "UTC" if kind.tz else None)
     if is_.is_timestamp(kind):

@@ -27,7 +27,6 @@ from streamrnn.stream.checkpoints import Manifest
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
-_FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
 # VACUUM deletes old files that the table does not name. Parts that left the output are deleted
 # without it, and parts that wait to be registered must stay: with this interval, no file is old.
@@ -39,7 +38,6 @@ _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_
 
 
 def _library() -> Any:
-    """Return the module of deltalake. Raises ConfigError, naming the extra, if it is missing."""
     try:
         import deltalake
     except ModuleNotFoundError as error:
@@ -190,7 +188,6 @@ class DeltaLog(PublishedTable):
         return self._files.show("")
 
     def _open(self) -> Any:
-        """Open the last version of the table; return None if there is no table."""
         try:  # is_deltatable would stop all threads of Python while it waits for a store
             return _library().DeltaTable(self._uri, storage_options=self._options)
         except _library().exceptions.TableNotFoundError:
@@ -221,7 +218,7 @@ def _delta_schema(manifest: Manifest) -> Any:
 def _files(table: Any) -> dict[str, TableFile]:
     """Return the files of a table by their paths, which the log percent-encodes."""
     actions = pa.table(table.get_add_actions(flatten=True))
-    columns = (actions.column(name).to_pylist() for name in _FILE)
+    columns = (actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records"))
     return {
         unquote(path): TableFile(size, rows, unquote(path))
         for path, size, rows in zip(*columns, strict=True)

@@ -83,17 +83,13 @@ def _type_of(frame: Any, name: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Places(Origin):
-    """The place of each of N rows in the order. `row_N` are their indices, from 0."""
+    """The place of each of N rows in the order.
+
+    `values` (N,) are the values of the columns of the order, `row_N` the indices of the rows.
+    """
 
     order: Order
     values: tuple[pa.Array, ...]
-
-    @classmethod
-    def in_order(cls, order: Order, values: Sequence[pa.Array]) -> "Places":
-        """Return the places of N rows with these values (N,) of the columns of the order."""
-        rows = len(values[0])
-        files = np.zeros(rows, np.int64)
-        return cls(("",), files, np.arange(rows), order=order, values=tuple(values))
 
     def file(self, row: int) -> str:
         if self.order.is_file_and_row:

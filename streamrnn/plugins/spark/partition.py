@@ -136,7 +136,9 @@ def _with_places(task: Task, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Pla
 
 
 def _places(task: Task, batch: pa.RecordBatch) -> Places:
-    return Places.in_order(task.order_of, [batch.column(name) for name in task.order])
+    files, rows = np.zeros(batch.num_rows, np.int64), np.arange(batch.num_rows)
+    values = tuple(batch.column(name) for name in task.order)
+    return Places(("",), files, rows, order=task.order_of, values=values)
 
 
 def _score(

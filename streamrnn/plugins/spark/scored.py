@@ -155,7 +155,6 @@ def score(
 
 
 def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
-    """Return the state as a DataFrame; None if there is none."""
     if state is None:
         if bound.loaded.config.state.init is None:
             return None
