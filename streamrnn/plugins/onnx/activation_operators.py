@@ -11,6 +11,7 @@ from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     NAMES,
     Row,
+    one_of,
     operator,
     refuse_other_outputs,
     tree_sum,
@@ -77,12 +78,7 @@ def _swish(x: Array, alpha: float = 1.0) -> Array:
     return np.multiply(x, _applied("sigmoid", np.float32(alpha) * x))
 
 
-def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
-        raise UnsupportedError(f"approximate={kind!r} is not supported; supported: none and tanh")
-
-
-@operator("Gelu", "approximate", check=_check_gelu)
+@operator("Gelu", "approximate", check=one_of("approximate", "none", "tanh"))
 def _gelu(x: Array, approximate: str = "none") -> Array:
     """Return x Phi(x), or its approximation by tanh."""
     if approximate == "none":

@@ -36,7 +36,12 @@ def fold(graph: GraphDef) -> GraphDef:
     kept = []
     for node in graph.nodes:
         ready = all(name in constants for name in node.inputs if name)
-        if ready and _is_supported(node, constants):
+        try:
+            if ready:
+                _check(node, constants)
+        except UnsupportedError:
+            ready = False
+        if ready:
             outputs = _apply(node, constants, graph.opset)
             inputs = sum(constants[name].size for name in node.inputs if name)
             if sum(array.size for array in outputs) <= max(_MAX_FOLDED, inputs):
@@ -79,14 +84,6 @@ def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
             operator.check(node, constants)
         except UnsupportedError as error:
             raise UnsupportedError(f"{node}: {error}") from None
-
-
-def _is_supported(node: NodeDef, constants: Mapping[str, Array]) -> bool:
-    try:
-        _check(node, constants)
-    except UnsupportedError:
-        return False
-    return True
 
 
 def _key(node: NodeDef) -> str:

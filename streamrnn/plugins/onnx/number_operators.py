@@ -169,13 +169,8 @@ def _reduction(name: str, function: Callable[[Array], Array]) -> None:
         return np.ascontiguousarray(y).reshape(y.shape)
 
 
-def _mean(x: Array) -> Array:
-    total = tree_sum(x)
-    return _divide(total, np.asarray(len(x), total.dtype))
-
-
 _reduction("ReduceSum", tree_sum)
-_reduction("ReduceMean", _mean)
+_reduction("ReduceMean", lambda x: _divide(tree_sum(x), np.asarray(len(x), x.dtype)))
 _reduction("ReduceMax", lambda x: x.max(axis=0, initial=limits(x.dtype)[0]))
 _reduction("ReduceMin", lambda x: x.min(axis=0, initial=limits(x.dtype)[1]))
 _reduction("ReduceProd", lambda x: tree(x, lambda a, b: a * b, 1))

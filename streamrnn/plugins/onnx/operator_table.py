@@ -70,6 +70,19 @@ def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
         raise UnsupportedError(f"only its first output is supported, not {wanted[0]!r}")
 
 
+def one_of(attribute: str, *values: str) -> OperatorCheck:
+    """Return a check that refuses other values of an attribute; the first one is its default."""
+
+    def check(node: NodeDef, constants: Mapping[str, Array]) -> None:
+        if (value := node.attributes.get(attribute, values[0])) not in values:
+            raise UnsupportedError(
+                f"{attribute}={value!r} is not supported; supported: {', '.join(values[:-1])} and "
+                f"{values[-1]}"
+            )
+
+    return check
+
+
 def require_room(shape: Iterable[int], *inputs: Array) -> None:
     """Raise ShapeError if this shape is invalid, or has far more values than `inputs`."""
     sizes = tuple(int(n) for n in shape)

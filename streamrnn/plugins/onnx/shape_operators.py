@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import DataError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import ints_of, operator, require_room
+from streamrnn.plugins.onnx.operator_table import ints_of, one_of, operator, require_room
 
 _TYPES: dict[object, type[np.generic]] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 """Types by their codes in TensorProto."""
@@ -110,7 +110,6 @@ def _split_of(
 
 @operator("Gather", "axis")
 def _gather(x: Array, index: Ints, axis: int = 0) -> Array:
-    """Take the entries of x at these indices of an axis."""
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
@@ -166,15 +165,7 @@ def _tile(x: Array, repeats: Ints) -> Array:
     return np.tile(x, counts)
 
 
-def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    mode = node.attributes.get("mode", "constant")
-    if mode not in ("constant", "edge", "reflect"):
-        raise UnsupportedError(
-            f"mode={mode!r} is not supported; supported: constant, edge and reflect"
-        )
-
-
-@operator("Pad", "mode", "pads", "value", check=_check_pad)
+@operator("Pad", "mode", "pads", "value", check=one_of("mode", "constant", "edge", "reflect"))
 def _pad(
     x: Array,
     pads: ArrayLike,

@@ -16,6 +16,7 @@ from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     ints_of,
     limits,
+    one_of,
     operator,
     refuse_other_outputs,
     require_room,
@@ -140,13 +141,11 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
     return pads
 
 
+_check_auto_pad = one_of("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+
 def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    kind = node.attributes.get("auto_pad", "NOTSET")
-    if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise UnsupportedError(
-            f"auto_pad={kind!r} is not supported; supported: NOTSET, SAME_UPPER, SAME_LOWER and "
-            "VALID"
-        )
+    _check_auto_pad(node, constants)
     if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
         raise UnsupportedError("negative pads are not supported")
     if node.op == "MaxPool" and any(node.outputs[1:]):
@@ -213,7 +212,6 @@ def _average_pool(
 
 
 def _summed(view: Array, rank: int) -> Array:
-    """Return the sums over the last `rank` axes."""
     flat = view.reshape(*view.shape[:-rank], -1)
     return tree_sum(np.moveaxis(flat, -1, 0))
 
