@@ -55,8 +55,6 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
             "windows: expected a [window] kind whose lanes continue from window to window, "
             f'received "{loaded.kind.name}". Remove [window] kind'
         )
-    if loaded.config.source.path is None:
-        raise ConfigError("windows: [source] path is missing: name the data to read")
     columns = target_columns(loaded)
     source = open_source(loaded, RunOptions(), also=() if columns is None else columns.names)
     bound, plan = plan_first_run(loaded, source)

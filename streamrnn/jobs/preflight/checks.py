@@ -90,10 +90,11 @@ def open_source(
 def file_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> FileSource:
     """List the files of the source (or of its table), and return a source of them.
 
-    Raises MissingFileError if there are none.
+    Raises MissingFileError if there are none, ConfigError without [source] path.
     """
     config = loaded.config.source
-    assert config.path is not None
+    if config.path is None:
+        raise ConfigError("[source] path is missing: name the data to read")
     table = open_table(config.path, config.format, config.version)
     if table is None and config.version is not None:
         raise ConfigError(

@@ -263,7 +263,7 @@ def _of_source(
     why = ""
     if isinstance(loaded, str):
         why = loaded
-    elif values is None and not subject.timeline.timed:
+    elif values is None and (loaded.config.source.time is None or not subject.timeline.timed):
         why = (
             "the rows of source and output are placed by time: set [source] time, add it "
             "to [output] columns, and score again with --full-refresh."

@@ -180,6 +180,29 @@ def test_coverage_of_quantiles_by_stream_is_that_of_evaluate(target: str) -> Non
     assert float(said[1]) == pytest.approx(100 * line["coverage"], rel=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("path", "the source cannot be read: [source] path is missing"),
+        ("time", "the rows of source and output are placed by time: set [source] time"),
+    ],
+)
+def test_a_pipeline_without_a_source_to_read(key: str, reason: str) -> None:
+    """As of a session, whose rows come from a caller: the output is drawn without its source."""
+    ran()
+    data = config("plain", TARGETS["ahead"])
+    del data["source"][key], data["target"]
+    found = by_id(Pipeline.from_dict(data).report())
+    for name in ("values", "features"):
+        assert found[name]["missing"].startswith(reason)
+    assert rows(found["outputs"])
+    if key == "path":
+        data = config("plain", TARGETS["ahead"])
+        del data["source"]["path"]
+        missing = by_id(Pipeline.from_dict(data).report())["error-time"]["missing"]
+        assert missing.startswith("rows cannot be compared: [source] path is missing")
+
+
 def test_values_of_the_source_and_its_features() -> None:
     """Nulls by time, quantiles of what is left; there is no Normalization to compare with."""
     found = by_id(ran().report())
