@@ -13,7 +13,6 @@ from streamrnn.stream.config import TODO
 from streamrnn.stream.sources.casts import is_real, is_text
 
 _InputSpec = tuple[str, tuple[int | None, ...], str]
-Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
@@ -53,7 +52,7 @@ def guess_features(
     specs: Sequence[_InputSpec],
     sample: pa.Table,
     taken: Sequence[str],
-    scaling: Scaling,
+    scaling: Mapping[str, tuple[Floats, Floats]],
     *,
     has_times: bool,
 ) -> GuessedFeatures:

@@ -198,11 +198,6 @@ def _normalization(call: LayerCall) -> str:
     return call.add("Div", call.add("Sub", x, center), scale)
 
 
-def _rescaling(call: LayerCall) -> str:
-    y = call.add("Mul", *call.inputs, call.constant("scale", call.layer.scale))
-    return call.add("Add", y, call.constant("offset", call.layer.offset))
-
-
 def _layer_normalization(call: LayerCall) -> str:
     layer = call.layer
     w, ones = layer.named_weights(), np.ones(layer.features, np.float32)
@@ -374,7 +369,11 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
         "PRelu", *call.inputs, call.constant("alpha", call.layer.get_weights()[0])
     ),
     layers.ReLU: _relu,
-    layers.Rescaling: _rescaling,
+    layers.Rescaling: lambda call: call.add(
+        "Add",
+        call.add("Mul", *call.inputs, call.constant("scale", call.layer.scale)),
+        call.constant("offset", call.layer.offset),
+    ),
     layers.Softmax: lambda call: call.add("Softmax", *call.inputs, axis=-1),
 }
 """Layers that compute all steps alike, regardless of the axes before the last."""

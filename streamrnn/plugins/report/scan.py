@@ -50,9 +50,7 @@ class OutputColumns:
     time_zone: str = ""
 
     @classmethod
-    def of(
-        cls, manifest: Manifest, since: str | None = None, until: str | None = None
-    ) -> "OutputColumns":
+    def of(cls, manifest: Manifest, since: str | None, until: str | None) -> "OutputColumns":
         """Find the columns in a manifest.
 
         Raises ConfigError for limits without times, or in the wrong order.

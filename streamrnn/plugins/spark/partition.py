@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamrnn.errors import LateRowError
 from streamrnn.plugins.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.stream.scoring import BoundPipeline, Scorer, starting_table
-from streamrnn.stream.sources import Rows, select
+from streamrnn.stream.sources import select
 from streamrnn.stream.states import StateTable, flat_schema, from_flat, to_flat
 from streamrnn.stream.windows import reject_names
 
@@ -152,27 +152,23 @@ def _score(
     """Score a record batch; return its output rows and its rejects.
 
     `first`: field of a summary -> order and description of the first row that the field is about.
+    Raises DataError if two valid rows of a stream have the same order, and what the scorer raises.
     """
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))
-    _refuse_ties(rows, places, scorer.table)
+    tied, group = places.tied()
+    good = rows.faults.codes[tied] == 0
+    tied, group = tied[good], group[good]
+    if len(tied):
+        slots = scorer.table.find([key.take(pa.array(tied)) for key in rows.keys], add=False)
+        again = repeated(slots, group)
+        if again is not None:
+            raise tie_error(places, rows.place(int(tied[again])))
     counts.update({"rows": len(rows), "rows_out": scored.output.num_rows})
     counts.update(scored.counts)
     for name, row in scored.first.items():
         first.setdefault(name, (places.key(row.row), row.text))
     return scored.output, _placed(task, scored.rejects, places)
-
-
-def _refuse_ties(rows: Rows, places: Places, table: StateTable) -> None:
-    """Raise DataError if two valid rows of a stream have the same order."""
-    tied, group = places.tied()
-    good = rows.faults.codes[tied] == 0
-    tied, group = tied[good], group[good]
-    if len(tied):
-        slots = table.find([key.take(pa.array(tied)) for key in rows.keys], add=False)
-        again = repeated(slots, group)
-        if again is not None:
-            raise tie_error(places, rows.place(int(tied[again])))
 
 
 def _placed(task: Task, rejects: pa.RecordBatch | None, places: Places) -> pa.RecordBatch | None:
