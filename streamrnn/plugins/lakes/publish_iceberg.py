@@ -130,30 +130,28 @@ class IcebergCatalogTable(PublishedTable):
             gone |= {contents.files[name].path for name in names if name in contents.files}
         if not self._has_columns(table, manifest):
             if gone:
-                self._commit_files(table, manifest.output, 0, gone, (), ())
+                self._commit_files(table, manifest, 0, gone, ())
             with table.transaction() as transaction:
                 _set_columns(transaction, _iceberg_schema(manifest), partitions_of(manifest))
             gone = set()
-        self._commit_files(
-            table, manifest.output, manifest.commit, gone, changes.add, partitions_of(manifest)
-        )
+        self._commit_files(table, manifest, manifest.commit, gone, changes.add)
         return f"snapshot {table.refresh().current_snapshot().snapshot_id}"
 
     def _commit_files(
         self,
         table: Any,
-        output: str,
+        manifest: Manifest,
         commit: int,
         gone: Collection[str],
         parts: Sequence[Part],
-        fields: Sequence[pa.Field],
     ) -> None:
         """Commit one snapshot without the files `gone`, and with these parts."""
         from pyiceberg.io import pyarrow as arrow
         from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
         from pyiceberg.typedef import Record
 
-        properties = {_OUTPUT: output, _COMMIT: str(commit)}
+        fields = partitions_of(manifest)
+        properties = {_OUTPUT: manifest.output, _COMMIT: str(commit)}
         with table.transaction() as transaction:
             mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
             if transaction.table_metadata.properties.get(_NAMES) != mapping:
