@@ -233,7 +233,7 @@ def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> Non
             )
     for name in locations:
         refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
-        refuse(str(outputs[name]), name)
+        refuse(outputs[name], name)
 
 
 def _outputs(config: Config) -> dict[str, str]:
@@ -243,8 +243,8 @@ def _outputs(config: Config) -> dict[str, str]:
     return paths if folder is None else {"[sink] path": folder, **paths}
 
 
-def _real(path: str | None) -> str:
-    return canonical_name(str(path)).rstrip("/")
+def _real(path: str) -> str:
+    return canonical_name(path).rstrip("/")
 
 
 def _overlap(a: str, b: str) -> bool:
@@ -265,8 +265,7 @@ def _places(folders: Iterable[str]) -> set[tuple[int, int]]:
         while name not in names:
             names.add(name)
             name = os.path.dirname(name)
-    places = (_place(name) for name in names)
-    return {place for place in places if place is not None}
+    return {place for name in names if (place := _place(name)) is not None}
 
 
 def _place(path: str) -> tuple[int, int] | None:

@@ -234,7 +234,7 @@ def _layout(
 
     def feeds(steps: int) -> dict[str, Array]:
         arrays = {
-            v.name: np.zeros(_shape(v, place, rows, steps), v.dtype)
+            v.name: np.zeros(shape_in_graph(v, place, rows, steps), v.dtype)
             for v, place in zip(inputs, [*places, *states], strict=True)
         }
         lengths = np.full(rows, 1 if one_step else steps, np.int32)
@@ -320,7 +320,8 @@ def _fits(value: Value, axes: str) -> bool:
     return True
 
 
-def _shape(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]:
+def shape_in_graph(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]:
+    """Return the shape of an input with these axes; sizes 1 if it has another number of axes."""
     if len(place.axes) != len(value.dims):
         return (1,) * len(value.dims)
     sizes = {"B": rows, "T": steps, "1": 1}

@@ -11,8 +11,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
-from streamrnn.plugins.onnx.graph import Value
-from streamrnn.plugins.onnx.layout import Place, first_states
+from streamrnn.plugins.onnx.layout import first_states, shape_in_graph
 from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 if TYPE_CHECKING:
@@ -110,15 +109,11 @@ def _random_inputs(layer: "OnnxGraph") -> list[Array]:
     for value in layer.wiring.data:
         place = layer.layout.inputs[value.name]
         if value.dtype == "float32":
-            shape = (_ROWS, _STEPS, _features(value, place))
-            arrays.append(random.normal(0, 1, shape).astype(np.float32))
+            features = value.dims[place.axes.index("F")] or 1
+            arrays.append(random.normal(0, 1, (_ROWS, _STEPS, features)).astype(np.float32))
         else:
             arrays.append(random.integers(0, 2, (_ROWS, _STEPS)))
     return arrays
-
-
-def _features(value: Value, place: Place) -> int:
-    return (value.dims[place.axes.index("F")] if "F" in place.axes else None) or 1
 
 
 def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
@@ -131,11 +126,9 @@ def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
     ]
     if not constant:
         return {}
-    feeds: dict[str, Array] = {}
-    for value in wires.data:
-        place = plan.inputs[value.name]
-        sizes = {"B": n, "T": 1, "1": 1, "F": _features(value, place)}
-        feeds[value.name] = np.zeros([sizes[axis] for axis in place.axes], value.dtype)
+    feeds: dict[str, Array] = {
+        v.name: np.zeros(shape_in_graph(v, plan.inputs[v.name], n, 1), v.dtype) for v in wires.data
+    }
     for name, (place, shape) in plan.states.items():
         feeds[name] = np.moveaxis(np.zeros((n, *shape), np.float32), 0, place.axes.index("B"))
     feeds |= {name: np.ones(n, np.int32) for name in wires.lengths}
