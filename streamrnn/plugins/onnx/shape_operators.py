@@ -180,6 +180,7 @@ def _pad(
     for axis, pair in zip(padded, np.reshape(ints_of(pads), (2, -1)).T.tolist(), strict=True):
         ends[axis] = pair
     sizes = list(zip(x.shape, ends, strict=True))
+    require_room((n + min(a, 0) + min(b, 0) for n, (a, b) in sizes), x)
     require_room((n + a + b for n, (a, b) in sizes), x)
     x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in sizes)]
     width = [(max(a, 0), max(b, 0)) for a, b in ends]

@@ -229,6 +229,8 @@ def test_a_hostile_node_makes_no_huge_array(
          {"a": np.ones(2), "b": np.array([2])}, "2 cannot have 2 parts"),
         (helper.make_node("Pad", ["a", "b"], ["y"]),
          {"a": np.ones(3), "b": np.array([-2, -2])}, r"shape \(-1,\); a size is negative"),
+        (helper.make_node("Pad", ["a", "b"], ["y"]),
+         {"a": np.ones(2), "b": np.array([5, -4])}, r"shape \(-2,\); a size is negative"),
         (helper.make_node("Tile", ["a", "b"], ["y"]),
          {"a": np.ones(3), "b": np.array([-1])}, r"shape \(-3,\); a size is negative"),
         (helper.make_node("Relu", ["a"], ["y"]),
