@@ -18,6 +18,7 @@ record batches or the CPU, nor on where the fit was stopped and resumed.
 """
 
 from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job
-from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary

@@ -290,8 +290,13 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     """
     ends = _training_ends(staged, rule)
     weight, begins = staged.weight, staged.start_Q
-    for begin, length in zip(begins, ends - begins, strict=True):
-        _forget_later_labels(weight[begin : begin + length], staged, begin, rule, target)
+    if rule.since is not None:  # a label that may be in a validation row does not count
+        for begin, end in zip(begins, ends, strict=True):
+            if target.horizons:
+                latest = rule.since - max(target.horizons)
+                weight[begin:end][staged.time[begin:end] >= latest] = 0
+            elif target.rows:
+                weight[max(begin, end - target.rows) : end] = 0
     if rule.samples is not None:
         _forget_burn_in(weight, begins, staged.length_Q, staged.before_Q, rule.burn_in)
         trained = ends > begins
@@ -330,19 +335,6 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
         elif len(late):
             ends[q], done[stream] = begin + late[0], True
     return ends
-
-
-def _forget_later_labels(
-    weight: Floats, staged: Staged, begin: int, rule: DivisionRule, target: BoundTarget
-) -> None:
-    """Set the weight of training steps to 0, in place, if the label may be in a validation row."""
-    if rule.since is None or not len(weight):
-        return
-    if target.horizons:
-        time = staged.time[begin : begin + len(weight)]
-        weight[time >= rule.since - max(target.horizons)] = 0
-    elif target.rows:
-        weight[max(0, len(weight) - target.rows) :] = 0
 
 
 def _validation(staged: Staged, ends: Ints) -> Pieces:

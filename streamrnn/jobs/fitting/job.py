@@ -152,7 +152,14 @@ class FitJob:
                 return None
             record.digest = staged.digest()
             if last is not None and not resumed:
-                if self._has_nothing_new(last, staged, record):
+                changed = record.digest != last.record.digest
+                if not self.options.extend and (changed or last.record.identity["continues"]):
+                    raise CheckpointError(
+                        f"{location(str(folder.path))}: the source has changed since this model "
+                        "was fitted. Train it on the new rows alone with --continue, or fit anew "
+                        "with --full-refresh."
+                    )
+                if not (self.options.extend and staged.steps):
                     return self._nothing(last)
                 # The last validation counts if the new rows have no validation.
                 record.status.best_errors = last.record.status.best_errors
@@ -217,12 +224,11 @@ class FitJob:
         return self.config.model_copy(update={"state": state})
 
     def _refuse_another(self, last: FitCommit, wanted: FitIdentity) -> None:
-        then, done = last.record.identity, last.record.done
-        free = set() if not done else set(_CHANGING)
-        if done and self.options.extend:
+        then, free = last.record.identity, set[str]()
+        if last.record.done and (self.options.extend or then["continues"]):
+            free |= _CHANGING
+        if last.record.done and self.options.extend:
             free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
-        elif done and not then["continues"]:
-            free = set()
         refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
 
     def _same(self, last: FitCommit, wanted: FitIdentity, files: list[FitFile]) -> bool:
@@ -230,17 +236,6 @@ class FitJob:
         then = _without(last.record.identity, _CHANGING)
         changed = differences(then, _without(wanted, _CHANGING))
         return not changed and files == last.record.files
-
-    def _has_nothing_new(self, last: FitCommit, staged: Staged, record: FitRecord) -> bool:
-        if self.options.extend:
-            return not staged.steps
-        if record.digest != last.record.digest or last.record.identity["continues"]:
-            raise CheckpointError(
-                f"{location(str(self._folder.path))}: the source has changed since this model was "
-                "fitted. Train it on the new rows alone with --continue, or fit anew with "
-                "--full-refresh."
-            )
-        return True
 
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary

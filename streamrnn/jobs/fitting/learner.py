@@ -131,22 +131,18 @@ class ClassWeights:
 
     def __init__(self, weights: Mapping[str, float], loss: Loss, units: int, targets: int) -> None:
         """Raise ConfigError unless the loss and the outputs have the classes of `weights`."""
-        if isinstance(loss, BinaryCrossentropy):
-            classes = 2
-            if targets != 1:
-                raise ConfigError(
-                    f"[train] class_weight: the loss {loss.name} takes weights for one column and "
-                    f"horizon of [target], received {targets} labels. Name one, or remove "
-                    "class_weight"
-                )
-        elif isinstance(loss, CategoricalCrossentropy):
-            classes = units
-        else:
+        self.binary = isinstance(loss, BinaryCrossentropy)
+        if self.binary and targets != 1:
+            raise ConfigError(
+                f"[train] class_weight: the loss {loss.name} takes weights for one column and "
+                f"horizon of [target], received {targets} labels. Name one, or remove class_weight"
+            )
+        if not isinstance(loss, BinaryCrossentropy | CategoricalCrossentropy):
             raise ConfigError(
                 f"[train] class_weight: the labels of {loss.name} are not classes; remove "
                 "class_weight, or name a column of weights in [target] weight"
             )
-        self.binary = isinstance(loss, BinaryCrossentropy)
+        classes = 2 if self.binary else units
         self._weights = np.ones(classes, np.float32)
         for name, weight in weights.items():
             if int(name) >= classes:

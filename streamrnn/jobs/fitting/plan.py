@@ -30,7 +30,6 @@ from streamrnn.jobs.fitting.learner import ClassWeights, Learner, check_units
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.preflight import CALIBRATION
 from streamrnn.nn.layers import Gaussian
-from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.structure import leaves
@@ -91,16 +90,14 @@ class FitModel:
         return cls(model, learner, model_scale, scales, units)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
-        """Set the scale of the labels, from the training rows unless the model has one.
-
-        Raises DataError if no training row has a label.
-        """
+        """Set the scale of the labels, from the training rows unless the model has one."""
         if self.scales and self.model_scale is None:
-            count, mean, variance = _moments_of_labels(staged, training)
-            if not count:
-                raise DataError(
-                    "fit: no training row has a label; check [target] and [train] validation"
-                )
+
+            def labels() -> Iterator[Array]:
+                for block in _blocks(staged.labels, training):
+                    yield block[block[:, -1] > 0, : staged.targets]
+
+            _, mean, variance = _moments(labels, staged.targets)
             deviation = np.sqrt(variance)
             deviation[deviation == 0] = 1
             scale = Scale(mean.astype(np.float32), deviation.astype(np.float32))
@@ -308,14 +305,6 @@ def label_means(staged: Staged, training: StepRuns) -> Floats:
     return means
 
 
-def _moments_of_labels(staged: Staged, training: StepRuns) -> tuple[int, Doubles, Doubles]:
-    def labels() -> Iterator[Array]:
-        for block in _blocks(staged.labels, training):
-            yield block[block[:, -1] > 0, : staged.targets]
-
-    return _moments(labels, staged.targets)
-
-
 def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> None:
     """Set mean and variance of each Normalization that has none, from the training rows.
 
@@ -324,7 +313,11 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
     inputs = {id(symbol): number for number, symbol in enumerate(model.graph.inputs)}
     for node in model.graph.nodes:
         layer = node.layer
-        if not isinstance(layer, Normalization) or not _is_blank(layer):
+        if not isinstance(layer, Normalization):
+            continue
+        weights = layer.named_weights()
+        # A count of 0 alone does not show that weights are initial: files of Keras have it, too.
+        if weights.get("count") != 0 or weights["mean"].any() or (weights["variance"] != 1).any():
             continue
         (symbol,) = leaves(node.inputs)
         if id(symbol) not in inputs:
@@ -347,18 +340,6 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
                 "feature with clip in [source] features"
             )
         layer.set_weights([mean, variance, np.float32(count)])
-
-
-def _is_blank(layer: Layer) -> bool:
-    """Return whether a layer has its initial weights.
-
-    A count of 0 alone does not show it: files of Keras have this count, too.
-    """
-    weights = layer.named_weights()
-    if "count" not in weights:
-        return False
-    initial = not weights["mean"].any() and (weights["variance"] == 1).all()
-    return bool(initial and weights["count"] == 0)
 
 
 def _blocks(array: Array, rows: StepRuns) -> Iterator[Array]:

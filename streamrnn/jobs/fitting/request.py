@@ -195,11 +195,10 @@ def for_training(config: Config) -> Config:
 
     So do the names of the outputs, where they are quantiles.
     """
-    config = without_layers(config)
-    model = config.model.model_copy(update={"precision": "auto"})
-    if config.output.quantiles is None:
-        return config.model_copy(update={"model": model})
-    output = config.output.model_copy(update={"quantiles": None, "names": None})
+    model = config.model.model_copy(update={"layers": (), "precision": "auto"})
+    output = config.output
+    if output.quantiles is not None:
+        output = output.model_copy(update={"quantiles": None, "names": None})
     return config.model_copy(update={"model": model, "output": output})
 
 
@@ -395,9 +394,8 @@ def _used(
         row = left[1]
         if not row:
             return used, None
-        content = source.plain.content(file, row)
-        opened = time.time_ns()
-        used.append(UsedFile.of(file, Reading(content, opened_ns=opened)))
+        reading = Reading(source.plain.content(file, row), opened_ns=time.time_ns())
+        used.append(UsedFile.of(file, reading))
         group = first = 0
         for rows in source.plain.footer(file).groups:
             if row < first + rows:

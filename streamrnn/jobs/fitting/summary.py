@@ -12,8 +12,6 @@ from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.fit_loop import FitProgress, TriedRate, good_rate
 from streamrnn.stream.sources import UNKNOWN_IN
 
-__all__ = ["FitOptions", "FitProgress", "FitSummary"]
-
 
 @dataclass(frozen=True)
 class FitOptions:

@@ -22,8 +22,9 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import EngineError, StreamRNNError
+from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.job import FitJob
-from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
 from streamrnn.jobs.preflight import reader
 from streamrnn.stream.config import Config
 
