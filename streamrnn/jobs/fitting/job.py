@@ -49,6 +49,7 @@ from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, starting_table, ticks_of
+from streamrnn.stream.sources import shown
 from streamrnn.stream.states import write_state_file
 
 ReadState = Callable[[str], pa.Table]
@@ -355,7 +356,8 @@ class FitJob:
         return finished
 
     def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
-        key = ", ".join(str(column[stream].as_py()) for column in staged.keys)
+        named = zip(fit.bound.layout.keys, staged.keys, strict=True)
+        key = ", ".join(f"{field.name}={shown(column, stream)}" for field, column in named)
         return f"{reader.place(fit.batches(), row)}: stream {key}"
 
     # ---- results

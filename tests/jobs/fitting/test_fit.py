@@ -383,7 +383,7 @@ def test_the_gradient_of_unseen_streams_is_that_of_fresh_ones(tmp_path: Path) ->
 def test_divergence_names_file_row_and_stream(tmp_path: Path) -> None:
     tables = train(optimizer={"name": "sgd", "learning_rate": 1e30}, epochs=5)
     del tables["train"]["clip_norm"]
-    place = r"a\.parquet: row \d+ \(from 0\): stream s\d"
+    place = r"a\.parquet: row \d+ \(from 0\): stream id='s\d'"
     with pytest.raises(DataError, match=rf"{place}: the loss is .* after 1 update\."):
         fits.fit(tmp_path, tables)
     assert not (tmp_path / "model.safetensors").exists()

@@ -377,7 +377,7 @@ def test_the_error_of_a_member_names_file_row_and_stream(tmp_path: Path) -> None
     wild = tables(optimizer={"name": "sgd", "learning_rate": 1e30})
     del wild["train"]["clip_norm"]
     with pytest.raises(
-        DivergedError, match=r"a\.parquet: row \d+ \(from 0\): stream s\d: the loss is"
+        DivergedError, match=r"a\.parquet: row \d+ \(from 0\): stream id='s\d': the loss is"
     ):
         fits.fit(tmp_path, wild)
 

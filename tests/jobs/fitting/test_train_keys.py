@@ -215,8 +215,8 @@ def test_a_label_that_a_loss_cannot_use(loss: str, text: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("column", "text"),
     [
-        ("y", "row 40 (from 0): stream s1: the label from [target] column 'y' is inf"),
-        ("w", "row 40 (from 0): stream s1: the weight from [target] weight is more than float32"),
+        ("y", "row 40 (from 0): stream id='s1': the label from [target] column 'y' is inf"),
+        ("w", "row 40 (from 0): stream id='s1': the weight from [target] weight is more than"),
     ],
 )
 def test_a_number_that_float32_cannot_hold(column: str, text: str, tmp_path: Path) -> None:
