@@ -208,6 +208,8 @@ class FitJob:
         """Return the config, with the state to start from."""
         if not self.options.extend or last is None:
             return self.config
+        if not (last.record.done or last.record.identity["continues"]):
+            return self.config  # `_refuse_another` says that the first fit is not finished
         path = self._folder.show(STATE_FILE)
         if last.record.done and not last.record.state:
             raise ConfigError(
@@ -216,7 +218,6 @@ class FitJob:
                 "has no state"
             )
         if not Path(path).exists():
-            refuse_another_fit(last.record.identity, {"continues": True}, self._folder)
             raise CheckpointError(
                 f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
                 "--full-refresh."

@@ -217,8 +217,12 @@ def test_advice_leads_somewhere(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not finished. Resume it without --continue"):
         fits.fit(tmp_path, fits.validated(), extend=True)
     fits.fit(tmp_path, fits.validated())
+    state = tmp_path / "model.safetensors.fit" / "state.parquet"
+    state.unlink()
+    with pytest.raises(CheckpointError, match=r"state.parquet, the state after .* is gone"):
+        fits.fit(tmp_path, fits.validated(), extend=True)
     fits.fit(tmp_path, train(state=False), full_refresh=True)
-    assert not (tmp_path / "model.safetensors.fit" / "state.parquet").exists()
+    assert not state.exists()
     with pytest.raises(ConfigError, match="the last fit saved no state"):
         fits.fit(tmp_path, train(state=False), extend=True)
 
