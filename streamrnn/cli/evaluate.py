@@ -106,7 +106,7 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
     )
     print()
     for row in lines:
-        if not groups or all(row[name] is None for name in names[:groups]):
+        if not groups or row[names[0]] is None:
             _print_verdict(row)
     for name, text in evaluation.baselines.items():
         print(f"{name.replace('_', ' ')}: {text}")
@@ -145,13 +145,12 @@ def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
 
     The names of a group stay as they are: an id 1000 is not 1,000.
     """
-    group = [row[name] for name in shown[:groups]]
-    values: list[Any] = [None if value is None else as_text(value) for value in group]
+    values: list[Any] = [as_text(row[name]) for name in shown[:groups]]
+    if groups and row[shown[0]] is None:
+        values = ["all", *[""] * (groups - 1)]
     for name in shown[groups:]:
         value = row[name]
         if name == "better" and value is not None:
             value = f"{max(value, -9.99):.0%}"
         values.append(float(f"{value:.4g}") if isinstance(value, float) else value)
-    if groups and all(value is None for value in values[:groups]):
-        values[:groups] = ["all", *[""] * (groups - 1)]
     return values

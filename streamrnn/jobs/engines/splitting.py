@@ -14,14 +14,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Words
 from streamrnn.errors import StreamRNNError
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline
-from streamrnn.stream.sources import (
-    FileSource,
-    Origin,
-    Position,
-    Reading,
-    SourceFile,
-    shown,
-)
+from streamrnn.stream.sources import FileSource, Origin, Position, Reading, SourceFile, shown
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
 
 

@@ -92,6 +92,8 @@ def comparison(
     aim = loaded.config.target
     kinds = {name: wide.schema.field(name).type for name in aim.column}
     classes = (n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t))
+    trained = loaded.config.quantiles
+    fits = len(trained) == len(loaded.names) and len(aim.labels) == 1
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
         time=time,
@@ -104,7 +106,7 @@ def comparison(
         zone=zone,
         since=None if since is None else parse_time(str(since), time.type, "since", zone),
         until=None if until is None else parse_time(str(until), time.type, "until", zone),
-        quantiles=tuple(quantiles) or _trained_quantiles(loaded),
+        quantiles=tuple(quantiles) or (trained if fits else ()),
         spreads=not quantiles and gives_moments(loaded.model),
         source_begins=min(of.first for of in begins) if begins and complete else None,
         season=format_duration(aim.season),
@@ -170,9 +172,3 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
             f"model was fitted, received {', '.join(labels)}"
         )
     return [means[name] for name in labels] if means.keys() >= set(labels) else None
-
-
-def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
-    """Return [output] quantiles if there is one target and one output per quantile, else ()."""
-    quantiles, targets = loaded.config.quantiles, loaded.config.target.labels
-    return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()

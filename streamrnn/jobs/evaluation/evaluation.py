@@ -75,15 +75,15 @@ def evaluate(
     if file is not None:
         try:
             with replace_file(file) as output:
-                pq.write_table(evaluation.table.replace_schema_metadata(_OF_EVALUATE), output)
+                pq.write_table(evaluation.table.replace_schema_metadata({_MARK: "1"}), output)
         except (pa.ArrowException, OSError) as error:
             cause = error.__cause__ if isinstance(error, SinkError) else error
             raise SinkError(f"{location(file)}: cannot write the evaluation: {cause}") from error
     return evaluation
 
 
-_OF_EVALUATE = {"streamrnn.evaluation": "1"}
-"""The metadata that shows that a Parquet file is the table of an evaluation."""
+_MARK = b"streamrnn.evaluation"
+"""The key of the metadata that shows that a Parquet file is the table of an evaluation."""
 
 
 def refuse_table(file: str, config: Mapping[str, Any]) -> None:
@@ -98,10 +98,9 @@ def refuse_table(file: str, config: Mapping[str, Any]) -> None:
 
 def _is_table(file: BinaryIO) -> bool:
     try:
-        metadata = pq.read_schema(file).metadata or {}
+        return _MARK in (pq.read_schema(file).metadata or {})
     except pa.ArrowInvalid:
         return False
-    return metadata.keys() >= {key.encode() for key in _OF_EVALUATE}
 
 
 class MeasuredOutput(NamedTuple):

@@ -190,10 +190,7 @@ class EvaluationPlan:
 
 
 def score_rows(
-    path: str,
-    manifest: Manifest,
-    plan: EvaluationPlan,
-    find: Callable[[Sequence[pa.Array]], Ints],
+    path: str, manifest: Manifest, plan: EvaluationPlan, find: Callable[[Sequence[pa.Array]], Ints]
 ) -> Iterator[ScoreRows]:
     """Read key, time and scores of the committed parts, in order (within each partition).
 

@@ -190,7 +190,8 @@ def _of_classes(
 
     `better_base_rate` compares log-losses; it is NaN where all labels have one class.
     """
-    base = -sum(map(_weighted_log, rates), np.zeros(rates.shape[1]))
+    terms = np.where(rates > 0, rates * _log(rates), rates)  # 0 for 0
+    base = -sum(terms, np.zeros(rates.shape[1]))
     most = rates.max(axis=0)
     return {
         "log_loss": means["loss"],
@@ -291,13 +292,8 @@ class Band(Measure):
         self._distance.add(pairs)
         mean, spread = pairs.score.T.astype(np.float64)
         within = abs(pairs.label - mean) <= NORMAL_90 * spread
-        self._sums.add(
-            pairs.group,
-            pairs.weight,
-            spread=spread,
-            coverage_90=within,
-            crps=_crps_of_normal(pairs.label - mean, spread),
-        )
+        crps = _crps_of_normal(pairs.label - mean, spread)
+        self._sums.add(pairs.group, pairs.weight, spread=spread, coverage_90=within, crps=crps)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         sums = self._sums.means(groups)
@@ -357,13 +353,8 @@ class Binary(Measure):
     def add(self, pairs: Pairs) -> None:
         score, positive = pairs.score[:, 0].astype(np.float64), pairs.label == 1
         right = (score >= 0.5) == positive
-        self._sums.add(
-            pairs.group,
-            pairs.weight,
-            positive=positive,
-            loss=-_log(np.where(positive, score, 1 - score)),
-            right=right,
-        )
+        loss = -_log(np.where(positive, score, 1 - score))
+        self._sums.add(pairs.group, pairs.weight, positive=positive, loss=loss, right=right)
         self._answers.add(pairs, right)
         self._ranks.add(pairs.group, pairs.score[:, 0], positive, pairs.weight)
 
@@ -398,13 +389,7 @@ class Classes(Measure):
         chosen = pairs.score[np.arange(len(label)), label].astype(np.float64)
         right = pairs.score.argmax(axis=1) == label
         classes = {name: label == i for i, name in enumerate(self._labels)}
-        self._sums.add(
-            pairs.group,
-            pairs.weight,
-            loss=-_log(chosen),
-            right=right,
-            **classes,
-        )
+        self._sums.add(pairs.group, pairs.weight, loss=-_log(chosen), right=right, **classes)
         self._answers.add(pairs, right)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
@@ -445,8 +430,3 @@ def _log(values: Doubles) -> Doubles:
     limited = values.clip(_LEAST, 1 - _LEAST)
     logarithm: Doubles = np.log(limited)  # noqa: TID251 - of a report, not of an output or a state
     return logarithm
-
-
-def _weighted_log(rate: Doubles) -> Doubles:
-    """Return rate * log(rate), 0 for 0."""
-    return np.where(rate > 0, rate * _log(rate), rate)

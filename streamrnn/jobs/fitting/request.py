@@ -32,19 +32,8 @@ from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
 from streamrnn.stream.checkpoints import SeenFiles, UsedFile, with_seen
 from streamrnn.stream.config import Config, value_of, whole_schedule
-from streamrnn.stream.scoring import (
-    LoadedPipeline,
-    RunOptions,
-    Scorer,
-    starting_table,
-)
-from streamrnn.stream.sources import (
-    Position,
-    Reading,
-    SourceBatch,
-    SourceFile,
-    load_vocabulary,
-)
+from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, starting_table
+from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile, load_vocabulary
 from streamrnn.stream.states import StateTable, state_digest
 
 _TABLES = (
