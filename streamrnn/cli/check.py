@@ -9,8 +9,6 @@ from streamrnn.base.display import count
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, facts, print_json, print_table
 
 PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")]
-
-
 _LISTS = ("output_columns", "first_files")
 
 
@@ -106,7 +104,13 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in plan.items()
     }
     if "memory" in plan:
-        words["memory"] = _memory(plan["memory"])
+        memory = plan["memory"]
+        mib = {name: f"{size / 2**20:,.0f}" for name, size in memory.items()}
+        words["memory"] = (
+            f"about {mib['total']} MiB: {mib['process']} for the process, {mib['batches']} for "
+            f"record batches, {mib['state']} for {count(memory['streams'], 'stream')}; each new "
+            f"stream takes {memory['per_stream']:,} bytes"
+        )
         words["resume"] = _resume(plan["resume"])
     if "replay" in plan:
         replay = plan["replay"]
@@ -115,30 +119,18 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
             f"{replay['range']}: at most {rows} of {files}, into the states of the new model"
         )
     if "engine" in plan:
-        words["engine"] = _engine(plan["engine"])
+        engine, shards = plan["engine"], plan["engine"]["shards"]
+        words["engine"] = (
+            f"{engine['type']} at {engine['address']}: "
+            f"{'2 shards per CPU' if shards is None else count(shards, 'shard')}, "
+            f"{count(engine['epochs'], 'epoch')} of up to {engine['epoch_rows']:,} rows, "
+            f"{engine['epoch_bytes'] / 1e6:,.0f} MB each"
+        )
     if "would_refuse" in plan:
         words["would_refuse"] = plan["would_refuse"].splitlines()
     if "notes" in words and not words["notes"]:
         del words["notes"]
     return words
-
-
-def _memory(memory: Mapping[str, int]) -> str:
-    mib = {name: f"{size / 2**20:,.0f}" for name, size in memory.items()}
-    return (
-        f"about {mib['total']} MiB: {mib['process']} for the process, {mib['batches']} for record "
-        f"batches, {mib['state']} for {count(memory['streams'], 'stream')}; each new stream takes "
-        f"{memory['per_stream']:,} bytes"
-    )
-
-
-def _engine(engine: Mapping[str, Any]) -> str:
-    shards = "2 shards per CPU" if engine["shards"] is None else count(engine["shards"], "shard")
-    return (
-        f"{engine['type']} at {engine['address']}: {shards}, "
-        f"{count(engine['epochs'], 'epoch')} of up to {engine['epoch_rows']:,} rows, "
-        f"{engine['epoch_bytes'] / 1e6:,.0f} MB each"
-    )
 
 
 def _resume(resume: Mapping[str, Any] | None) -> str:

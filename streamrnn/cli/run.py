@@ -9,6 +9,7 @@ import typer
 import typer.core
 
 from streamrnn.base.display import as_text, count
+from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import (
     LOGGER,
@@ -50,7 +51,7 @@ def _new_model(value: str | None) -> str | None:
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")],
+    pipeline: PipelineFile,
     overrides: Set = None,
     limit: Annotated[
         int | None,

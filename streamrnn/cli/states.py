@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from streamrnn.cli.guide import example
 from streamrnn.cli.outputs import Output
 from streamrnn.cli.report import Json, Verbose, print_json, print_table, rows, values
 from streamrnn.errors import CheckpointError, MissingFileError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 app = typer.Typer(
     help="Show, export, import, compare or drop the states of streams.",
@@ -59,9 +56,11 @@ def show(
         print_json(rows(first))
         return
     ids = len(key_names(states))  # as --key takes them
-    keys_as_text = [map(as_text, values(column)) for column in first.columns[:ids]]
-    cells = map(_cells, first.columns[ids:])
-    print_table(first.schema.names, zip(*keys_as_text, *cells, strict=True))
+    cells = [
+        [_vector(v) if isinstance(v, list) else as_text(v) if place < ids else v for v in column]
+        for place, column in enumerate(map(values, first.columns))
+    ]
+    print_table(first.schema.names, zip(*cells, strict=True))
     left = states.num_rows - first.num_rows
     notes = [f"{left:,} not shown"] if left else []
     with suppress(MissingFileError, CheckpointError):  # a state table
@@ -189,12 +188,8 @@ def gc(out: Output, verbose: Verbose = False) -> None:
     print(f"{location(out)}: {count(clear_leftovers(out), 'file')} removed")
 
 
-def _cells(column: "pa.ChunkedArray") -> list[Any]:
-    """Return the cells of a column; a state vector shows its first three numbers and its length."""
-    return [_vector(value) if isinstance(value, list) else value for value in values(column)]
-
-
 def _vector(values: list[Any]) -> str:
+    """Return the first three numbers of a state, and how many there are."""
     head = " ".join(map(_item, values[:3]))
     return f"{head} … ({len(values)})" if len(values) > 3 else head
 

@@ -113,29 +113,24 @@ class WorkloadCounts:
             workload.largest_share = rows / self._rows
         if (slowest := self._seconds_S.max()) > 0:
             workload.speed_up_limit = float(self._seconds_S.sum() / slowest)
-        workload.advice = self._advice()
+        workload.advice = []
+        if workload.largest_share > 1 / max(2, workload.shards):
+            workload.advice.append(
+                f"stream {workload.largest_stream} has {workload.largest_share:.0%} of the rows, "
+                "which one worker scores in sequence: more than "
+                f"{workload.speed_up_limit:.1f} workers do not help"
+            )
+        size = workload.bytes / max(1, self._chunks)
+        if workload.bytes > _MUCH_BYTES and size < _SMALL_CHUNK_BYTES:
+            workload.advice.append(
+                f"workers hand over {size / 1000:.0f} kB at a time, which is little: set "
+                "[engine] shards lower, or [engine] epoch_rows higher"
+            )
 
     def largest(self) -> str:
         """Return the share of the largest stream, for the progress; "" if not known yet."""
         share = self.workload.largest_share
         return f", largest stream {share:.1%}" if share else ""
-
-    def _advice(self) -> list[str]:
-        workload, advice = self.workload, []
-        if workload.largest_share > 1 / max(2, workload.shards):
-            advice.append(
-                f"stream {workload.largest_stream} has {workload.largest_share:.0%} of the rows, "
-                "which one worker scores in sequence: more than "
-                f"{workload.speed_up_limit:.1f} workers do not help"
-            )
-        if self._chunks and workload.bytes > _MUCH_BYTES:
-            size = workload.bytes / self._chunks
-            if size < _SMALL_CHUNK_BYTES:
-                advice.append(
-                    f"workers hand over {size / 1000:.0f} kB at a time, which is little: set "
-                    "[engine] shards lower, or [engine] epoch_rows higher"
-                )
-        return advice
 
 
 @dataclass

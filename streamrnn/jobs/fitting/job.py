@@ -19,7 +19,6 @@ from streamrnn.jobs.fitting.commit import (
     HISTORY_FILE,
     STATE_FILE,
     FitCommit,
-    FitFile,
     FitFolder,
     FitIdentity,
     FitRecord,
@@ -143,8 +142,10 @@ class FitJob:
                 f"{count(fit.later, 'new file')} not read: a fit reads only files that were there "
                 "when it began; train on later files with --continue"
             )
-        if last is not None and not resumed and self._same(last, wanted, fit.files):
-            return lambda: self._nothing(last)
+        if last is not None and not resumed and fit.files == last.record.files:
+            then = _without(last.record.identity, _CHANGING)
+            if not differences(then, _without(wanted, _CHANGING)):
+                return lambda: self._nothing(last)
         record = FitRecord(wanted, digests, fit.files)
 
         def steps() -> None:
@@ -232,12 +233,6 @@ class FitJob:
         if last.record.done and self.options.extend:
             free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
         refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
-
-    def _same(self, last: FitCommit, wanted: FitIdentity, files: list[FitFile]) -> bool:
-        """Return whether a finished fit equals this one, on the same files."""
-        then = _without(last.record.identity, _CHANGING)
-        changed = differences(then, _without(wanted, _CHANGING))
-        return not changed and files == last.record.files
 
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary
