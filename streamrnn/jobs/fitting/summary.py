@@ -31,7 +31,9 @@ class FitOptions:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for options that exclude each other."""
+        """Raise ConfigError for options that exclude each other, or let nothing be read."""
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"fit: expected a limit of 1 row or more, received {self.limit}")
         if self.extend and (self.full_refresh or not self.writes):
             raise ConfigError(
                 "fit: extend trains the model of the last fit; full_refresh, limit and find_rate "

@@ -363,6 +363,11 @@ def test_extend_and_what_starts_over_exclude_each_other(
         fits.fit(tmp_path, extend=True, **other)
 
 
+def test_a_limit_without_a_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^fit: expected a limit of 1 row or more, received 0"):
+        fits.fit(tmp_path, limit=0)
+
+
 def test_validate_does_not_ask_for_a_fit(tmp_path: Path) -> None:
     """Without [train], layers may be those of weights from elsewhere, and rows come from stdin."""
     fits.fit(tmp_path)
