@@ -26,7 +26,7 @@ from streamrnn.cli.signals import stop_on_signal
 from streamrnn.errors import PublishError, StreamRNNError
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.pipeline import Pipeline, Summary, Workload
+    from streamrnn.jobs.pipeline import Pipeline, Summary
     from streamrnn.stream.config.values import NewModel
 
 INTERRUPTED = 130
@@ -199,8 +199,15 @@ def in_words(summary: "Summary") -> str:
         if copies.rows:
             lines.append(f"{name:<8} {copies.path} ({count(copies.rows, 'row')})")
     lines.append(f"state    {_state(summary)}")
-    if summary.workload is not None:
-        lines.append(f"workers  {_workload(summary.workload, summary.rows)}")
+    if (load := summary.workload) is not None:
+        lines.append(
+            f"workers  {count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
+            f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, summary.rows):.0f} bytes a row "
+            "handed over"
+        )
+        if load.largest_stream:
+            share = f"{load.largest_share:.1%} of the rows"
+            lines[-1] += f"; largest stream {load.largest_stream} ({share})"
     lines += [f"note     {note}" for note in _notes(summary)]
     if summary.interrupted and summary.replayed and not summary.commits:
         lines.append(
@@ -238,17 +245,6 @@ def _state(summary: "Summary") -> str:
     if summary.state is None:
         return f"{streams}; not saved (set [state] save to keep it)"
     return f"{streams}; show it with: streamrnn state show {summary.state}"
-
-
-def _workload(load: "Workload", rows: int) -> str:
-    """Describe how the workers shared the run."""
-    shared = (
-        f"{count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
-        f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, rows):.0f} bytes a row handed over"
-    )
-    if load.largest_stream:
-        shared += f"; largest stream {load.largest_stream} ({load.largest_share:.1%} of the rows)"
-    return shared
 
 
 def row_notes(

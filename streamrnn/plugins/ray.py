@@ -86,7 +86,10 @@ class RayTasks(Tasks):
         if self._started:
             self._survived = weakref.finalize(self, _watcher().communicate, b"\n")
             with _own_signals(), _on_loopback(address), _no_cluster(address):
-                _connect(address)
+                host, _, port = address.rpartition("://")[2].rpartition(":")
+                if port.isdigit():  # connect and hang up: Ray would retry for many minutes
+                    there = host.strip("[]"), int(port)
+                    socket.create_connection(there, _CONNECT_SECONDS).close()
                 options: dict[str, Any] = {}
                 if address == "local":
                     options = {"num_cpus": workers, "include_dashboard": False}
@@ -198,13 +201,6 @@ def _watcher() -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # a terminal's signals must not reach it
     )
-
-
-def _connect(address: str) -> None:
-    """Connect to the port of an address and hang up: Ray itself would retry for many minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -255,7 +255,6 @@ class ShardedEngine:
         self._tasks.close()
 
     def _start(self, epoch: Epoch, last: bool) -> _Running:
-        """Start all tasks of an epoch."""
         shards = len(self._states)
         row_ranges = [self._tasks.split(row_range, shards) for row_range in epoch.row_ranges]
         place = OutputPlace.of(self._config)

@@ -95,7 +95,7 @@ class Baselines(NamedTuple):
 
 
 class AgainstBaselines:
-    """Errors of the model over all steps, and for each baseline of both, over the same steps."""
+    """Errors of the model over all steps; and, for each baseline, of both over its steps."""
 
     def __init__(self) -> None:
         self._model = ErrorSums()

@@ -98,7 +98,7 @@ class FitJob:
     # ---- what is to be done
 
     def _in_scratch(self, scratch: str) -> Callable[[], None]:
-        """Check a first fit but for its rows, in a temporary folder; return the rest as a call."""
+        """Check a first fit, all but its rows, in a temporary folder; return the rest as a call."""
         self._folder = FitFolder(Path(scratch) / "model.safetensors")
         self._folder.path.mkdir()
         return self._begin_or_resume(None, [])
@@ -134,7 +134,12 @@ class FitJob:
         resumed = last is not None and not last.record.done
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
-            self._refuse_another(last, wanted)
+            then, free = last.record.identity, set[str]()
+            if last.record.done and (self.options.extend or then["continues"]):
+                free |= _CHANGING
+            if last.record.done and self.options.extend:
+                free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
+            refuse_another_fit(_without(then, free), _without(wanted, free), folder)
         fit = FitSource(loaded, last.record.files if last is not None and resumed else None)
         rule = division_rule(loaded, config, fit.bound.schema)
         if fit.later:
@@ -210,7 +215,7 @@ class FitJob:
         if not self.options.extend or last is None:
             return self.config
         if not (last.record.done or last.record.identity["continues"]):
-            return self.config  # `_refuse_another` says that the first fit is not finished
+            return self.config  # `refuse_another_fit` says that the first fit is not finished
         path = self._folder.show(STATE_FILE)
         if last.record.done and not last.record.state:
             raise ConfigError(
@@ -225,14 +230,6 @@ class FitJob:
             )
         state = self.config.state.model_copy(update={"init": path})
         return self.config.model_copy(update={"state": state})
-
-    def _refuse_another(self, last: FitCommit, wanted: FitIdentity) -> None:
-        then, free = last.record.identity, set[str]()
-        if last.record.done and (self.options.extend or then["continues"]):
-            free |= _CHANGING
-        if last.record.done and self.options.extend:
-            free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
-        refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
 
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary

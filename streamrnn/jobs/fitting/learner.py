@@ -80,7 +80,7 @@ def refuse_wrong_label(
     columns: Sequence[str],
     place: Callable[[int, int], str],
 ) -> None:
-    """Raise DataError for the first label or weight that the loss cannot use, by stream.
+    """Raise DataError for a label or weight that the loss cannot use: the first one by stream.
 
     `columns` (K,) are the columns of the labels; `place` names a row, by its number and the number
     of its stream.
@@ -278,11 +278,10 @@ class Learner:
         square = 0.0
         for update in updates:
             square += sums.dot(update.gradient, update.gradient)
-        if not math.isfinite(square):
-            return math.sqrt(square)
-        self.optimizer.change(updates)
-        for holder in self._plan.holders:
-            holder.weights_changed()
+        if math.isfinite(square):
+            self.optimizer.change(updates)
+            for holder in self._plan.holders:
+                holder.weights_changed()
         return math.sqrt(square)
 
 

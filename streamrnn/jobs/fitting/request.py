@@ -91,15 +91,12 @@ def check_request(config: Config) -> None:
             "[output] calibrate: a fit calibrates quantiles by the rows of the validation; set "
             "[train] loss = { quantile = [0.1, 0.5, 0.9] } and [train] validation"
         )
-    if train.until is not None and config.source.time is None:
-        raise ConfigError("[train] until needs [source] time: name the column of the times")
-    if train.validation is not None:
-        if train.validation.since is not None and config.source.time is None:
-            raise ConfigError(
-                "[train] validation.since needs [source] time: name the column of the times"
-            )
-        if train.validation.since is None and train.validation.streams is None:
-            raise ConfigError("[train] validation: set since, streams, or both")
+    since = None if train.validation is None else train.validation.since
+    for key, limit in (("until", train.until), ("validation.since", since)):
+        if limit is not None and config.source.time is None:
+            raise ConfigError(f"[train] {key} needs [source] time: name the column of the times")
+    if train.validation is not None and since is None and train.validation.streams is None:
+        raise ConfigError("[train] validation: set since, streams, or both")
     if train.patience and train.validation is None:
         raise ConfigError(
             "[train] patience needs validation, which judges each epoch. Set [train] validation, "

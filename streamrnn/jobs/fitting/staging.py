@@ -229,7 +229,6 @@ class _Rows:
         self.looked_up: dict[str, LookedUp] = {}
 
     def add(self, batch: SourceBatch) -> None:
-        """Add a record batch."""
         scorer, loaded = self._reader.scorer, self._reader.scorer.bound.loaded
         rows = loaded.contract.read(batch.batch, batch.origin)
         by_stream = scorer.sort(rows)
