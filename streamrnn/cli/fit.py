@@ -1,6 +1,5 @@
 """`streamrnn fit`: train a model, and print a summary."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +72,7 @@ def fit(
             stop=stop,
         )
     if as_json:
-        print_json(summary.as_dict(), sys.stdout)
+        print_json(summary.as_dict())
     elif not quiet:
         print(_rates(summary) if find_rate else in_words(summary, written=limit is None))
     if summary.interrupted:

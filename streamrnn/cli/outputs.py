@@ -108,10 +108,11 @@ def rewind(
     if as_json:
         print_json(commits)
         return
-    for commit, name in zip(
-        commits, _shortened([str(c["newest_file"]) for c in commits]), strict=True
-    ):
-        commit["newest_file"] = name
+    newest, folder = [str(commit["newest_file"]) for commit in commits], ""
+    with suppress(ValueError):  # no paths, or a mix of absolute and relative ones
+        folder = commonpath([path.rpartition("/")[0] for path in newest if path])
+    for commit, path in zip(commits, newest, strict=True):
+        commit["newest_file"] = path.removeprefix(folder).lstrip("/")
         if not commits[-1]["of_sessions"]:
             del commit["of_sessions"]
     print_table(
@@ -122,14 +123,6 @@ def rewind(
         print(f"\nthe last one is current; return to another with: {again}")
     else:
         print("\nno older commit is kept beside this one; [checkpoint] keep sets how many are")
-
-
-def _shortened(paths: list[str]) -> list[str]:
-    """Remove the folders with which all paths begin."""
-    prefix = ""
-    with suppress(ValueError):  # no paths, or a mix of absolute and relative ones
-        prefix = commonpath([path.rpartition("/")[0] for path in paths if path])
-    return [path.removeprefix(prefix).lstrip("/") for path in paths]
 
 
 def publish(

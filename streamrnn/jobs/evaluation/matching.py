@@ -207,20 +207,18 @@ def score_rows(
     columns = [*plan.keys, plan.time.name, *plan.scores]
     for part, batch in part_batches(path, manifest, columns):
         present = f"(columns: {', '.join(written)})"
-        if missing := [
-            name for name in (*plan.keys, plan.time.name) if name not in batch.schema.names
-        ]:
+        missing = [name for name in columns if name not in batch.schema.names]
+        if joined := [name for name in missing if name not in plan.scores]:
             raise ConfigError(
-                f"{location(path)} has no column {missing[0]!r} {present}. Scores are joined with "
-                f"labels by key and time: add {', '.join(map(repr, missing))} to [output] columns, "
+                f"{location(path)} has no column {joined[0]!r} {present}. Scores are joined with "
+                f"labels by key and time: add {', '.join(map(repr, joined))} to [output] columns, "
                 "and score again with --full-refresh"
             )
-        for name in plan.scores:
-            if name not in batch.schema.names:
-                raise ConfigError(
-                    f"[output] names: {location(path)} has no column {name!r} {present}. Set the "
-                    "names that it was written with"
-                )
+        if missing:
+            raise ConfigError(
+                f"[output] names: {location(path)} has no column {missing[0]!r} {present}. Set the "
+                "names that it was written with"
+            )
         try:
             time = batch.column(plan.time.name).cast(plan.time.type)
         except pa.ArrowException as error:

@@ -225,10 +225,9 @@ class SeedsJob:
                 "validation.since, or a larger validation.streams"
             )
         best = min(fits, key=lambda seed: (losses[seed] is None, losses[seed] or 0.0))
-        summary.seed, summary.best_epoch = best, fits[best].best_epoch
+        summary.seed = best if self.config.train.keep == "best" else None
+        summary.best_epoch = fits[best].best_epoch
         summary.history, summary.shifts = fits[best].history, fits[best].shifts
-        if self.config.train.keep == "all":
-            summary.seed = None
 
     def _keep(self, record: FitRecord) -> None:
         """Write the results, commit them, and put them into place."""
