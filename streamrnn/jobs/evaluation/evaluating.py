@@ -128,13 +128,14 @@ def scored_source(loaded: LoadedPipeline, output: str) -> tuple[FileSource, list
     listed = {file.name: file for file in source.files}
     names = current_names(manifest, listed, canonical_name(output))
     used = [names.get(file.path, file.path) for file in manifest.sources]
-    if not any(name in listed for name in used):
+    if listed.keys().isdisjoint(used):
         raise MissingFileError(
             f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
             "scored from is there. Restore them, or fix the path."
         )
     source.earlier = manifest.config.get("source.schema", {})
-    new = [file for file in source.files if file.name not in set(used)]
+    read = set(used)
+    new = [file for file in source.files if file.name not in read]
     new = list(after_rule(loaded, source)(new, used))
     if loaded.config.source.order == "time":
         new = list(source.in_time_order(new))
