@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from streamrnn.base.arrays import Array
 from streamrnn.base.storage import LocalFiles, sink_errors
@@ -297,6 +299,12 @@ class FitFolder:
     def put_pending(self, name: str, data: bytes) -> None:
         """Write a result that `publish` will put into place."""
         self._files.put(f"{_NEXT}{name}", data)
+
+    def put_history(self, history: pa.Table) -> None:
+        """Write the epochs of a fit as a result that `publish` will put into place."""
+        file = io.BytesIO()
+        pq.write_table(history, file)
+        self.put_pending(HISTORY_FILE, file.getvalue())
 
     def publish(self, record: FitRecord) -> None:
         """Put all pending results into place, after the commit of a finished fit.

@@ -1,6 +1,5 @@
 """One fit of a pipeline: see `Pipeline.fit`."""
 
-import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,13 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamrnn.base.display import count, location
 from streamrnn.errors import CheckpointError, ConfigError, DivergedError
 from streamrnn.jobs.fitting.baseline import Baselines, Calibration, best_season, seasonal_forecasts
 from streamrnn.jobs.fitting.commit import (
-    HISTORY_FILE,
     STATE_FILE,
     FitCommit,
     FitFolder,
@@ -364,9 +361,7 @@ class FitJob:
         folder = self._folder
         data = encoded(model.finished(loop.status.shifts))
         folder.put_pending(folder.model.name, data)
-        history = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(loop.status.history), history)
-        folder.put_pending(HISTORY_FILE, history.getvalue())
+        folder.put_history(pa.Table.from_pylist(loop.status.history))
         saved = self.config.train.state and not fit.loaded.kind.needs_end
         if saved:
             path = folder.pending(folder.model.name)

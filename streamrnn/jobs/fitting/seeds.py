@@ -242,8 +242,7 @@ class SeedsJob:
             history = pq.read_table(self._of(each).show(HISTORY_FILE))
             column = pa.array([each] * history.num_rows, pa.int64())
             histories.append(history.add_column(0, "seed", column))
-        history = pa.concat_tables(histories, promote_options="permissive")
-        pq.write_table(history, folder.pending(HISTORY_FILE))
+        folder.put_history(pa.concat_tables(histories, promote_options="permissive"))
         saved = self._save_state(data)
         if self.summary.interrupted:
             return
@@ -278,11 +277,11 @@ class SeedsJob:
 
     def _save_state(self, data: bytes) -> bool:
         """Write the state of the model that is kept; return False if it has no state."""
-        target, seed = self._folder.pending(STATE_FILE), self.summary.seed
+        seed = self.summary.seed
         if seed is not None:
             path = Path(self._of(seed).show(STATE_FILE))
             if path.exists():
-                Path(target).write_bytes(path.read_bytes())
+                self._folder.put_pending(STATE_FILE, path.read_bytes())
             return path.exists()
         config = without_layers(self.config)
         if self.options.extend:
@@ -298,7 +297,7 @@ class SeedsJob:
         states = trained_state(loaded, fit, fit.reader(table), stop, home, self.summary)
         fit.refuse_changes()
         if not self.summary.interrupted:
-            write_state_file(states, target)
+            write_state_file(states, self._folder.pending(STATE_FILE))
         return True
 
 

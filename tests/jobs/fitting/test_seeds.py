@@ -19,8 +19,10 @@ import pytest
 from fresh import python
 from jobs.fitting import fits
 from selection import first_quick, slow
+from stream.checkpoints.disks import TracingDisk
 
 from streamrnn import Pipeline, load_model, register_layer
+from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import (
     CheckpointError,
     ConfigError,
@@ -106,6 +108,17 @@ def test_processes_change_no_bit(three: tuple[Path, FitSummary], tmp_path: Path)
         type(one)(one.seed, {**one.best, "seconds": two.best["seconds"]})
         for one, two in zip(three[1].seeds, summary.seeds, strict=True)
     ]
+
+
+def test_results_are_durable_before_the_commit_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written through the disk that syncs each file."""
+    points: list[str] = []
+    monkeypatch.setattr(LocalFiles, "disk", TracingDisk(str(tmp_path), points.append))
+    fits.fit(tmp_path, here(tmp_path, seeds=2, epochs=1))
+    for name in ("model.safetensors", "history.parquet", "state.parquet"):
+        assert f"after sync model.safetensors.fit/next.{name}.TOKEN.tmp" in points
 
 
 def test_custom_classes_are_fitted_in_this_process(tmp_path: Path) -> None:
