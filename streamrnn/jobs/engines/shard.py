@@ -54,11 +54,8 @@ class OutputPlace:
         """Return the place that a pipeline file names, in paths valid in any working directory."""
         sink = config.sink
         folders = {"rows": str(sink.folder), **config.side_folders}
-        folders = {
-            name: folder if "://" in folder else os.path.abspath(folder)
-            for name, folder in folders.items()
-        }
-        return cls(folders, sink.format, sink.partition_by, side_filters(config.canonical()))
+        absolute = {name: f if "://" in f else os.path.abspath(f) for name, f in folders.items()}
+        return cls(absolute, sink.format, sink.partition_by, side_filters(config.canonical()))
 
     @property
     def path(self) -> str:

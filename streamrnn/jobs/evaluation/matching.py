@@ -68,7 +68,7 @@ class Matcher:
     """
 
     def __init__(self, *, ordered: bool = True) -> None:
-        self._remaining = _after if ordered else _but
+        self._ordered = ordered
         self._scores: list[ScoreRows] = []
         self._labels: list[LabelledRows] = []
         self._unmatched = 0
@@ -116,6 +116,16 @@ class Matcher:
         self._unmatched = self.waiting_scores + self.waiting_labels
         return pairs
 
+    def _remaining(self, matched: Ints, slot: Ints) -> Array:
+        """Return which rows may still be matched: in order, those after a match in their stream."""
+        if self._ordered:
+            last = np.full(int(slot.max(initial=-1)) + 1, -1)
+            np.maximum.at(last, slot[matched], matched)
+            return np.arange(len(slot)) > last[slot]
+        keep = np.ones(len(slot), bool)
+        keep[matched] = False
+        return keep
+
 
 def _pairs(scores: ScoreRows, labels: LabelledRows) -> tuple[Ints, Ints]:
     """Return the indices of pairs: the nth score and the nth label of the same stream and time."""
@@ -129,20 +139,6 @@ def _pairs(scores: ScoreRows, labels: LabelledRows) -> tuple[Ints, Ints]:
     matched = place < len(offered)
     matched[matched] = offered[place[matched]] == wanted[matched]
     return order[matched], other[place[matched]]
-
-
-def _after(matched: Ints, slot: Ints) -> Array:
-    """Return which rows come after the last matched row of their stream."""
-    last = np.full(int(slot.max(initial=-1)) + 1, -1)
-    np.maximum.at(last, slot[matched], matched)
-    return np.arange(len(slot)) > last[slot]
-
-
-def _but(matched: Ints, slot: Ints) -> Array:
-    """Return which rows are not matched."""
-    keep = np.ones(len(slot), bool)
-    keep[matched] = False
-    return keep
 
 
 @dataclass(frozen=True)

@@ -282,11 +282,9 @@ class Band(Measure):
     standard deviation is 0, it is the absolute error.
     """
 
-    _names = "spread", "coverage_90", "crps"
-
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
         self._distance = Distance(forecasts)
-        self._sums = Sums(*self._names)
+        self._sums = Sums("spread", "coverage_90", "crps")
 
     def add(self, pairs: Pairs) -> None:
         self._distance.add(pairs)
@@ -296,9 +294,7 @@ class Band(Measure):
         self._sums.add(pairs.group, pairs.weight, spread=spread, coverage_90=within, crps=crps)
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
-        sums = self._sums.means(groups)
-        band = {name: sums[name] for name in self._names}
-        return {**self._distance.result(groups, mean), **band}
+        return {**self._distance.result(groups, mean), **self._sums.means(groups)}
 
 
 def _crps_of_normal(error: Doubles, spread: Doubles) -> Doubles:

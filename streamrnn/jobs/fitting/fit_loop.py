@@ -280,9 +280,8 @@ class FitLoop:
     def _rest_of_epoch(self) -> Iterator[Placement]:
         training, status = self.division.training, self.status
         order = permutation(key_of(self.settings.seed, status.epoch), len(training.begin))
-        for placement in islice(
-            training.windows(order, self._lanes, self.steps), status.window, None
-        ):
+        windows = training.windows(order, self._lanes, self.steps)
+        for placement in islice(windows, status.window, None):
             yield placement._replace(sequence_B=order[placement.sequence_B])
 
     def _train(self, placement: Placement) -> None:

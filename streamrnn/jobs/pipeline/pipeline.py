@@ -332,9 +332,8 @@ class Pipeline(StatefulPipeline):
 def _names(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str]:
     """Return the names of files to reload. Raises ConfigError for anything but paths."""
     try:
-        if isinstance(files, str | os.PathLike):
-            return [os.fspath(files)]
-        return [os.fspath(file) for file in files]
+        several = [files] if isinstance(files, str | os.PathLike) else files
+        return [os.fspath(file) for file in several]
     except TypeError:
         raise ConfigError(
             f"reload: expected a boolean, or the paths of used files, received {files!r:.80}"
