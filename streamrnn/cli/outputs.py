@@ -31,15 +31,12 @@ def verify(
     if as_json:
         print_json(asdict(output))
     else:
-        rows = count(output.rows, "row") + (
-            f" ({output.live:,} read by sessions)" if output.live else ""
-        )
-        rejected = f", {count(output.rejected, 'reject')}" if output.rejected else ""
+        parts = f"{count(output.parts, 'part')} with {count(output.rows, 'row')}"
+        parts += f" ({output.live:,} read by sessions)" if output.live else ""
+        parts += f", {count(output.rejected, 'reject')}" if output.rejected else ""
         print(
-            f"{location(out)} is intact: commit {output.commit}, "
-            f"{count(output.parts, 'part')} with "
-            f"{rows}{rejected}, state of {count(output.state_rows, 'stream')}, "
-            f"{output.bytes / 1e6:,.1f} MB\n"
+            f"{location(out)} is intact: commit {output.commit}, {parts}, "
+            f"state of {count(output.state_rows, 'stream')}, {output.bytes / 1e6:,.1f} MB\n"
             f"checksum {output.rows_checksum} of the rows, {output.state_checksum} of the state"
         )
         print("".join(f"note     {table}\n" for table in output.left), end="")

@@ -257,10 +257,21 @@ class FitLoop:
 
     def train(self, epoch: int) -> HistoryRow | None:
         """Train on the windows of an epoch; if the fit is stopped, commit and return None."""
-        sums = self.status.sums
+        status, sums, clip_norm = self.status, self.status.sums, self.settings.clip_norm
         began, earlier = time.perf_counter(), sums.seconds
-        for window in self._rest_of_epoch():
-            self._train(window)
+        for placement in self._rest_of_epoch():
+            share = status.trained / (self.settings.epochs * self.division.training.steps)
+            rate = self.optimizer.rate * self._schedule(share) * self.optimizer.scale
+            self.learner.optimizer.learning_rate = sums.rate = rate
+            window, judged = self._update(placement)
+            _add(sums, judged)
+            sums.steps += window.steps
+            sums.updates += judged.norm > 0
+            sums.norm += judged.norm
+            sums.clipped += clip_norm is not None and judged.norm > clip_norm
+            status.window += 1
+            status.trained += window.steps
+            self._since_commit += window.steps
             sums.seconds = earlier + time.perf_counter() - began
             self._report(self._progress())
             if self._stopped():
@@ -283,22 +294,6 @@ class FitLoop:
         windows = training.windows(order, self._lanes, self.steps)
         for placement in islice(windows, status.window, None):
             yield placement._replace(sequence_B=order[placement.sequence_B])
-
-    def _train(self, placement: Placement) -> None:
-        status, clip_norm = self.status, self.settings.clip_norm
-        share = status.trained / (self.settings.epochs * self.division.training.steps)
-        rate = self.optimizer.rate * self._schedule(share) * self.optimizer.scale
-        self.learner.optimizer.learning_rate = status.sums.rate = rate
-        window, judged = self._update(placement)
-        sums = status.sums
-        _add(sums, judged)
-        sums.steps += window.steps
-        sums.updates += judged.norm > 0
-        sums.norm += judged.norm
-        sums.clipped += clip_norm is not None and judged.norm > clip_norm
-        status.window += 1
-        status.trained += window.steps
-        self._since_commit += window.steps
 
     def _update(self, placement: Placement) -> tuple[TrainingWindow, Judged]:
         window = self.division.training.window(self.staged, placement)
