@@ -76,7 +76,7 @@ def stop_on_signal(*, on_workers: bool = False) -> Iterator[threading.Event]:
             return
         stop.set()
         # Not print: the handler may have interrupted a print, and buffers are not reentrant.
-        os.write(2, clear + b"stopping after this record batch; a second signal aborts at once\n")
+        os.write(2, clear + b"stopping as soon as possible; a second signal aborts at once\n")
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -252,7 +252,7 @@ def test_an_interrupt_stops_after_a_checkpoint(cli, folder, during):
     during(interrupt_after_a_batch)
     code, out, err = cli("run", "p.toml")
     assert code == 130
-    assert "stopping after this record batch; a second signal aborts at once" in err
+    assert "stopping as soon as possible; a second signal aborts at once" in err
     assert out.endswith("Interrupted after a commit; rerun the same command to resume.\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert 0 < int(out.split()[0]) < 100

@@ -463,6 +463,6 @@ def test_follow_scores_what_comes_and_stops_cleanly(cli):
         out, err = run.communicate(timeout=300)
     assert (first.split(":")[0], second.split(":")[0]) == ("commit 1", "commit 2")
     assert "100 new rows, 200 rows in total, 3 streams" in second
-    assert "stopping after this record batch" in err
+    assert "stopping as soon as possible" in err
     assert (run.returncode, out.splitlines()[0].split(" in ")[0]) == (0, "200 rows")
     assert pq.read_table("out").num_rows == 200

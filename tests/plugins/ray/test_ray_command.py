@@ -64,7 +64,7 @@ def test_a_signal_to_all_processes_commits_what_is_in_flight(
     text, errors = run.communicate(timeout=240)
     assert run.returncode == 130, errors
     last = errors.splitlines()[-1]  # after lines of progress, on a slow machine
-    assert last == "stopping after this record batch; a second signal aborts at once"
+    assert last == "stopping as soon as possible; a second signal aborts at once"
     assert "Interrupted after a commit; rerun the same command to resume." in text
     cluster.wait_for(lambda: not cluster.alive(processes))
     verify(str(out))
