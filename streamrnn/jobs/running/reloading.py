@@ -8,6 +8,8 @@ from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.jobs.outputs import (
     commit_before,
     files_named,
+    log_folder,
+    refuse_behind,
     restore_commit,
     rows_of_others,
     used_files,
@@ -151,6 +153,7 @@ def rewind_before_changes(
         names = [name for name in names if name not in by_init]
     if not names:
         return None
+    refuse_behind(path, manifest, log_folder(loaded.config))
     bound = loaded.bind(source.schema, source.name)
     # Another pipeline would find other values in files that did not change.
     check_same_pipeline(manifest, loaded.fingerprint, run_config(bound), path, new_model=True)

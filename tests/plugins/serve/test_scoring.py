@@ -17,7 +17,7 @@ from streamrnn import Pipeline
 from streamrnn.base.storage import LocalFiles
 from streamrnn.base.storage.local import lock_file
 from streamrnn.errors import CheckpointError, ConfigError, DataError, SinkError
-from streamrnn.outputs import drop_streams, export_state, import_state, reset_streams
+from streamrnn.outputs import drop_streams, export_state, history, import_state, reset_streams
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
 from streamrnn.plugins.serve.service import Service
@@ -330,6 +330,19 @@ def test_states_do_not_change_before_answered_rows_are_in_the_output(tmp_path: P
             change()
     answered(pipeline, [{**ROWS[0], "t": "2024-07-01"}], 9)
     assert reset_streams(out, ["x"]) == 1
+
+
+def test_a_reload_rewinds_nothing_before_answered_rows_are_in_the_output(tmp_path: Path) -> None:
+    """Else these rows would be scored again from another state."""
+    pipeline, out = live(tmp_path, late="drop"), str(tmp_path / "out")
+    pipeline.run()
+    logs.write(logs.random_log(20, seed=8), tmp_path / "in/1.parquet")
+    pipeline.run()
+    answered(pipeline, crash=True)
+    commits = history(out)
+    with pytest.raises(CheckpointError, match="may be only in its log"):
+        pipeline.run(reload="1.parquet")
+    assert history(out) == commits
 
 
 def test_two_outputs_do_not_share_a_log(tmp_path: Path) -> None:
