@@ -42,28 +42,24 @@ def own_log(folder: str, output: str) -> Iterator[None]:
         raise ConfigError(
             f"[serve] log: {folder} is in use by another server. End it, or set another folder"
         ) from None
-    place = os.path.realpath(folder)
+    # The log records where it is, and its output; one that was moved or copied is taken over.
+    place, own = os.path.realpath(folder), canonical_name(output)
+    then, other = place, own
     with lock:
-        _bind(files, place, canonical_name(output))
+        with suppress(FileNotFoundError, ValueError), files.open(_OUTPUT) as file:
+            then, other = json.loads(file.read())
+        if then == place and other != own and open_files(other).entries(""):
+            raise ConfigError(
+                f"[serve] log: {folder} has the rows of another output, {other}. Each output needs "
+                "a log of its own: set another folder"
+            )
+        files.put(_OUTPUT, json.dumps([place, own]).encode())
         _owned.add(place)
         try:
             yield
         finally:
             _owned.remove(place)
         files.delete(_AHEAD)
-
-
-def _bind(files: LocalFiles, place: str, output: str) -> None:
-    """Record in a log where it is, and its output, whose rows alone it may have."""
-    then, other = place, output
-    with suppress(FileNotFoundError, ValueError), files.open(_OUTPUT) as file:
-        then, other = json.loads(file.read())
-    if then == place and other != output and open_files(other).entries(""):
-        raise ConfigError(
-            f"[serve] log: {files.root} has the rows of another output, {other}. Each output needs "
-            "a log of its own: set another folder"
-        )
-    files.put(_OUTPUT, json.dumps([place, output]).encode())
 
 
 def put_ahead(files: LocalFiles) -> None:
@@ -80,14 +76,11 @@ def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
     """
     then = None if last is None else value_of("serve.log", last.config)
     for folder in dict.fromkeys([*logs, then or _usual_log(output)]):
-        files = LocalFiles(folder)
-        if "://" in files.root or _AHEAD not in files.entries(""):
-            continue
-        if os.path.realpath(files.root) in _owned:
-            continue
-        raise CheckpointError(
-            f"{output}: a server ended without a commit, so that rows that it answered may be only "
-            f"in its log, {files.root}. Start `streamrnn serve` once (with [serve] durable = "
-            f'"log" and log = "{files.root}"), which adds them, and stop it; or move the log away, '
-            "to give them up"
-        )
+        behind = "://" not in folder and _AHEAD in LocalFiles(folder).entries("")
+        if behind and os.path.realpath(folder) not in _owned:
+            raise CheckpointError(
+                f"{output}: a server ended without a commit, so that rows that it answered may be "
+                f"only in its log, {folder}. Start `streamrnn serve` once (with [serve] durable = "
+                f'"log" and log = "{folder}"), which adds them, and stop it; or move the log away, '
+                "to give them up"
+            )
