@@ -61,7 +61,7 @@ class Verified:
     left: tuple[str, ...] = ()
 
 
-def verify(path: AnyPath, *, rejects: str | None = None) -> Verified:
+def verify(path: AnyPath, *, rejects: AnyPath | None = None) -> Verified:
     """Read every file that the last commit names and compare its checksum and its number of rows.
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
@@ -184,7 +184,7 @@ def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | 
 
 
 def compact(
-    path: AnyPath, *, rejects: str | None = None, small: int = SMALL_PART
+    path: AnyPath, *, rejects: AnyPath | None = None, small: int = SMALL_PART
 ) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 

@@ -380,7 +380,7 @@ def _reason(error: Exception, text: str) -> str:
     return f"{type(error).__name__}: {shown}".rstrip(": ") + "."
 
 
-def publish(path: AnyPath, *, rejects: str | None = None) -> list[Published]:
+def publish(path: AnyPath, *, rejects: AnyPath | None = None) -> list[Published]:
     """Make the tables of [publish] equal to the parts of an output, and return what was changed.
 
     The last commit names the tables. A missing table is created; changes that others made to a

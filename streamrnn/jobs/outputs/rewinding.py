@@ -68,7 +68,7 @@ def rewind(
     to: int | None = None,
     *,
     before: AnyPath | datetime | None = None,
-    rejects: str | None = None,
+    rejects: AnyPath | None = None,
     force: bool = False,
 ) -> Manifest:
     """Go back to an earlier commit: remove later rows, restore state and position.
@@ -119,7 +119,7 @@ def restore_commit(
     listed: Manifest,
     target: RetainedCommit,
     *,
-    rejects: str | None = None,
+    rejects: AnyPath | None = None,
     force: bool = False,
 ) -> Manifest:
     """Go back to a commit that the last manifest, `listed`, retains, and publish nothing.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from streamrnn.base.display import count, location
-from streamrnn.base.storage.store import open_files
+from streamrnn.base.storage.store import AnyPath, open_files
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.stream.checkpoints.directory import MANIFEST, PartDirectory
@@ -130,7 +130,11 @@ class OutputFolder:
 
     @classmethod
     def reopen(
-        cls, path: str, *, rejects: str | None = None, check: Literal["all", "manifest"] = "all"
+        cls,
+        path: str,
+        *,
+        rejects: AnyPath | None = None,
+        check: Literal["all", "manifest"] = "all",
     ) -> "OutputFolder":
         """Open a folder that has commits, with the options of its last run.
 

@@ -7,6 +7,7 @@ detected. The docstring of the package describes the layout.
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.base.storage import AnyPath
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints.directory import RESTORE_MANIFEST
 from streamrnn.stream.checkpoints.records import built, fields_of
@@ -210,9 +212,10 @@ class Manifest:
         """Return the folder of a side output, where `path` is the folder of the rows."""
         return recorded_place(self.named(name).path, path, name)
 
-    def side_folders(self, path: str, **moved: str | None) -> dict[str, str]:
+    def side_folders(self, path: str, **moved: AnyPath | None) -> dict[str, str]:
         """Return the folders of all side outputs by name; `moved` overrides some."""
-        return {name: moved.get(name) or self.place_of(name, path) for name in SIDE_OUTPUTS}
+        places = {name: moved.get(name) or self.place_of(name, path) for name in SIDE_OUTPUTS}
+        return {name: os.fspath(place) for name, place in places.items()}
 
     def as_kept(self) -> RetainedCommit:
         """Return what `rewind` needs to go back to this commit."""

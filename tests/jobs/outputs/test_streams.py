@@ -200,15 +200,15 @@ def test_no_folder_is_made_where_there_is_none(run):
 
 def test_paths_may_be_of_any_kind(run):
     run("one", LOG)
-    out, file = Path("out"), Path("s.arrow")
+    out, file, rejects = Path("out"), Path("s.arrow"), Path("out.rejects")
     assert export_state(out, file) == len(read_states(out))
     assert import_state(file, out) == read_state_file(file).num_rows
     assert not diff_states(out, file)
-    assert verify(out).rows == history(out)[-1].rows == len(LOG)
-    assert compact(out) is None
+    assert verify(out, rejects=rejects).rows == history(out)[-1].rows == len(LOG)
+    assert compact(out, rejects=rejects) is None
     with pytest.raises(ConfigError, match="no retained commit made before any row of in/one"):
         rewind(out, before=Path("in/one.parquet"))
     with pytest.raises(ConfigError, match="names no table"):
-        publish(out)
+        publish(out, rejects=rejects)
     assert (drop_streams(out, ["s1"]), reset_streams(out, ["s2"])) == (1, 1)
     assert drop_idle(out, timedelta(days=9000)) == 0
