@@ -17,14 +17,13 @@ from streamrnn.jobs.session.data import (
     BATCH,
     REQUEST,
     CheckedSchema,
-    apply_renames,
     batches_of,
     table_of_dicts,
     with_nulls_for_unfit,
 )
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
 from streamrnn.stream.scoring.scorer import Scored
-from streamrnn.stream.sources import used_schema, with_values
+from streamrnn.stream.sources import new_names, used_schema, with_new_names, with_values
 from streamrnn.stream.states.copying import PAUSE
 from streamrnn.stream.states.positions import CallPosition, next_position
 
@@ -74,7 +73,12 @@ class Calls:
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
         if isinstance(data, list) and align and not requests and unfit is None:
-            return self._answer_dicts(data, position)
+            try:
+                return self.process(data, position, align=True, unfit={})
+            except (DataError, DTypeError):
+                data, unfit = with_nulls_for_unfit(data, self._check)
+                if not unfit:
+                    raise
         if isinstance(data, list):
             data = table = self._table_of(data, loaded, complete=unfit is None or scorer is None)
             if not table.num_rows and scorer is None:
@@ -82,7 +86,8 @@ class Calls:
                 return Answer([], _schema(bound, align).empty_table())
         batches, schema = batches_of(data)
         if renames := loaded.renames:
-            batches, schema = apply_renames(batches, schema, renames)
+            schema = with_new_names(schema, new_names(schema.names, renames, BATCH))
+            batches = [batch.rename_columns(schema.names) for batch in batches]
         scorer, checked = self._bound_scorer(schema, loaded)
         schema_out = _schema(scorer.bound, align)
         last = scorer.position
@@ -112,15 +117,6 @@ class Calls:
         if isinstance(data, pa.RecordBatch):
             return Answer(scored, outputs[0])
         return Answer(scored, pa.Table.from_batches(outputs, schema_out))
-
-    def _answer_dicts(self, rows: list[Any], position: CallPosition | None) -> Answer:
-        try:
-            return self.process(rows, position, align=True, unfit={})
-        except (DataError, DTypeError):
-            rows, unfit = with_nulls_for_unfit(rows, self._check)
-            if not unfit:
-                raise
-        return self.process(rows, position, align=True, unfit=unfit)
 
     def _table_of(self, rows: list[Any], loaded: LoadedPipeline, complete: bool) -> pa.Table:
         scorer = self.scorer

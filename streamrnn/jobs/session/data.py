@@ -20,9 +20,7 @@ from streamrnn.stream.sources import (
     missing_column,
     new_names,
     select,
-    with_new_names,
 )
-from streamrnn.stream.sources.schema import NamesInFiles
 
 BATCH = "the batch"
 """What messages call the data of a call."""
@@ -89,37 +87,24 @@ class CheckedSchema(NamedTuple):
         return cast_columns(batch, self.target, BATCH, first_row, self.origin), {}
 
 
-def _table(data: object) -> pa.Table:
-    if isinstance(data, pa.Table):
-        return data
-    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        try:
-            return pa.table(data)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise DTypeError(
-                f"process: expected a table that Arrow can hold, received {type(data).__name__}: "
-                f"{error}. Pass only the columns that the pipeline uses, each with one type"
-            ) from error
-    raise DTypeError(
-        "process: expected a RecordBatch, a Table, an object with the Arrow PyCapsule interface, "
-        f"or a list of dicts, received {type(data).__name__}"
-    )
-
-
 def batches_of(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
     """Return the data's record batches (one or none; several if text exceeds 2 GiB) and schema."""
     if isinstance(data, pa.RecordBatch):
         return [data], data.schema
-    table = _table(data).combine_chunks()
+    if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")):
+        raise DTypeError(
+            "process: expected a RecordBatch, a Table, an object with the Arrow PyCapsule "
+            f"interface, or a list of dicts, received {type(data).__name__}"
+        )
+    try:
+        table = data if isinstance(data, pa.Table) else pa.table(data)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DTypeError(
+            f"process: expected a table that Arrow can hold, received {type(data).__name__}: "
+            f"{error}. Pass only the columns that the pipeline uses, each with one type"
+        ) from error
+    table = table.combine_chunks()
     return table.to_batches(), table.schema
-
-
-def apply_renames(
-    batches: Sequence[pa.RecordBatch], schema: pa.Schema, renames: NamesInFiles
-) -> tuple[list[pa.RecordBatch], pa.Schema]:
-    """Return the record batches and the schema with new names for columns that have an old one."""
-    schema = with_new_names(schema, new_names(schema.names, renames, BATCH))
-    return [batch.rename_columns(schema.names) for batch in batches], schema
 
 
 def rejects_of(scored: Sequence[Scored]) -> pa.RecordBatch | None:

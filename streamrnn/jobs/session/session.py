@@ -55,7 +55,13 @@ _RENEW_SECONDS = 60.0
 def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
     """Own the output of a pipeline, which metrics call `label`: see `Pipeline.session`."""
     require_output(loaded.config, "session")
-    _refuse_what_waits_for_the_end(loaded)
+    if loaded.kind.needs_end:
+        raise ConfigError(f'session: kind "{loaded.kind.name}" needs all rows at once; use run()')
+    if loaded.config.output.emit == "final":
+        raise ConfigError(
+            'session: [output] emit = "final" writes the last row of each stream when the input '
+            'ends, and the input of a session does not. Set emit = "every" or "last", or use run()'
+        )
     check_sink(loaded.config)
     refuse_own_output(loaded, ())
     with (
@@ -70,16 +76,6 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
             raise
         session._commit(last=True)
         session._tables.finish(output.last)
-
-
-def _refuse_what_waits_for_the_end(loaded: LoadedPipeline) -> None:
-    if loaded.kind.needs_end:
-        raise ConfigError(f'session: kind "{loaded.kind.name}" needs all rows at once; use run()')
-    if loaded.config.output.emit == "final":
-        raise ConfigError(
-            'session: [output] emit = "final" writes the last row of each stream when the input '
-            'ends, and the input of a session does not. Set emit = "every" or "last", or use run()'
-        )
 
 
 class Session:
@@ -336,7 +332,13 @@ class Session:
 
     def _begin(self, bound: BoundPipeline) -> None:
         """Prepare the output for rows with these columns."""
-        _refuse_columns_without_type(bound.emitter.schema)
+        for field in bound.emitter.schema:
+            if pa.types.is_null(field.type):
+                raise DTypeError(
+                    f"session: column {field.name!r}: no row has a value, so its type, which the "
+                    "output needs, is unknown. Begin with Arrow data that has the type, or list "
+                    "the columns of the output without it, in [output] columns"
+                )
         self._writer.wait()
         self._tables.check(bound.emitter.schema)
         self._output.begin(bound)
@@ -464,13 +466,3 @@ def _refuse_other_columns(bound: BoundPipeline, before: BoundPipeline) -> None:
             f"{', '.join(before.loaded.names)}; received {', '.join(bound.loaded.names)}. Set "
             "[output] names, or write to another [sink] path"
         )
-
-
-def _refuse_columns_without_type(schema: pa.Schema) -> None:
-    for field in schema:
-        if pa.types.is_null(field.type):
-            raise DTypeError(
-                f"session: column {field.name!r}: no row has a value, so its type, which the "
-                "output needs, is unknown. Begin with Arrow data that has the type, or list the "
-                "columns of the output without it, in [output] columns"
-            )
