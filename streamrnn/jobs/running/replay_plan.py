@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -75,7 +75,10 @@ def plan_replay(
     _refuse_other_rows(bound, source, manifest, scored, path, force)
     wanted = config.model.replay
     listed = {file.name: file for file in source.files}
-    used, position = _as_listed(manifest, listed, canonical_name(output))
+    names, position = current_names(manifest, listed, canonical_name(output)), manifest.position
+    if position is not None:
+        position = replace(position, file=names.get(position.file, position.file))
+    used = [replace(file, path=names.get(file.path, file.path)) for file in manifest.sources]
     rows = [file for file in used if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
     if isinstance(wanted, timedelta):
@@ -112,17 +115,6 @@ def plan_replay(
         gone=lost,
         note="; ".join(notes),
     )
-
-
-def _as_listed(
-    manifest: Manifest, listed: Mapping[str, SourceFile], home: str
-) -> tuple[list[UsedFile], Position | None]:
-    """Return the used files and the position of a commit, with the current names of the files."""
-    names, position = current_names(manifest, listed, home), manifest.position
-    if position is not None:
-        position = replace(position, file=names.get(position.file, position.file))
-    used = [replace(file, path=names.get(file.path, file.path)) for file in manifest.sources]
-    return used, position
 
 
 def _last(file: UsedFile) -> int | None:
