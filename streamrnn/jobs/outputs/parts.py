@@ -272,16 +272,13 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 
 def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
     """Return the groups of all partitions, by their first parts; none crosses `ends` (in rows)."""
-    groups: list[list[Part]] = []
-    within: dict[str, list[Part]] = {}
-    rows = 0
+    within: dict[tuple[int, str], list[Part]] = {}
+    rows = crossed = 0
     for part in parts:
-        if rows in ends:
-            groups += (group for each in within.values() for group in _groups(each, small))
-            within = {}
-        within.setdefault(part.folder, []).append(part)
+        crossed += rows in ends
+        within.setdefault((crossed, part.folder), []).append(part)
         rows += part.rows
-    groups += (group for each in within.values() for group in _groups(each, small))
+    groups = [group for each in within.values() for group in _groups(each, small)]
     return sorted(groups, key=lambda group: group[0].number)
 
 
