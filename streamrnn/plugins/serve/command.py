@@ -36,7 +36,11 @@ def serve(
     Rows and state are committed to the output of `run`: a run resumes where the server stopped, and
     the server where the run did.
     """
-    if not behind_proxy and not _is_loopback(host):
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if not (behind_proxy or is_loopback):
         raise typer.BadParameter(
             f"--host {host}: other machines could reach the server, which has neither TLS nor "
             "passwords. Listen on 127.0.0.1 behind a proxy that has both, or add --behind-proxy if "
@@ -53,10 +57,3 @@ def serve(
     job = Pipeline.from_toml(pipeline, overrides or [])
     name, port = Path(pipeline).stem, job.config.serve.port
     Server(job, name, host, port, behind_proxy=behind_proxy).run()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -50,7 +50,6 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Expect the head of the next request."""
         self._in_head, self._received = True, 0
         super().on_message_complete()
 
@@ -66,7 +65,6 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         self._answer = self.loop.call_later(SLOWEST, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Send the rest."""
         super().resume_writing()
         self._cancel(self._answer)
 
