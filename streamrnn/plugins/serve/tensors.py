@@ -60,7 +60,15 @@ def read_request(
     JSON. `answer`: the schema of answers, which must have the requested outputs; None before it is
     known. `check` is called with the number of rows, which it may refuse.
     """
-    place = len(body) if header_length is None else _length(header_length, len(body))
+    place = len(body)
+    if header_length is not None:
+        is_number = header_length.isdecimal() and len(header_length) < 12
+        if not is_number or int(header_length) > place:
+            raise DataError(
+                f"Inference-Header-Content-Length: expected a number up to {place}, received "
+                f"{header_length!r:.40}"
+            )
+        place = int(header_length)
     try:
         request = orjson.loads(body[:place])
         rows, tensors = None, []
@@ -108,14 +116,6 @@ def read_request(
     return read
 
 
-def _length(text: str, most: int) -> int:
-    if text.isdecimal() and len(text) < 12 and int(text) <= most:
-        return int(text)
-    raise DataError(
-        f"Inference-Header-Content-Length: expected a number up to {most}, received {text!r:.40}"
-    )
-
-
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
     if kind == "BYTES":  # four bytes with its length precede each text
         texts, place = [], 0
@@ -148,11 +148,17 @@ def write_answer(
         column = _without_nulls(answer.column(name))
         tensor: dict[str, Any] = {"name": name, "datatype": _datatype(column.type)}
         tensor["shape"] = [len(column)]
-        if binary:
-            blobs.append(_bytes_of(column))
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
-        else:
+        if not binary:
             tensor["data"] = column.to_pylist()
+        else:
+            if pa.types.is_string(column.type):
+                texts = [text.encode() for text in column.to_pylist()]
+                blob = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+            else:
+                values = column.to_numpy(zero_copy_only=False)
+                blob = values.astype(_NUMPY[tensor["datatype"]], copy=False).tobytes()
+            blobs.append(blob)
+            tensor["parameters"] = {"binary_data_size": len(blob)}
         described.append(tensor)
     text = orjson.dumps({"model_name": model, "outputs": described, **request.named})
     if not blobs:
@@ -190,12 +196,3 @@ def _without_nulls(column: pa.Array) -> pa.Array:
 
 def _text(value: Any) -> str:
     return as_text(value) if type(value) is bytes else orjson.dumps(value, as_text).decode()
-
-
-def _bytes_of(column: pa.Array) -> bytes:
-    if pa.types.is_string(column.type):
-        texts = [text.encode() for text in column.to_pylist()]
-        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    values = column.to_numpy(zero_copy_only=False)
-    blob: bytes = values.astype(_NUMPY[_datatype(column.type)], copy=False).tobytes()
-    return blob
