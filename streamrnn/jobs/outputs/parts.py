@@ -139,13 +139,10 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
 
 def _wrong_parts(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     locations = directory.locate(parts)
-    faults = {
-        part: _fault(directory, locations[part.name], part)
-        for part in parts
-        if part.name in locations
-    }
     return [directory.lost(part) for part in parts if part.name not in locations] + [
-        f"{directory.files.show(part.name)} {fault}" for part, fault in faults.items() if fault
+        f"{directory.files.show(part.name)} {fault}"
+        for part in parts
+        if part.name in locations and (fault := _fault(directory, locations[part.name], part))
     ]
 
 

@@ -317,7 +317,21 @@ class Publisher:
         for table in self.tables:
             try:
                 table.check(columns_of(manifest))
-                problems += _differences(table, manifest)
+                contents = table.read(manifest)
+                if contents is None:
+                    problems.append(
+                        f"{table.title} does not exist. Create it with `streamrnn publish`."
+                    )
+                elif contents.foreign:
+                    problems.append(
+                        f"{table.title} lists files that are not parts: "
+                        f"{first_of(list(contents.foreign))}."
+                    )
+                elif wanted := changes(manifest, contents):
+                    problems.append(
+                        f"{table.title} is not up to date: {count(len(wanted.add), 'part')} to "
+                        f"add, {len(wanted.remove)} to remove. Repair it with `streamrnn publish`."
+                    )
             except PublishError as error:
                 problems.append(str(error))
             except Exception as error:  # noqa: BLE001 - of any library, catalog or store
@@ -327,7 +341,6 @@ class Publisher:
 
 
 def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Published]:
-    """Bring one table up to date."""
     contents = table.read(manifest)
     if contents is not None and contents.foreign:
         others = f" ({contents.version}: {contents.others})" if contents.others else ""
@@ -347,23 +360,6 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
     version = table.commit(manifest, wanted, contents)
     removed = len(wanted.remove)
     return [Published(table.title, version, manifest.commit, len(wanted.add), removed, note)]
-
-
-def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
-    contents = table.read(manifest)
-    if contents is None:
-        return [f"{table.title} does not exist. Create it with `streamrnn publish`."]
-    if contents.foreign:
-        return [
-            f"{table.title} lists files that are not parts: {first_of(list(contents.foreign))}."
-        ]
-    wanted = changes(manifest, contents)
-    if not wanted:
-        return []
-    return [
-        f"{table.title} is not up to date: {count(len(wanted.add), 'part')} to add, "
-        f"{len(wanted.remove)} to remove. Repair it with `streamrnn publish`."
-    ]
 
 
 def _reason(error: Exception, text: str) -> str:
