@@ -160,7 +160,18 @@ def rewind_before_changes(
     check_schema(manifest, bound.emitter.schema, path)
     target = commit_before(manifest, names)
     if target is None:
-        raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
+        seen = seen_before(loaded, source)
+        if seen is not None and (by_init := seen.among(names)):
+            raise CheckpointError(
+                f"{path}: {seen.advice(by_init, refresh=True)} Or keep the state with --force, "
+                f"which scores no other row of {'it' if len(by_init) == 1 else 'them'}."
+            )
+        retained = ", ".join(str(commit.commit) for commit in manifest.kept)
+        raise CheckpointError(
+            f"{path}: every retained commit was made after {first_of(names)} was read. Retained "
+            f"commits: {retained or 'none'}; [checkpoint] keep sets how many there are. "
+            "Start over with --full-refresh."
+        )
     note = _check_models(bound, manifest, target, path, options, source)
     listed = {file.name: file for file in files.files}
     current = current_names(manifest, listed, canonical_name(path))
@@ -232,20 +243,3 @@ def _check_order(
             f"matter: streamrnn rewind {output} --to {target.commit}, then a run without --reload. "
             "Or start over with --full-refresh."
         )
-
-
-def _not_retained(
-    loaded: LoadedPipeline, source: Source, manifest: Manifest, names: Sequence[str], path: str
-) -> str:
-    seen = seen_before(loaded, source)
-    if seen is not None and (by_init := seen.among(names)):
-        return (
-            f"{path}: {seen.advice(by_init, refresh=True)} Or keep the state with --force, which "
-            f"scores no other row of {'it' if len(by_init) == 1 else 'them'}."
-        )
-    retained = ", ".join(str(commit.commit) for commit in manifest.kept)
-    return (
-        f"{path}: every retained commit was made after {first_of(names)} was read. Retained "
-        f"commits: {retained or 'none'}; [checkpoint] keep sets how many there are. "
-        "Start over with --full-refresh."
-    )
