@@ -206,7 +206,11 @@ class CheckpointHeader:
             counters = {"rows_read": header["rows"], "rejected": header["rejected"]}
             config = Config.parse(dict(json.loads(header["config"])))
             position = from_json(header["positions"])
-            model = _model(metadata.get(_MODEL))
+            model = None
+            if _MODEL in metadata:
+                included = json.loads(metadata[_MODEL])
+                content = base64.b64decode(included["content"])
+                model = ModelFile(os.path.basename(included["name"]), content)
         except StateError:
             raise
         except (
@@ -236,13 +240,6 @@ def _check_layout(layout: object, owner: str) -> None:
         "Its state table can be read: to go on from it, name the file in [state] init of the "
         "pipeline file, and give `process` the rows after the last one that the checkpoint has."
     )
-
-
-def _model(content: bytes | None) -> ModelFile | None:
-    if content is None:
-        return None
-    model = json.loads(content)
-    return ModelFile(os.path.basename(model["name"]), base64.b64decode(model["content"]))
 
 
 _CARRY = (

@@ -275,7 +275,13 @@ class Session:
             check_first(loaded, output.last, self._folder.load_state())
         else:
             bound = loaded.bind(before.bound.schema, BATCH)
-            _refuse_other_columns(bound, before.bound)
+            if bound.emitter.schema != before.bound.emitter.schema:
+                names, expected = ", ".join(loaded.names), ", ".join(before.bound.loaded.names)
+                raise ConfigError(
+                    f"load_model: {loaded.config.model.path}: expected the same outputs as before, "
+                    f"{expected}; received {names}. Set [output] names, or write to another [sink] "
+                    "path"
+                )
             notes: list[str] = []
             hand_over = taken_over(bound, before.table, on_change, notes)
             with self._whole():
@@ -456,13 +462,3 @@ def _not_here(on_change: object, path: str) -> str:
         f"session, set [model] path to {path}, run `streamrnn run PIPELINE --new-model replay`, "
         "and open a session again"
     )
-
-
-def _refuse_other_columns(bound: BoundPipeline, before: BoundPipeline) -> None:
-    now, then = bound.emitter.schema, before.emitter.schema
-    if now != then:
-        raise ConfigError(
-            f"load_model: {bound.loaded.config.model.path}: expected the same outputs as before, "
-            f"{', '.join(before.loaded.names)}; received {', '.join(bound.loaded.names)}. Set "
-            "[output] names, or write to another [sink] path"
-        )
