@@ -10,7 +10,7 @@ from streamrnn.base.storage.local import lock_file
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.config import Config, value_of
+from streamrnn.stream.config import Config, side_folder, value_of
 from streamrnn.stream.sources import canonical_name
 
 _LOCK, _AHEAD, _OUTPUT = "_lock", "_ahead", "_output"
@@ -20,11 +20,7 @@ _owned: set[str] = set()
 
 def log_folder(config: Config) -> str:
     """Return the folder of the log of a pipeline's server."""
-    return config.serve.log or _usual_log(str(config.sink.folder))
-
-
-def _usual_log(output: str) -> str:
-    return f"{output.rstrip('/')}.accepted"
+    return config.serve.log or side_folder(str(config.sink.folder), "accepted")
 
 
 @contextmanager
@@ -75,7 +71,7 @@ def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
     this process is not refused: its session may go on.
     """
     then = None if last is None else value_of("serve.log", last.config)
-    for folder in dict.fromkeys([*logs, then or _usual_log(output)]):
+    for folder in dict.fromkeys([*logs, then or side_folder(output, "accepted")]):
         behind = "://" not in folder and _AHEAD in LocalFiles(folder).entries("")
         if behind and os.path.realpath(folder) not in _owned:
             raise CheckpointError(
