@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count, first_of, short_model
@@ -40,10 +39,8 @@ from streamrnn.stream.scoring import (
     Scorer,
     Summary,
 )
-from streamrnn.stream.sources import FileSource, Position, Source, SourceBatch, SourceFile
+from streamrnn.stream.sources import FileSource, Position, Source, SourceBatch, SourceFile, ticks
 from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
-
-_EARLIEST = -(2**63)
 
 
 class Replay:
@@ -224,10 +221,8 @@ def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterato
     """Yield the rows at the time `first` (in ticks) or later; rows without a time are left out."""
     for item in batches:
         times = item.batch.column(time)
-        if pa.types.is_temporal(times.type):
-            times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
-        ticks: Ints = pc.fill_null(times.cast(pa.int64()), _EARLIEST).to_numpy(zero_copy_only=False)
-        yield item.kept(ticks >= first)
+        timed = times.is_valid().to_numpy(zero_copy_only=False)
+        yield item.kept(timed & (ticks(times) >= first))
 
 
 class LastRows:
