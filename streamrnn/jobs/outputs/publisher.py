@@ -258,9 +258,8 @@ class Publisher:
 
         `schema` is the schema of the rows, as in a manifest.
         """
-        columns = with_partitions(self._config, schema) if self.tables else schema
         for table in self.tables:
-            table.check(columns)
+            table.check(with_partitions(self._config, schema))
 
     def publish(self, manifest: Manifest, *, merged: bool = False) -> list[Published]:
         """Make each table equal to the parts of the manifest; return what was changed.

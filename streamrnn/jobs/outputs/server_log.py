@@ -67,8 +67,8 @@ def put_ahead(files: LocalFiles) -> None:
 def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
     """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
 
-    The log of the `last` commit and other `logs` are looked at. The log of a server that runs in
-    this process is not refused: its session may go on.
+    Looks at the log of the `last` commit, and at other `logs`. A log that a server in this process
+    has locked may be behind: the server is about to add its rows.
     """
     then = None if last is None else value_of("serve.log", last.config)
     for folder in dict.fromkeys([*logs, then or side_folder(output, "accepted")]):

@@ -167,7 +167,7 @@ class Session:
         names = {file.path for file in used}
         new = [path for path in paths if canonical_name(path) not in names]
         files = [file for path in new for file in list_of_format(path, "arrow")]
-        moved = used_elsewhere(used, files, self._loaded.source(files)) if used and files else ()
+        moved = used_elsewhere(used, files, self._loaded.source(files)) if files else ()
         return [path for path in new if canonical_name(path) not in moved]
 
     def used(self) -> list[str]:

@@ -40,8 +40,8 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
-    The server has no page of its own, and browsers let pages of other sites send requests to it:
-    with an `Origin`, or, if the name of the page's host leads to this machine by now, to that host.
+    The server has no page of its own, but browsers let pages of other sites send requests to it:
+    with an `Origin`, or without one to the page's own host, if its name now leads to this machine.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
