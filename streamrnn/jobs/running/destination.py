@@ -88,9 +88,10 @@ class FolderDestination(Destination):
     """An output folder, locked by this run."""
 
     resumable = True
+    folder: OutputFolder
 
     def __init__(self, folder: OutputFolder, loaded: LoadedPipeline, new_model: bool) -> None:
-        self._folder = self.folder = folder
+        self.folder = folder
         self._loaded = loaded
         self._new_model = new_model
         self.recovered = folder.recovered
@@ -101,7 +102,7 @@ class FolderDestination(Destination):
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        return self._folder.check_sources(
+        return self.folder.check_sources(
             files.files,
             files,
             force=force,
@@ -111,7 +112,7 @@ class FolderDestination(Destination):
         )
 
     def begin(self, bound: BoundPipeline) -> None:
-        self._folder.begin(
+        self.folder.begin(
             bound.emitter.schema,
             model=bound.loaded.fingerprint,
             config=run_config(bound),
@@ -120,15 +121,15 @@ class FolderDestination(Destination):
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
         if plan.changed or plan.rewritten:
-            self._folder.commit(complete=True)
+            self.folder.commit(complete=True)
         elif plan.refreshed and last and self.last is not None:
-            self._folder.refresh_sources()
+            self.folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> FolderTarget:
-        return FolderTarget(self._folder, files, pipe=pipe)
+        return FolderTarget(self.folder, files, pipe=pipe)
 
     def merge_parts(self) -> bool:
-        return merge_small_parts(self._folder, least=_SMALL_PARTS) is not None
+        return merge_small_parts(self.folder, least=_SMALL_PARTS) is not None
 
     def record_tables(self, config: Mapping[str, Any]) -> None:
         """Commit the keys of [publish], and nothing else, if the last commit's differ."""
@@ -136,7 +137,7 @@ class FolderDestination(Destination):
         now = {key: config[key] for key in PUBLISH_KEYS}
         if last is None or now == {key: value_of(key, last.config) for key in PUBLISH_KEYS}:
             return
-        self._folder.replace(
+        self.folder.replace(
             time=last.time,
             kept=last.kept,
             end_of_run=last.end_of_run,

@@ -92,7 +92,6 @@ class Session:
         output: FolderDestination,
         writer: BackgroundWriter,
     ) -> None:
-        assert output.folder is not None
         self._loaded, self._label = loaded, label
         self._output, self._writer = output, writer
         self._folder = output.folder
