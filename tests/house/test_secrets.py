@@ -222,6 +222,14 @@ def test_a_command_keeps_a_secret_to_itself(
         assert path.is_dir() or not SECRET.search(path.read_bytes().decode("latin-1")), path
 
 
+def test_a_path_that_only_a_server_uses_is_recorded_without_secrets(folder: Path) -> None:
+    log = "serve.log=s3://KEY:SECRET@bucket/log"
+    _main("run", "p.toml", "-q", "--set", "sink.path=new", "--set", log)
+    manifest = Path("new/_streamrnn/_manifest.json").read_text()
+    assert "bucket/log" in manifest
+    assert "SECRET" not in manifest
+
+
 @pytest.mark.parametrize("key", ["source.path", "sink.path", "model.path"])
 def test_a_uri_with_one_slash_is_no_path(
     folder: Path, capsys: pytest.CaptureFixture[str], key: str

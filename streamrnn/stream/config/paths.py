@@ -33,6 +33,7 @@ PATHS = (
     *(side.path for side in SIDE_OUTPUTS.values()),
     "state.init",
     "state.save",
+    "serve.log",
 )
 """The keys whose values are paths or URIs."""
 
