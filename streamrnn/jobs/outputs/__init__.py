@@ -1,4 +1,7 @@
-"""Work on committed outputs: verify, compact, rewind and publish them, change their states."""
+"""Work on committed outputs: verify, compact, rewind and publish them, change their states.
+
+`server_log` says whether an output lacks rows that a server has answered.
+"""
 
 from streamrnn.jobs.outputs.parts import compact, merge_small_parts, part_batches, verify
 from streamrnn.jobs.outputs.publisher import Published, Publisher, publish

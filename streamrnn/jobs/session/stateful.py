@@ -107,11 +107,11 @@ class StatefulPipeline:
         first commit, `process` starts from the initial state, and logs a warning. `run` is not
         affected.
 
-        Any other `state` replaces [state] init: a state table in memory (a
-        pa.Table, a StateTable, or an object with the Arrow PyCapsule interface), or the path of an
-        exported table or an output folder (a folder with the name output is "./output"). A table in
-        memory is treated like the same table in a file: with the same checks, messages and [state]
-        map. Its name in messages is "memory:" and a digest. A StateTable is copied.
+        Any other `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable,
+        or an object with the Arrow PyCapsule interface), or the path of an exported table or an
+        output folder (a folder with the name output is "./output"). A table in memory is treated
+        like the same table in a file: with the same checks, messages and [state] map. Its name in
+        messages is "memory:" and a digest. A StateTable is copied.
 
         Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
         not an Arrow table or is damaged.
