@@ -226,10 +226,9 @@ def merge_small_parts(
     kept, partitioned = manifest.kept, bool(layout_in(manifest.config))
     if across and partitioned:
         kept = tuple(commit for commit in kept if commit.end_of_run)
+    ends = {commit.rows for commit in kept} if partitioned else set()
     groups = {
-        name: _partition_groups(manifest.parts, small, {commit.rows for commit in kept})
-        if name == "rows" and partitioned
-        else list(_groups(output.parts, small))
+        name: _groups(output.parts, small, ends if name == "rows" else ())
         for name, output in manifest.outputs.items()
     }
     numbers = Counter[tuple[str, str]]()
@@ -255,28 +254,24 @@ def merge_small_parts(
     return folder.replace(outputs=outputs, kept=kept, end_of_run=manifest.end_of_run)
 
 
-def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
-    group: list[Part] = []
-    for part in parts:
-        full = part.bytes >= small or sum(item.bytes for item in group) >= small
-        if group and (full or part.model != group[0].model):
-            yield group
-            group = []
-        group.append(part)
-    if group:
-        yield group
+def _groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
+    """Return the groups of parts to merge, by their first parts.
 
-
-def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
-    """Return the groups of all partitions, by their first parts; none crosses `ends` (in rows)."""
-    within: dict[tuple[int, str], list[Part]] = {}
+    A group is of one partition and one model, and does not cross `ends` (in rows).
+    """
+    groups: list[list[Part]] = []
+    last: dict[tuple[int, str], list[Part]] = {}
     rows = crossed = 0
     for part in parts:
         crossed += rows in ends
-        within.setdefault((crossed, part.folder), []).append(part)
+        group = last.get((crossed, part.folder), [])
+        full = part.bytes >= small or sum(item.bytes for item in group) >= small
+        if not group or full or part.model != group[0].model:
+            group = last[crossed, part.folder] = []
+            groups.append(group)
+        group.append(part)
         rows += part.rows
-    groups = [group for each in within.values() for group in _groups(each, small)]
-    return sorted(groups, key=lambda group: group[0].number)
+    return groups
 
 
 def rewritten(
