@@ -241,7 +241,7 @@ class LastRows:
         """Count the rows of each stream, in the first round."""
         for item in batches:
             slots = self._slots(item, add=True)
-            counts = np.bincount(slots, minlength=len(self._index))
+            counts = np.bincount(slots[slots >= 0], minlength=len(self._index))
             counts[: len(self._left)] += self._left
             self._left = counts
 
@@ -262,20 +262,14 @@ class LastRows:
             yield item.kept(keep)
 
     def _slots(self, item: SourceBatch, add: bool) -> Ints:
-        """Return the slots: with `add`, of the rows that have a key, else of all rows.
-
-        A row without a key, or of an unknown stream, then has slot -1.
-        """
+        """Return the slot of each row: -1 without a key or, unless `add`, of an unknown stream."""
         keys = [item.batch.column(name) for name in self._names]
         valid = np.ones(len(item.batch), bool)
         for key in keys:
             valid &= key.is_valid().to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(valid)
-        of_valid = self._index.find([key.take(pa.array(rows)) for key in keys], add=add)
-        if add:
-            return of_valid
         slots = np.full(len(item.batch), -1)
-        slots[rows] = of_valid
+        slots[rows] = self._index.find([key.take(pa.array(rows)) for key in keys], add=add)
         return slots
 
 

@@ -95,7 +95,7 @@ def plan_replay(
     lost = tuple(rows[index].path for index in gone)
     last = wanted if isinstance(wanted, int) else None
     if gone and last is None:
-        raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, state, path))
+        raise CheckpointError(_gone([rows[i] for i in gone], bound, state, path))
     if gone:
         rows = rows[gone[-1] + 1 :]
         text += f", in the files after {lost[-1]}, which is not in the source"
@@ -193,11 +193,7 @@ def _newest(state: pa.Table | None) -> int | None:
 
 
 def _gone(
-    lost: Sequence[str],
-    files: Sequence[UsedFile],
-    bound: BoundPipeline,
-    state: pa.Table | None,
-    path: str,
+    files: Sequence[UsedFile], bound: BoundPipeline, state: pa.Table | None, path: str
 ) -> str:
     """Return the message for missing files in range, with the range that is available."""
     times = [_last(file) for file in files]
@@ -205,17 +201,17 @@ def _gone(
     if newest is not None and None not in times:
         last = max(time for time in times if time is not None)
         there = _length(newest - last, bound)
-    some = f"{count(len(lost), 'used file')} of {path}"
-    are = "is" if len(lost) == 1 else "are"
+    are, them = ("is", "it") if len(files) == 1 else ("are", "them")
     range_there = (
-        f"or read only the rows after {'it' if len(lost) == 1 else 'them'}, with [model] replay = "
+        f"or read only the rows after {them}, with [model] replay = "
         f'"{format_duration(there)}" or less, '
         if there
         else ""
     )
     return (
-        f"replay: {some} with rows to read {are} not in the source: {first_of(lost)}. Add "
-        f"{'it' if len(lost) == 1 else 'them'} to [source] path, {range_there}{_OTHERWISE}"
+        f"replay: {count(len(files), 'used file')} of {path} with rows to read {are} not in the "
+        f"source: {first_of([file.path for file in files])}. Add {them} to [source] path, "
+        f"{range_there}{_OTHERWISE}"
     )
 
 
