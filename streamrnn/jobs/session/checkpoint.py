@@ -49,7 +49,6 @@ class Readable(Protocol):
 
     def read(self) -> bytes:
         """Return all bytes that are left."""
-        ...
 
 
 class Writable(Protocol):
@@ -57,7 +56,6 @@ class Writable(Protocol):
 
     def write(self, data: memoryview, /) -> object:
         """Write bytes; return how many, or None for all of them."""
-        ...
 
 
 def check_writable(path: object) -> None:
@@ -316,17 +314,15 @@ def resume_scorer(
     on_change = on_change or loaded.config.model.on_change
     if on_change == "error":
         check_model(table, bound.layout, owner, _CARRY)
-    scorer = Scorer(
+    state = starting_table(
         bound,
-        starting_table(
-            bound,
-            table,
-            owner,
-            on_change=on_change,
-            earlier_map=header.config.state.map,
-            advice=_ADVICE,
-        ),
+        table,
+        owner,
+        on_change=on_change,
+        earlier_map=header.config.state.map,
+        advice=_ADVICE,
     )
+    scorer = Scorer(bound, state)
     scorer.resume_counts(header.counters)
     scorer.position = header.position
     return scorer
