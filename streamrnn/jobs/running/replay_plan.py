@@ -16,10 +16,9 @@ from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.values import OTHER_WAYS, OnChange, length_text
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import Position, Source, SourceFile, canonical_name, shown_time
+from streamrnn.stream.sources.formats.base import TICKS
 
 _OTHERWISE = f"or use {OTHER_WAYS}."
-_TICK_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_DAY_NS = 86_400 * 10**9
 _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 
 
@@ -169,9 +168,9 @@ def _tick_ns(bound: BoundPipeline) -> int:
     name = bound.loaded.config.source.time
     kind = None if name is None else _time_type(bound)
     if kind is not None and pa.types.is_timestamp(kind):
-        return _TICK_NS[kind.unit]
+        return 10**9 // TICKS[kind.unit]
     if kind is not None and pa.types.is_date(kind):
-        return _DAY_NS if pa.types.is_date32(kind) else _TICK_NS["ms"]
+        return 86_400 * 10**9 if pa.types.is_date32(kind) else 10**6
     shown = length_text(bound.loaded.config.model.replay)
     raise ConfigError(
         f'[model] replay = "{shown}": expected [source] time to be a column of timestamps or '
