@@ -50,6 +50,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """Expect the head of the next request."""
         self._in_head, self._received = True, 0
         super().on_message_complete()
 
