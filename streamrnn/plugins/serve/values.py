@@ -161,6 +161,13 @@ def _nested(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _finite(values: Any, array: pa.Array) -> pa.Array:
     """Return the array. Raises ValueError if a finite value is beyond the range of its type."""
+    is_list = pa.types.is_nested(array.type) and hasattr(array.type, "value_type")
+    if isinstance(values, pa.Array) and pa.types.is_struct(array.type):
+        before = dict(zip((field.name for field in values.type), values.flatten(), strict=True))
+        for field, inner in zip(array.type, array.flatten(), strict=True):
+            _finite(before.get(field.name), inner)
+    elif isinstance(values, pa.Array) and is_list:
+        _finite(values.flatten(), array.flatten())
     if pa.types.is_floating(array.type):
         lost = pc.invert(pc.is_finite(array))
         if isinstance(values, pa.Array) and pa.types.is_floating(values.type):

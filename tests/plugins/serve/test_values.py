@@ -52,6 +52,8 @@ def test_json_that_the_type_cannot_hold_is_refused(
         (pa.float32(), pa.array([1.0, 1e300])),
         (pa.float16(), pa.array([1.0, 1e5], pa.float32())),
         (pa.float64(), pa.array(["1", "1e400"])),
+        (pa.list_(pa.float32()), pa.array([[1.0], [2.0, 1e300]])),
+        (pa.struct({"a": pa.list_(pa.float32())}), pa.array([{"a": [1.0]}, {"a": [1e300]}])),
         (pa.float32(), pa.array([1, 2**53 + 1])),
         (pa.null(), pa.array([None, 2**55], pa.timestamp("s"))),
         (pa.null(), pa.array([0, -(2**55)], pa.timestamp("s", "UTC"))),
@@ -95,6 +97,12 @@ def test_exact_values_stay() -> None:
     assert column(MONEY, [123456789012345.0]).to_pylist() == [decimal.Decimal(123456789012345)]
     assert column(pa.int64(), [2.0, 2**62, None]).to_pylist() == [2, 2**62, None]
     assert column(pa.bool_(), [True, None]).to_pylist() == [True, None]
+    lists = pa.array([[1.0, float("inf")], None, []])
+    assert column(pa.list_(pa.float32()), lists).to_pylist() == lists.to_pylist()
+    objects = pa.array(
+        [{"a": 1.0, "b": 1e300}, None], pa.struct({"b": pa.float64(), "a": pa.float64()})
+    )
+    assert column(objects.type, objects) == objects
     infinite = pa.array([float("inf"), float("nan"), None])
     for values in (infinite, infinite.dictionary_encode()):
         assert str(column(pa.float32(), values).to_pylist()) == "[inf, nan, None]"
