@@ -229,9 +229,9 @@ def shown(array: pa.Array, row: int) -> str:
         return repr(one[0].as_py())
     except UnicodeDecodeError:  # Parquet does not check that text is UTF-8
         return repr(one.cast(pa.large_binary())[0].as_py())
-    except pa.ArrowInvalid:  # a time zone that this machine does not know
-        return shown(one.cast(pa.timestamp(one.type.unit, "UTC")), 0)
-    except (OverflowError, ValueError):  # a time in a list that Python's do not reach
+    except (OverflowError, ValueError):  # an unknown time zone, or a time in a list out of range
+        if pa.types.is_timestamp(one.type):
+            return shown(one.cast(pa.timestamp(one.type.unit, "UTC")), 0)
         return " ".join(one.to_string().split())
 
 

@@ -59,6 +59,7 @@ def test_json_that_the_type_cannot_hold_is_refused(
         (pa.null(), pa.array([0, -(2**55)], pa.timestamp("s", "UTC"))),
         (pa.timestamp("s"), [0, 2**55]),
         (pa.null(), pa.array([[0], [2**62]], pa.list_(pa.timestamp("us")))),
+        (pa.null(), pa.array([None, [0]], pa.list_(pa.timestamp("us", "Mars/X")))),
     ],
 )
 def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: pa.Array) -> None:
