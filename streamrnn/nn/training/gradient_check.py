@@ -33,8 +33,9 @@ _DIFFERENCES = 1e-5, 2.0**-8
 _ROWS = 8
 """Number of rows of the first batch on which the gradient of a loss is compared."""
 
-_Entry: TypeAlias = tuple[tuple[int, ...], list[float]]
-"""The index of an entry, and its central differences, one for each of `_DIFFERENCES`."""
+_Entry: TypeAlias = tuple[tuple[int, ...], list[float], list[float]]
+"""The index of an entry; its central differences, one for each of `_DIFFERENCES`; and its slopes
+below and above, in order of size."""
 
 _compared: set[tuple[Any, ...]] = set()
 
@@ -117,13 +118,15 @@ def worst_entry(
     smooth = all(
         abs(one - other) <= TOLERANCE * _scale(entries)
         for entries in differences
-        for _, (one, other) in entries
+        for _, (one, other), _ in entries
     )
     tolerance = TOLERANCE / 100 if smooth else TOLERANCE
     for name, gradient, entries in zip(names, received, differences, strict=True):
-        for index, pair in entries:
+        for index, pair, (low, high) in entries:
             got = float(gradient[index])
-            expected = min(pair, key=lambda one: abs(one - got))
+            # At a kink, any slope between those of both sides is right.
+            choices = *pair, min(max(got, low), high)
+            expected = min(choices, key=lambda one: abs(one - got))
             error = abs(expected - got) / (tolerance * _scale(entries))
             if error > worst or not math.isfinite(got):
                 worst = error if math.isfinite(got) else math.inf
@@ -134,7 +137,7 @@ def worst_entry(
 
 def _scale(entries: Sequence[_Entry]) -> float:
     """Return the scale of an array's differences: the largest absolute one, or _SMALL if larger."""
-    return max(_SMALL, *(abs(expected) for _, pair in entries for expected in pair))
+    return max(_SMALL, *(abs(expected) for _, pair, _ in entries for expected in pair))
 
 
 def _point(
@@ -206,24 +209,26 @@ def _check_indices(
 def central_differences(
     value: Callable[[], float], array: Doubles, random: Any
 ) -> Iterator[_Entry]:
-    """Yield central differences of `value`, which reads `array`, for some entries of `array`.
+    """Yield the differences of `value`, which reads `array`, for some entries of `array`.
 
     Entries whose differences are not finite are left out. `array` is unchanged afterwards.
     """
-    places = range(array.size)
+    places, here = range(array.size), value()
     if array.size > ENTRIES:
         places = random.choice(array.size, ENTRIES, replace=False)
     for place in places:
         index = tuple(int(i) for i in np.unravel_index(place, array.shape))
-        before, slopes = array[index], []
+        before, slopes, sides = array[index], list[float](), list[float]()
         for distance in _DIFFERENCES:
             array[index] = before + distance
             above = value()
             array[index] = before - distance
-            slopes.append((above - value()) / (2 * distance))
+            below = value()
             array[index] = before
-        if all(map(math.isfinite, slopes)):
-            yield index, slopes
+            slopes.append((above - below) / (2 * distance))
+            sides = sides or sorted([(above - here) / distance, (here - below) / distance])
+        if all(map(math.isfinite, [*slopes, *sides])):
+            yield index, slopes, sides
 
 
 def check_gradient(

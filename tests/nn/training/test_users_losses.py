@@ -347,6 +347,25 @@ def test_a_wrong_gradient_is_refused_before_the_first_step() -> None:
     network(Power()).train_on_batch(X, np.full_like(ROWS, np.nan))
 
 
+class Pinball(losses.Loss):
+    """The loss of the quantile 0.9: at its kink, the slope is that of the lower side."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return np.maximum(0.9 * (y_true - y_pred), 0.1 * (y_pred - y_true)).mean(axis=-1)
+
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
+        return np.where(y_true > y_pred, -0.9, 0.1) / y_pred.shape[-1]
+
+
+@pytest.mark.parametrize(("loss", "beside"), [(Pinball, 0), (Pinball, 5e-6), (Power, 1e-6)])
+def test_a_right_gradient_at_a_kink_or_beside_it_is_accepted(loss: Any, beside: float) -> None:
+    """There the differences of both sides are far from each other, and from their mean."""
+    model = network(loss())
+    truth = ROWS.copy()
+    truth[0, 0] = np.float64(model.predict(X, verbose=0)[0, 0]) + beside
+    model.fit(X, truth, batch_size=len(X), shuffle=False, verbose=0)
+
+
 def test_what_a_compiled_loss_does_not_define_is_nan_in_any_row() -> None:
     """Python's log raises an error, the compiled one does not."""
 
