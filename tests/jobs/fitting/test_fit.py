@@ -653,9 +653,9 @@ def test_model_threads_is_the_number_of_threads(
     used: list[int] = []
     by_lanes = kernel_threads.by_lanes
 
-    def counted(work: Any, lanes: int) -> None:
+    def counted(*args: Any) -> None:
         used.append(kernel_threads.get_threads())
-        by_lanes(work, lanes)
+        by_lanes(*args)
 
     monkeypatch.setattr(kernel_threads, "MIN_PRODUCTS", 0)
     monkeypatch.setattr(kernel_threads, "by_lanes", counted)
