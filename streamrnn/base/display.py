@@ -76,7 +76,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def as_text(value: object) -> str:
-    r"""Return a value as text: bytes as UTF-8, as keys of the command line and requests have them.
+    r"""Return a value as text. Bytes are read as UTF-8, like keys in commands and requests.
 
     >>> as_text(b"\xc3\xa9\xff"), as_text(1.5)
     ('é\\xff', '1.5')

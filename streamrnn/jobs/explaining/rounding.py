@@ -49,7 +49,7 @@ def preview_rows(loaded: LoadedPipeline, limit: int) -> pa.Table:
 
 
 def source_windows(loaded: LoadedPipeline) -> SourceWindows:
-    """Open the source and iterate over its windows: see `Pipeline.windows`."""
+    """Open the source and return an iterator over its windows: see `Pipeline.windows`."""
     if not loaded.kind.carries_state:
         raise ConfigError(
             "windows: expected a [window] kind whose lanes continue from window to window, "

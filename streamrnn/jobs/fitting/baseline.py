@@ -29,7 +29,7 @@ class ErrorSums:
         self._absolute = self._squared = 0.0
 
     def add(self, label: Floats, output: Floats, weight: Floats) -> None:
-        """Add the errors (N, K) of outputs, all of which are finite, with weights (N,)."""
+        """Add the errors (N, K) of outputs, all of them finite, with weights (N,)."""
         error = np.ascontiguousarray(output - label, np.float32)
         weights = np.broadcast_to(weight[:, np.newaxis], error.shape)
         self.weight += sums.dot(weights, np.ones_like(error))

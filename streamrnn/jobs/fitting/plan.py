@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Doubles, Floats
+from streamrnn.base.display import count as counted
 from streamrnn.errors import (
     ArgumentError,
     ConfigError,
@@ -183,8 +184,8 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
         )
     except ShapeError:
         raise ConfigError(
-            f"[train] metrics: remove or replace {name!r}: it does not fit {units} outputs and the "
-            f"loss {loss.name}"
+            f"[train] metrics: remove or replace {name!r}: it does not fit "
+            f"{counted(units, 'output')} and the loss {loss.name}"
         ) from None
     except StreamRNNError as error:
         raise ConfigError(f"[train] metrics: {error}") from None

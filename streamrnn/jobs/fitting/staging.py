@@ -130,7 +130,7 @@ class Reader:
             if row < begin + batch.batch.num_rows:
                 return batch.origin.place(row - begin)
             begin += batch.batch.num_rows
-        raise AssertionError(f"row {row} was read before")
+        raise AssertionError(f"row {row} was read before, and is missing now")
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,8 @@ def warn_of_output(config: Config) -> None:
 def initial_table(loaded: LoadedPipeline) -> StateTable:
     """Return the state that `process`, or a first run, starts from.
 
-    Raises ConfigError if neither [state] init nor a source of files has the types of the keys.
+    Without [state] init, raises ConfigError if there is no source of files either, and DataError or
+    MissingFileError if it cannot be opened.
     """
     bound = loaded.bind(*_schema(loaded))
     return starting_table(bound, None, "", on_change=loaded.config.model.on_change)

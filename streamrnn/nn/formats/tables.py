@@ -1,6 +1,6 @@
 """[[model.layers]]: the architecture of files with weights only, one table per layer.
 
-`type` is a layer of streamrnn, or PyTorch's name for it; `weights` is the prefix of its arrays'
+`type` is the class of a layer, or PyTorch's name for it; `weights` is the prefix of its arrays'
 names; all other keys are arguments of the layer's constructor, as in Keras.
 """
 

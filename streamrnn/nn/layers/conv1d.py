@@ -76,7 +76,10 @@ class _Convolution(Unmasked):
         return {"x": (rows, self.features)} if rows else {}
 
     def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
-        """Return the inputs (B, C, F) before a window: a stream's state, which callers advance."""
+        """Return the inputs (B, C, F) before a window: a stream's state, else zeros.
+
+        Callers advance the state.
+        """
         past = (self.window.reach, self.features)
         state = context.state("x", past) if context.kind == "stream" and past[0] else None
         return np.zeros((len(inputs), *past), np.float32) if state is None else state

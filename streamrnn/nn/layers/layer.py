@@ -405,8 +405,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def _only_node(self) -> Node:
         if len(self.nodes) != 1:
             raise ConfigError(
-                f"{self}: input and output need exactly one call in a graph; it has "
-                f"{len(self.nodes)} calls"
+                f"{self}: input and output need exactly one call in a graph, but the layer "
+                f"has {len(self.nodes)} calls; use the symbols of each call instead"
             )
         return self.nodes[0]
 

@@ -98,7 +98,7 @@ class LogicalOr(_MaskOperation, Merge):
 
 @builtin_layer
 class JoinedMasks(_MaskOperation, Concatenate):
-    """Masks of single features joined along the last axis: Concatenate as an operation."""
+    """The operation Concatenate: joins masks of single features along the last axis."""
 
 
 @builtin_layer

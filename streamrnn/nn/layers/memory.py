@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats
+from streamrnn.base.display import count
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.nn.layers.cell import Cell, initial_states
 from streamrnn.nn.layers.structure import leaves
@@ -148,10 +149,9 @@ class Memory:
         rows = len(self._states[0])
         if rows != batch:
             raise ShapeError(
-                f"{self._owner}: it carries the state of {rows} rows (its batch size), received "
-                f"{batch}; row i "
-                "continues row i of the previous call. Call reset_state() to start over, or "
-                "set_state(None) if the first call had an initial_state"
+                f"{self._owner}: it carries the state of {count(rows, 'row')} (its batch size), "
+                f"received {batch}; row i continues row i of the previous call. Call reset_state() "
+                "to start over, or set_state(None) if the first call had an initial_state"
             )
 
 

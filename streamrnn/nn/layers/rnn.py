@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell, initial_states, require_all
@@ -180,8 +181,8 @@ class RNN(BuiltIn):
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
             raise ShapeError(
-                f"{self}: expected one array (batch, time, features), received {len(shape)} "
-                "arrays; pass states as initial_state="
+                f"{self}: expected an array (batch, time, features), received a list of "
+                f"{count(len(shape), 'array')}; pass the array itself, and states as initial_state="
             )
         self.expect_features(shape, self.features, rank=3)
 

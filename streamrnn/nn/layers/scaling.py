@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.display import count as counted
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
@@ -99,7 +100,7 @@ class Normalization(Stepwise):
             if self.features is not None and x.shape[-1] != self.features:
                 raise ShapeError(
                     f"{self}: adapt received data of an incompatible shape {x.shape}: the layer "
-                    f"was built for {self.features} features"
+                    f"was built for {counted(self.features, 'feature')}"
                 )
             axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
             of_batch = x.mean(axis=axes), x.var(axis=axes), math.prod(x.shape[: len(axes)])

@@ -80,7 +80,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes it."""
+        """Whether optimizers change it: False for moving averages, although training moves them."""
         owner = self._owner()
         return owner.trainable and self._key not in owner._not_trainable
 

@@ -28,10 +28,11 @@ from streamrnn.nn.models.trainable import Trainable
 
 @builtin_layer
 class Model(Trainable, Layer):
-    """Model(inputs, outputs): symbols, or lists of them; a call returns the structure of `outputs`.
+    """Model(inputs, outputs): each is a symbol, or a list or dictionary of symbols.
 
-    A model is a layer: it can be called on symbols, in another model. A subclass with its own
-    `call(self, inputs)` is computed in Python, as in Keras; what needs a graph is refused.
+    A call returns the structure of `outputs`. A model is a layer: it can be called on symbols,
+    in another model. A subclass with its own `call(self, inputs)` is computed in Python, as in
+    Keras; what needs a graph is refused.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

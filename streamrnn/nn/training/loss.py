@@ -197,7 +197,7 @@ class FunctionLoss(Loss):
             self.gradient = self._gradient
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the truth as float32, in its own rank. Raises DataError."""
+        """Return the truth as float32, in its own shape. Raises DataError."""
         return numbers_of(self, y_true).astype(np.float32)
 
     def call(self, y_true: Floats, y_pred: Floats) -> Any:

@@ -219,7 +219,10 @@ def output_names(model: Model) -> list[str]:
     if isinstance(structure, dict):
         names = [str(name) for name in structure]
         if len(names) != len(model.graph.outputs):
-            raise UnsupportedError(f"{model}: training with nested outputs is not supported")
+            raise UnsupportedError(
+                f"{model}: training with nested outputs is not supported; make each value of the "
+                "dictionary of outputs one symbol"
+            )
         return names
     names = [symbol.layer.name for symbol in model.graph.outputs]
     if len(set(names)) < len(names):

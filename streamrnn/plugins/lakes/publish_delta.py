@@ -33,7 +33,7 @@ _FORBIDDEN = set(" ,;{}()\n\t=")
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
-"""Largest number of characters of a text whose bounds are stored in the log of a table."""
+"""Largest number of characters of a text that the log of a table has as a bound of a column."""
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 

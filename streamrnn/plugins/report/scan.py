@@ -181,7 +181,7 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
 
 
 class OutputStreams:
-    """The streams of an output: each one's rows, first and last place, and active buckets."""
+    """The streams of an output: each one's number of rows, ends, and active buckets."""
 
     def __init__(self, keys: Sequence[pa.Field], timeline: Timeline) -> None:
         self._timeline = timeline
@@ -348,7 +348,7 @@ class Subject:
             before += batch.num_rows
 
     def add_streams(self, means: StreamMeans) -> None:
-        """Add the outputs of the streams of `means`, in a second pass. Raises CheckpointError."""
+        """Add to `means` the outputs of its streams, in a second pass. Raises CheckpointError."""
         for rows in self._rows():
             means.add(*rows)
 

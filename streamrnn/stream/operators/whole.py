@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.base.display import count
 from streamrnn.errors import DataError, ModelMismatchError, ShapeError
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
@@ -98,8 +99,8 @@ class WholeOperator(WindowKind):
         for rows, by_stream in self._batches:
             if index < len(by_stream.row_M):
                 raise DataError(
-                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {steps} rows begins "
-                    f"here, but {whys[steps]}"
+                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of "
+                    f"{count(steps, 'row')} begins here, but {whys[steps]}"
                 )
             index -= len(by_stream.row_M)
 

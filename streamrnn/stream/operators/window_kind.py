@@ -63,7 +63,8 @@ def choose_inputs(
     inputs = [s[0] for s in specs]
     if sorted(wanted) != sorted(inputs):
         raise ModelMismatchError(
-            f"[model] inputs: expected {', '.join(inputs)}, received {', '.join(wanted)}"
+            f"[model] inputs: expected the inputs of the model ({', '.join(inputs)}), received "
+            f"{', '.join(wanted)}"
         )
     return {name: list(features) for name, features in wanted.items()}
 

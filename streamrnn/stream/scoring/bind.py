@@ -55,7 +55,7 @@ from streamrnn.stream.windows import RowPolicy
 
 
 class LoadedPipeline:
-    """A config with its model, checked against each other.
+    """A config and its model, checked against each other.
 
     `read_init` reads the state table that [state] init names; `begun` tells whether the output has
     commits, and is asked only if the kind of window depends on it. Raises ConfigError or

@@ -88,7 +88,7 @@ class Scorer:
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
     def score(self, rows: Rows) -> Scored:
-        """Score a record batch (kind whole: its output rows are returned by `finish`).
+        """Score a record batch. With kind whole or emit "final", `finish` yields the output rows.
 
         Raises DataError for invalid rows, unless the config drops or rejects them.
         """

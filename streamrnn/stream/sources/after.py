@@ -162,7 +162,10 @@ def _text(file: SourceFile, name: str) -> str:
 
 
 def _key(text: str, numbers: bool) -> tuple[bool, tuple[str | int | Decimal, ...]]:
-    """Return the sort key of a value of a partition; `numbers`: all its values are numbers."""
+    """Return the sort key of a value of a partition; `numbers`: the files' values are numbers.
+
+    Raises ConfigError for another value then.
+    """
     if text == NULL_PARTITION:
         return True, ()
     if not numbers:

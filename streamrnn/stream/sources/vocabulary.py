@@ -137,7 +137,7 @@ class Vocabulary:
         return f"{len(pairs)} values, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
     def as_table(self) -> dict[str, int]:
-        """Return text -> id; `of` with `is_text` makes the same vocabulary of it."""
+        """Return text -> id; `of` with `is_text` makes the same vocabulary from it."""
         return dict(zip(map(str, self.values), self.ids, strict=True))
 
     def check(self, kind: pa.DataType, column: str, path: str) -> None:

@@ -42,7 +42,7 @@ def difference() -> layers.Subtract:
         (lstm(), X[..., :3], ShapeError, r"expected 4 features .* received shape \(2, 5, 3\)"),
         (lstm(), X[0], ShapeError, r"expected 3 axes \(batch, time, features\)"),
         (lstm(), X[..., None], ShapeError, "expected 3 axes"),
-        (lstm(), [X, X], ShapeError, "expected one array .* received 2 arrays; .*initial_state="),
+        (lstm(), [X, X], ShapeError, "expected an array .* list of 2 arrays; .*initial_state="),
         (lstm(), X.astype(object), DTypeError, "expected numbers .* received object"),
         (lstm(), X.astype(complex), DTypeError, "received complex"),
         (lstm(), np.full((2, 5, 4), "a"), DTypeError, "expected numbers .* received <U1"),
