@@ -13,8 +13,8 @@ class _WithoutPandas:
     """A finder that hides pandas.
 
     pyarrow imports pandas, if installed, at the first `pa.array`, `pa.scalar` (also where a compute
-    function gets a value of Python) or `to_numpy`; no option prevents it.
-    The import takes 0.4 s of each start, and the command never uses pandas.
+    function gets a Python value) or `to_numpy`; no option prevents it. The import takes 0.4 s of
+    each start, and the command never uses pandas.
     """
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:

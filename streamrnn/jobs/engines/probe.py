@@ -15,7 +15,7 @@ from streamrnn.stream.sources import SourceFile
 
 @dataclass(frozen=True)
 class FolderToken:
-    """A file that the driver wrote beside the output: its name, and its content."""
+    """A file that the driver wrote into the folder of the output: its name, and its content."""
 
     name: str
     content: str

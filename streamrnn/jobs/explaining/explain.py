@@ -56,8 +56,8 @@ _SHOWN = 3
 def validate(loaded: LoadedPipeline) -> list[str]:
     """Check everything that can be checked without computing; return notes.
 
-    Raises what a run would raise: CheckpointError, ConfigError, DataError, DTypeError, StateError,
-    MissingFileError.
+    Raises what a run would raise before its first row, such as ConfigError, DTypeError,
+    MissingFileError, StateError, CheckpointError, or UnsupportedError without a plug-in.
     """
     last = _last_commit(loaded)
     source = _files_of(loaded, last)

@@ -95,7 +95,7 @@ class FitJob:
     # ---- what is to be done
 
     def _in_scratch(self, scratch: str) -> Callable[[], None]:
-        """Check a first fit, all but its rows, in a temporary folder; return the rest as a call."""
+        """Check all but the rows of a first fit in a temporary folder; return the call to train."""
         self._folder = FitFolder(Path(scratch) / "model.safetensors")
         self._folder.path.mkdir()
         return self._begin_or_resume(None, [])
@@ -261,7 +261,8 @@ class FitJob:
                 "left to train on. Set a later [train] validation.since, or a smaller "
                 "validation.streams"
                 if staged.steps
-                else "fit: there is no row to train on. Check [source] path and [train] until"
+                else "fit: there is no row to train on. Check [source] path and [train] until, and "
+                "whether all rows are skipped, rejected or dropped ([source] nulls, bad and late)"
             )
         summary.scaled = model.scales
         summary.labels = parts.training.counts(staged)

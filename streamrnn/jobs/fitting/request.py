@@ -70,8 +70,8 @@ def check_request(config: Config) -> None:
     if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
         raise ConfigError(
             f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
-            "disk; expected a path that ends in .safetensors. To train a model of another "
-            "format, name it in [train] init"
+            "disk; expected a path that ends in .safetensors, and no URI. To train a model of "
+            "another format, name it in [train] init"
         )
     train = config.train
     if train.keep == "all" and train.seeds == 1:

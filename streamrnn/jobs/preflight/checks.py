@@ -75,8 +75,8 @@ def open_source(
     """Open the source that the pipeline file names, with `rows` per record batch.
 
     By default `rows` is as in the pipeline file. `also`: more columns to read from a stream, which
-    is opened once (for files, see `FileSource.with_columns`). Files are listed, nothing is read
-    yet. Raises MissingFileError if there are none.
+    is opened once (for files, see `FileSource.with_columns`). Files are listed, but no row is read
+    yet. Raises MissingFileError if there are no files.
     """
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)

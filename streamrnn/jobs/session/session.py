@@ -307,7 +307,7 @@ class Session:
     def counts(self) -> RowCounts:
         """What became of the rows of all calls of this session; a copy.
 
-        A call that raised an error counts nothing.
+        The rows of a call that raised an error are not counted.
         """
         with self._lock:
             return self._calls.counts

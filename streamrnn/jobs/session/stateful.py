@@ -227,9 +227,9 @@ class StatefulPipeline:
     def counts(self) -> RowCounts:
         """What became of the rows of all calls of `process`, by the names in a Summary; a copy.
 
-        A call that raised an error counts nothing. Checkpoints and pickles do not keep the counts:
-        a pipeline that resumes counts from 0. (The counters in checkpoints only number the rows in
-        messages, and limit rejects.)
+        The rows of a call that raised an error are not counted. Checkpoints and pickles do not keep
+        the counts: a pipeline that resumes counts from 0. (The counters in checkpoints only number
+        the rows in messages, and limit rejects.)
         """
         with self._lock.lock:
             return self._calls.counts

@@ -49,6 +49,10 @@ def reading(path: str | Path) -> Iterator[None]:
             raise  # a limit of this process: nothing is wrong with the file
         if isinstance(error, RecursionError):
             raise ModelFileError(f"{path}: nested too deeply to be a model") from None
+        if isinstance(error, PermissionError):
+            raise ModelFileError(
+                f"{path}: cannot be read: permission denied. Let this user read the file"
+            ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelFileError(
             f"{path}: damaged, or its suffix does not match its contents ({reason:.200}). Save it "

@@ -123,7 +123,8 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
                 if table.weights is not None:
                     raise UnsupportedError(
                         f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and "
-                        "for the same layers under PyTorch's names"
+                        "for the same layers under PyTorch's names. If this layer has no weights, "
+                        "remove `weights`"
                     )
                 layers.append(TorchLayer(table.make(table.config()), []))
                 continue

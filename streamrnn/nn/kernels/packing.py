@@ -74,7 +74,10 @@ def word_of(weights: WeightsLike) -> int:
 
 
 def rest_of(kernel: WeightsLike, recurrent: WeightsLike | None = None) -> Floats:
-    """Return what a kernel of integers reads after the initial sums (`simd.arguments.FACTORS`)."""
+    """Return what follows the initial sums for weights that are integers; empty for floats.
+
+    These are the values at the places X_TOP, H_TOP and FACTORS of `simd.arguments`.
+    """
     if not isinstance(kernel, Integers):
         return np.zeros(0, np.float32)
     h_top = recurrent.top if isinstance(recurrent, Integers) else 0

@@ -202,9 +202,10 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
         slope, threshold = config.get("negative_slope") or 0.0, config.get("threshold") or 0.0
         return spec_of_relu(slope, config.get("max_value"), threshold)
     arguments = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
+    what = f"{class_name} with {arguments}" if arguments else class_name
     raise UnsupportedError(
-        f"{_prefix(owner)}activation {class_name} with {arguments} is not supported; put the layer "
-        f"after this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
+        f"{_prefix(owner)}activation {what} is not supported; put the layer after this one, or use "
+        f"one of: {', '.join(sorted(_FUNCTIONS))}"
     )
 
 

@@ -94,7 +94,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     ragged: bool = True
     """Whether rows of a batch may differ in length: no step past a row's end affects the row.
 
-    Of a custom layer this counts only if it is `stepwise`, too.
+    For a custom layer, this counts only if the layer is also `stepwise`.
     """
 
     stepwise: bool = False

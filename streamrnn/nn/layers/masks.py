@@ -117,7 +117,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
 
     @classmethod
     def of(cls, array: Array, mask: Array) -> Self:
-        """Return the same values in shared memory, with a mask; a writeable mask is copied."""
+        """Return a view of an array, with a mask; a writeable mask is copied."""
         if mask.flags.writeable:
             mask = mask.copy()
             mask.flags.writeable = False

@@ -93,7 +93,7 @@ def open_catalog(name: str, options: Mapping[str, str]) -> Any:
 
 
 def catalog_text(error: object, catalog: str) -> str:
-    """Return the text of an error or a warning of a catalog's libraries, without credentials."""
+    """Return the text of an error or a warning from a catalog's libraries, without credentials."""
     properties = _properties(catalog)
     uris = [properties.pop(name) for name in _URIS if name in properties]
     return safe_text(error, *uris, secrets=properties.values())

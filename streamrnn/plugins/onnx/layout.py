@@ -151,7 +151,7 @@ class Place:
     axes: str
 
     def to_graph(self, x: Array) -> Array:
-        """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; add the axis "1"."""
+        """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout, with its axis "1"."""
         ours = [axis for axis in "BTF" if axis in self.axes]
         order = [ours.index(axis) for axis in self.axes if axis != "1"]
         x = np.transpose(x, order)

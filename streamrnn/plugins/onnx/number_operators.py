@@ -141,7 +141,9 @@ def _power(x: Array, exponent: Array) -> Array:
     if (exponent >= 0).all():
         return power.astype(x.dtype, copy=False)
     if x.dtype.kind != "f":
-        raise DataError("expected exponents of integers to be 0 or more")
+        raise DataError(
+            f"powers of integers need exponents of 0 or more, received {exponent.min()}"
+        )
     return np.where(exponent < 0, np.float32(1) / power, power)
 
 

@@ -123,10 +123,10 @@ class Log:
     After a SinkError a log must not be used: it is unknown how much of the open segment is on disk,
     so not even its end may be written.
 
-    Opening a log closes segments that a crash has left open. `used`: paths of segments whose
-    numbers no new one may have, even if they were removed, or were in another folder. `producers`:
-    those whose requests were appended or read. `closed`: the paths of segments that were closed and
-    that no commit has taken, in order.
+    Opening a log closes segments that a crash has left open. `used`: paths of earlier segments,
+    also of removed ones and of those in another folder; a new segment never gets the number of one
+    of them. `producers`: those whose requests were appended or read. `closed`: the paths of
+    segments that were closed and that no commit has taken, in order.
     """
 
     def __init__(self, folder: str, used: Iterable[str] = ()) -> None:

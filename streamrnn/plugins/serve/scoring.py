@@ -122,8 +122,8 @@ class Scoring:
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, with a row for each of its rows, or its error.
 
-        A producer must not have two of the requests. Accepted rows are on disk before it returns,
-        if there is a log.
+        No two of the requests may be from one producer. Accepted rows are on disk before it
+        returns, if there is a log.
         """
         with self.session.together():
             told = [self._told(asked) for asked in requests]

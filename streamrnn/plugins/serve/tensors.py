@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from streamrnn.base.display import as_text
+from streamrnn.base.display import as_text, count
 from streamrnn.errors import DataError
 from streamrnn.plugins.serve.values import RequestColumns
 
@@ -126,9 +126,10 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
             if place > len(blob):
                 break
         if place != len(blob):
+            ends = f"text {len(texts) - 1} (from 0) ends" if texts else "these end"
             raise DataError(
-                f"tensor {name!r}: expected {size} texts in its {len(blob)} bytes, each preceded "
-                f"by its length in four bytes; text {len(texts) - 1} (from 0) ends at byte {place}"
+                f"tensor {name!r}: expected {count(size, 'text')} in its {len(blob)} bytes, each "
+                f"preceded by its length in four bytes; {ends} at byte {place}"
             )
         return texts
     if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:

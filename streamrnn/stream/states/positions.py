@@ -83,8 +83,9 @@ def next_position(
     """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
     Raises AlreadyProcessed if the position equals `last` in each of its partitions, otherwise
-    PositionError unless it is after `last` in each of them; DTypeError if it is not a position, or
-    its type differs from `last`; ConfigError if it is None although earlier batches had one.
+    PositionError unless it is after `last` in each of them; DTypeError if it is not a position, is
+    {} for a batch with rows, or has another type than `last`; ConfigError if it is None although
+    earlier batches had one.
     """
     if position is None:
         if last is not None:

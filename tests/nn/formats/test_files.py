@@ -16,6 +16,7 @@ from streamrnn.nn.formats import dispatch
 from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.convert import convert
 from streamrnn.nn.formats.dispatch import read
+from streamrnn.nn.formats.guard import reading
 
 
 def recorded(name, kind):
@@ -105,6 +106,13 @@ def test_wrong_tables(change, expected):
     table = {k: v for k, v in {**TORCH[2], **change}.items() if v is not None}
     with pytest.raises((ConfigError, ModelFileError, UnsupportedError), match=expected):
         streamrnn.load_model(FILES / "torch.safetensors", layers=[table])
+
+
+def test_a_file_without_permission():
+    """Nothing is wrong with its contents."""
+    denied = pytest.raises(ModelFileError, match=r"m\.keras: cannot be read: permission denied")
+    with denied, reading("m.keras"):
+        raise PermissionError(13, "Permission denied", "m.keras")
 
 
 def test_tables_from_toml(tmp_path):
