@@ -124,7 +124,7 @@ def worst_entry(
     for name, gradient, entries in zip(names, received, differences, strict=True):
         for index, pair, (low, high) in entries:
             got = float(gradient[index])
-            # At a kink, any slope between those of both sides is right.
+            # At a kink, any slope between the two of its sides is right.
             choices = *pair, min(max(got, low), high)
             expected = min(choices, key=lambda one: abs(one - got))
             error = abs(expected - got) / (tolerance * _scale(entries))
