@@ -159,7 +159,7 @@ def test_inputs_are_checked_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match="list the features of each one"):
         _process(model, tmp_path, table, source=source)
     wrong = {"ids": "token", "y": ["a", "b"]}
-    with pytest.raises(ModelMismatchError, match="expected ids, x, received ids, y"):
+    with pytest.raises(ModelMismatchError, match=r"\(ids, x\), received ids, y"):
         _process(model, tmp_path, table, source=source, model={"inputs": wrong})
     short = {"ids": "token", "x": ["a"]}
     with pytest.raises(ConfigError, match='no input uses "b"'):

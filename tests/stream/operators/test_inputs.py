@@ -28,7 +28,7 @@ def test_one_input_takes_all_features_and_several_are_named() -> None:
     ("specs", "names", "wanted", "message"),
     [
         ([X, IDS], ["a", "b"], {}, "has 2 inputs .*x, ids.*: list the features of each"),
-        ([X], ["a", "b"], {"y": ["a", "b"]}, r"expected x, received y"),
+        ([X], ["a", "b"], {"y": ["a", "b"]}, r"\(x\), received y"),
     ],
 )
 def test_inputs_that_do_not_fit_are_told(
