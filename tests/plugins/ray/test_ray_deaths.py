@@ -172,7 +172,10 @@ def test_a_task_of_a_dead_run_writes_after_the_next_one(
     verify(str(out))
     assert_same(place / "single", out)
     assert Pipeline.from_dict(data).run().recovered
-    assert contents(out).keys() == committed.keys()
+    # Another task of the dead run may have written a file before `committed` was read: that goes.
+    assert contents(out).keys() <= committed.keys()
+    verify(str(out))
+    assert_same(place / "single", out)
 
 
 def contents(out: Path) -> dict[Path, bytes]:
