@@ -105,11 +105,7 @@ def electrocardiogram(folder: Path) -> Case:
         "window": {"lanes": 16, "steps": 64},
         "model": model(folder / "ecg", {"type": "LSTM", "units": 64}, "linear"),
         "target": {"column": "mv", "rows": 9},
-        "train": {
-            "until": str(RATE * 240),
-            "validation": {"since": str(RATE * 216)},
-            "epochs": 40,
-        },
+        "train": {"until": str(RATE * 240), "validation": {"since": str(RATE * 216)}, "epochs": 40},
     }
     fit(config)
     about = "the electrocardiogram 25 ms later, mV; fitted here"

@@ -41,11 +41,7 @@ def _layer_calls(rounds: int, units: int) -> str:
     wrapped = _built(layers.RNN(layers.LSTMCell(units)))
     wrapped.set_weights(plain.get_weights())
     model = Sequential(
-        [
-            layers.Input((None, _FEATURES)),
-            layers.LSTM(units, stateful=True),
-            layers.Dense(1),
-        ]
+        [layers.Input((None, _FEATURES)), layers.LSTM(units, stateful=True), layers.Dense(1)]
     )
     sides = {
         "LSTM.step, B=1": lambda: plain.step(row, states),

@@ -109,11 +109,7 @@ def recurrences(threads: int) -> dict[str, Case]:
             peers.lstm(four, x_BTF, threads, lengths),
         ),
         "LSTM, half of the steps masked": (half, ours(lstm, four, x_BTF, {}, None, half), {}),
-        "LSTM, all steps masked": (
-            ~everywhere,
-            ours(lstm, four, x_BTF, {}, None, ~everywhere),
-            {},
-        ),
+        "LSTM, all steps masked": (~everywhere, ours(lstm, four, x_BTF, {}, None, ~everywhere), {}),
     }
     for name, (live, mine, others) in kinds.items():
         wanted = recurrent_oracle(lstm_of, x_BTF, live)

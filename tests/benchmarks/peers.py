@@ -90,11 +90,7 @@ def openvino(
     compiled = core.compile_model(
         model,
         "CPU",
-        {
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
-            "NUM_STREAMS": 1,
-        },
+        {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1},
     )
     request = compiled.create_infer_request()
 

@@ -103,8 +103,7 @@ def assert_one_message(done: Done, code: int, *texts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key",
-    ["source.path", "sink.path", "sink.rejects", "model.path", "state.init", "state.save"],
+    "key", ["source.path", "sink.path", "sink.rejects", "model.path", "state.init", "state.save"]
 )
 def test_a_null_byte_in_a_path(key: str, run: Run) -> None:
     done = run("run", "p.toml", "--set", f'{key}="a\\u0000b.arrow"')

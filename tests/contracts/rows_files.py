@@ -92,10 +92,7 @@ class PartFormatRow(Row):
     damaged: Contract = HOLDS
 
 
-PART_FORMATS = {
-    "parquet": PartFormatRow(pq.read_table),
-    "arrow": PartFormatRow(read_arrow),
-}
+PART_FORMATS = {"parquet": PartFormatRow(pq.read_table), "arrow": PartFormatRow(read_arrow)}
 
 
 def read_parts(folder: Path, name: str, suffix: str) -> pa.Table:

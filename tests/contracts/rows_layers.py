@@ -177,13 +177,7 @@ RECURRENT = {
         cut="It runs from the last step of a sequence to the first.",
     ),
     "GRU": LayerRow(
-        lambda: layers.GRU(
-            3,
-            reset_after=False,
-            dropout=0.1,
-            recurrent_dropout=0.4,
-            seed=4,
-        ),
+        lambda: layers.GRU(3, reset_after=False, dropout=0.1, recurrent_dropout=0.4, seed=4),
         lambda w, x: last(naive.gru(*w, reset_after=False), x),
         training=dropping(partial(naive.gru, reset_after=False), last),
     ),
@@ -338,8 +332,7 @@ FEATUREWISE = {
     ),
     "ELU": LayerRow(lambda: layers.ELU(0.5), lambda _, x: naive.activation(x, "elu", alpha=0.5)),
     "PReLU": LayerRow(
-        lambda: layers.PReLU("random_normal", shared_axes=[1]),
-        lambda w, x: naive.prelu(x, w[0][0]),
+        lambda: layers.PReLU("random_normal", shared_axes=[1]), lambda w, x: naive.prelu(x, w[0][0])
     ),
     "PReLU/by_step": LayerRow(
         lambda: layers.PReLU(),

@@ -80,9 +80,7 @@ ROWS = {
     "/minimum": LayerRow(made("minimum", "input", 0.1), of(lambda x: np.minimum(x, 0.1))),
     "/clip": LayerRow(made("clip", x_min=-0.4, x_max=0.6), of(lambda x: np.clip(x, -0.4, 0.6))),
     "/where": LayerRow(
-        made("where", "input", "input", 0.5),
-        of(lambda a, b: np.where(a != 0, b, 0.5)),
-        reads="two",
+        made("where", "input", "input", 0.5), of(lambda a, b: np.where(a != 0, b, 0.5)), reads="two"
     ),
     "/greater": LayerRow(
         made("greater", "input", 0.1),
@@ -135,8 +133,7 @@ ROWS = {
         made("expand_dims", axis=2),
         of(lambda x: x),
         model=lambda layer, reads: Model(
-            x := inputs_of(reads)[0],
-            layers.Operation("squeeze", arguments={"axis": 2})(layer(x)),
+            x := inputs_of(reads)[0], layers.Operation("squeeze", arguments={"axis": 2})(layer(x))
         ),
     ),
     "/reshape": LayerRow(

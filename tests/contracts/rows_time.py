@@ -84,9 +84,7 @@ CONVOLUTIONS = {
         cut=JOINS,
     ),
     "AveragePooling1D/valid": LayerRow(
-        lambda: layers.AveragePooling1D(2),
-        lambda _, x: timed.pooled(timed.mean, x, 2),
-        cut=JOINS,
+        lambda: layers.AveragePooling1D(2), lambda _, x: timed.pooled(timed.mean, x, 2), cut=JOINS
     ),
     "GlobalMaxPooling1D": LayerRow(
         lambda: layers.GlobalMaxPooling1D(), lambda _, x: timed.over_time(max, x), cut=WHOLE
@@ -105,9 +103,7 @@ CONVOLUTIONS = {
 
 RESIZED = {
     "ZeroPadding1D": LayerRow(
-        lambda: layers.ZeroPadding1D((2, 1)),
-        lambda _, x: timed.with_zeros(x, 2, 1),
-        cut=RESIZES,
+        lambda: layers.ZeroPadding1D((2, 1)), lambda _, x: timed.with_zeros(x, 2, 1), cut=RESIZES
     ),
     "Cropping1D": LayerRow(
         lambda: layers.Cropping1D((2, 0)), lambda _, x: timed.cropped(x, 2, 0), cut=RESIZES

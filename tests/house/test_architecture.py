@@ -105,10 +105,7 @@ ONLY_IN = {
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}
 # Files that annotate what they return with classes of a room above: of `fit`, of `report`.
-ANNOTATED = {
-    ("nn/models/trainable.py", "training"),
-    ("jobs/pipeline/pipeline.py", "plugins"),
-}
+ANNOTATED = {("nn/models/trainable.py", "training"), ("jobs/pipeline/pipeline.py", "plugins")}
 # What imports by name, unseen by ruff and mypy; and the files that may: the package's door, the
 # loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
 BY_NAME = {"__import__", "eval", "exec", "importlib", "import_module", "modules", "pkgutil"}
@@ -249,10 +246,7 @@ def test_imports_point_one_way() -> None:
             {"import_module", "importlib", "pipeline"},
         ),
         ("import importlib as i\ni.import_module('.pipeline', 'streamrnn')", {"importlib"}),
-        (
-            "def later(): return __import__('streamrnn.jobs.running.run')",
-            {"__import__", "running"},
-        ),
+        ("def later(): return __import__('streamrnn.jobs.running.run')", {"__import__", "running"}),
         ("import runpy", {"runpy"}),
         ("_LATE = {'Pipeline': 'streamrnn.pipeline'}", {"public"}),
         ("AT = 'streamrnn.jobs.pipeline.pipeline:Pipeline'", {"pipeline"}),

@@ -19,12 +19,7 @@ from streamrnn.base.storage.local import LocalFiles
 
 
 def child(
-    folder: Path,
-    out: Path,
-    point: int | None,
-    trace: str | None,
-    command: dict | None,
-    live: bool,
+    folder: Path, out: Path, point: int | None, trace: str | None, command: dict | None, live: bool
 ) -> None:
     """One run, or a `live` session; it kills itself at a point of the disk, or notes all points.
 

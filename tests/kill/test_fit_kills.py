@@ -42,8 +42,7 @@ def tables(folder: Path, name: str, rng: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"),
-    first_quick([("carry", 1), *((name, KILLS // len(FITS)) for name in FITS)]),
+    ("name", "most"), first_quick([("carry", 1), *((name, KILLS // len(FITS)) for name in FITS)])
 )
 def test_killed_at_random_moments_again_and_again(
     name: str, most: int, server: Server, tmp_path: Path

@@ -59,11 +59,7 @@ def server() -> Iterator[str]:
     postgres = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-F"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*postgres, "-c", "listen_addresses="],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            **user,
+            [*postgres, "-c", "listen_addresses="], cwd=folder, stdout=log, stderr=log, **user
         )
     try:
         _wait_for(f"host={folder} user=weather dbname=postgres", process)

@@ -69,10 +69,7 @@ def test_days_are_scored_one_by_one_and_once(
 @pytest.mark.parametrize("when", ["before", "after"])
 @slow
 def test_a_killed_flow_is_resumed_by_its_retry(
-    job: ModuleType,
-    arguments: tuple[str, str, str],
-    once: tuple[pa.Table, pa.Table],
-    when: str,
+    job: ModuleType, arguments: tuple[str, str, str], once: tuple[pa.Table, pa.Table], when: str
 ) -> None:
     """Each day another step: the part, the checkpoint, and those of the second file. Slow: kills
     with Prefect; the quick tests have them with Airflow."""

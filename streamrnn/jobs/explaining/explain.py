@@ -237,10 +237,7 @@ def _replay(
 
 
 def _shared(
-    bound: BoundPipeline,
-    source: FileSource,
-    files: Sequence[SourceFile],
-    last: Manifest | None,
+    bound: BoundPipeline, source: FileSource, files: Sequence[SourceFile], last: Manifest | None
 ) -> dict[str, Any]:
     """Return how workers would share the run; nothing for a run in this process."""
     engine = bound.loaded.config.engine

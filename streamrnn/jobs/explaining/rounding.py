@@ -8,13 +8,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.errors import ConfigError
-from streamrnn.jobs.preflight import (
-    lenient,
-    logged_table,
-    open_source,
-    plan_first_run,
-    with_target,
-)
+from streamrnn.jobs.preflight import lenient, logged_table, open_source, plan_first_run, with_target
 from streamrnn.nn.kernels.integers import FLOAT32
 from streamrnn.nn.models.rounding import RoundingError
 from streamrnn.stream.scoring import (

@@ -13,13 +13,7 @@ import pyarrow as pa
 from streamrnn.base.display import count, location
 from streamrnn.errors import CheckpointError, ConfigError, DivergedError
 from streamrnn.jobs.fitting.baseline import Baselines, Calibration, best_season, seasonal_forecasts
-from streamrnn.jobs.fitting.commit import (
-    STATE_FILE,
-    FitCommit,
-    FitFolder,
-    FitIdentity,
-    FitRecord,
-)
+from streamrnn.jobs.fitting.commit import STATE_FILE, FitCommit, FitFolder, FitIdentity, FitRecord
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress, try_rates
 from streamrnn.jobs.fitting.learner import refuse_wrong_label

@@ -198,10 +198,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
             if has_manifest(output):
                 side = {**read_manifest(output).side_folders(output), **side}
     with OutputFolder.open(
-        output,
-        side=side,
-        keep=config.checkpoint.keep,
-        full_refresh=options.full_refresh,
+        output, side=side, keep=config.checkpoint.keep, full_refresh=options.full_refresh
     ) as folder:
         refuse_behind(str(config.sink.folder), folder.manifest, log_folder(config))
         yield FolderDestination(

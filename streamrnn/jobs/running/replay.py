@@ -22,23 +22,11 @@ from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget
 from streamrnn.jobs.preflight import lenient
 from streamrnn.jobs.running.replay_plan import plan_replay
-from streamrnn.stream.checkpoints import (
-    Manifest,
-    OutputFolder,
-    has_manifest,
-    read_manifest,
-)
+from streamrnn.stream.checkpoints import Manifest, OutputFolder, has_manifest, read_manifest
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, REPLAY, STAGING
 from streamrnn.stream.config.paths import folder_inside
 from streamrnn.stream.config.values import OTHER_WAYS
-from streamrnn.stream.scoring import (
-    BoundPipeline,
-    Loop,
-    Progress,
-    RunOptions,
-    Scorer,
-    Summary,
-)
+from streamrnn.stream.scoring import BoundPipeline, Loop, Progress, RunOptions, Scorer, Summary
 from streamrnn.stream.sources import FileSource, Position, Source, SourceBatch, SourceFile, ticks
 from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
 

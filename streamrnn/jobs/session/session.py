@@ -64,10 +64,7 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
         )
     check_sink(loaded.config)
     refuse_own_output(loaded, ())
-    with (
-        open_folder(loaded, RunOptions()) as output,
-        BackgroundWriter(_QUEUED) as writer,
-    ):
+    with open_folder(loaded, RunOptions()) as output, BackgroundWriter(_QUEUED) as writer:
         session = Session(loaded, label, output, writer)
         try:
             yield session

@@ -27,13 +27,7 @@ from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import (
-    DataFormat,
-    OneSize,
-    Padding,
-    TimeWindow,
-    padded,
-)
+from streamrnn.nn.layers.time_windows import DataFormat, OneSize, Padding, TimeWindow, padded
 from streamrnn.nn.layers.weights import WeightAttribute
 
 

@@ -28,12 +28,7 @@ from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.declared import arguments_of
 from streamrnn.nn.layers.keras_call import run_call, shape_of_call
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.nn.layers.missing import (
-    INTERNAL,
-    explain_missing,
-    missing_in,
-    require_constructor,
-)
+from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in, require_constructor
 from streamrnn.nn.layers.registry import ConfigDict
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure, several, unshared
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in

@@ -20,16 +20,7 @@ from numba.core import cgutils, types
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.jit import Inlined, intrinsic
 from streamrnn.nn.simd.tile import rows_at
-from streamrnn.nn.simd.vector import (
-    F32,
-    I32,
-    address,
-    emit_load,
-    emit_store,
-    fused,
-    loop,
-    spread,
-)
+from streamrnn.nn.simd.vector import F32, I32, address, emit_load, emit_store, fused, loop, spread
 
 _SMALLEST = 2.0**-100
 """A row whose largest value is below this counts as zero: `top` divided by that value might be too

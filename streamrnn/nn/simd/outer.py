@@ -12,14 +12,7 @@ from numba.core import cgutils
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.jit import Inlined, inline_always, intrinsic, kernel, registers
-from streamrnn.nn.simd.vector import (
-    address,
-    emit_load,
-    emit_store,
-    fused,
-    loop,
-    spread,
-)
+from streamrnn.nn.simd.vector import address, emit_load, emit_store, fused, loop, spread
 
 ROWS = 96
 """Rows that are added to all sums before the next ones: they stay in the L1 cache."""
@@ -117,9 +110,6 @@ def _accumulate(m: int, g: int, n: int) -> Inlined:
                 emit_store(context, builder, out_kind, out, place, builder.load(slot))
 
         intp = types.intp
-        return (
-            types.void(out, intp, intp, a, intp, intp, d, intp, intp, intp),
-            emit,
-        )
+        return (types.void(out, intp, intp, a, intp, intp, d, intp, intp, intp), emit)
 
     return accumulate

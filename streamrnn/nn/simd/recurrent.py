@@ -359,11 +359,7 @@ def _prepare(phases: tuple[Phase, ...]) -> Inlined:
 
 
 def entry(
-    name: str,
-    activations: tuple[Spec, ...],
-    states: int,
-    make: Callable[[], Kernel],
-    word: int = 1,
+    name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Kernel], word: int = 1
 ) -> Kernel:
     """Return the machine code of the window kernel that `make` makes, for this number of states."""
     full = "-".join([packed_name(name, word), *map(label, activations)])

@@ -69,10 +69,7 @@ class Loss:
             cls.values = Loss.values  # type: ignore[method-assign]
 
     def __init__(
-        self,
-        reduction: str = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: object = None,
+        self, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: object = None
     ) -> None:
         self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
         if reduction not in ("sum_over_batch_size", "sum"):

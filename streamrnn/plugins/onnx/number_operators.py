@@ -152,11 +152,7 @@ def _reduction(name: str, function: Callable[[Array], Array]) -> None:
 
     @operator(name, "axes", "keepdims", "noop_with_empty_axes")
     def reduced(
-        x: Array,
-        axes: ArrayLike | None = None,
-        *,
-        keepdims: int = 1,
-        noop_with_empty_axes: int = 0,
+        x: Array, axes: ArrayLike | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> Array:
         along = ints_of(axes) or ([] if noop_with_empty_axes else list(range(x.ndim)))
         if any(not -x.ndim <= axis < x.ndim for axis in along):

@@ -17,8 +17,7 @@ _DEFAULT = "report.html"
 @app.command("report", epilog=example("report pipeline.toml -o report.html", "evaluate-report"))
 def report(
     subject: Annotated[
-        str,
-        typer.Argument(metavar="OUT", help="The output folder of a run, or its pipeline file."),
+        str, typer.Argument(metavar="OUT", help="The output folder of a run, or its pipeline file.")
     ],
     overrides: Set = None,
     output: Annotated[

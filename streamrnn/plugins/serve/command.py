@@ -44,7 +44,7 @@ def serve(
         raise typer.BadParameter(
             f"--host {host}: other machines could reach the server, which has neither TLS nor "
             "passwords. Listen on 127.0.0.1 behind a proxy that has both, or add --behind-proxy if "
-            "the proxy is on another machine or in another container",
+            "the proxy is on another machine or in another container"
         )
     try:
         from streamrnn.plugins.serve.server import Server

@@ -130,11 +130,7 @@ class OutputFolder:
 
     @classmethod
     def reopen(
-        cls,
-        path: str,
-        *,
-        rejects: AnyPath | None = None,
-        check: Literal["all", "manifest"] = "all",
+        cls, path: str, *, rejects: AnyPath | None = None, check: Literal["all", "manifest"] = "all"
     ) -> "OutputFolder":
         """Open a folder that has commits, with the options of its last run.
 
@@ -195,12 +191,7 @@ class OutputFolder:
             refuse_foreign_entries(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
 
     def begin(
-        self,
-        schema: pa.Schema,
-        *,
-        model: str,
-        config: Mapping[str, Any],
-        new_model: bool = False,
+        self, schema: pa.Schema, *, model: str, config: Mapping[str, Any], new_model: bool = False
     ) -> None:
         """Set the schema of the rows, the model's fingerprint, and the config, before `write`.
 

@@ -35,9 +35,7 @@ class SeenFiles:
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(
-            self,
-            position=self.position if there else None,
-            schema=self.schema if same else {},
+            self, position=self.position if there else None, schema=self.schema if same else {}
         )
 
     def among(self, names: Sequence[str]) -> list[str]:

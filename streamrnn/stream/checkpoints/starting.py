@@ -81,11 +81,7 @@ def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest
 
 
 def are_ours(
-    name: str,
-    rows: PartDirectory,
-    beside: PartDirectory,
-    last: Manifest | None,
-    full_refresh: bool,
+    name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest | None, full_refresh: bool
 ) -> bool:
     """Return whether to lock the folder of a side output: it exists, and is not another output's.
 

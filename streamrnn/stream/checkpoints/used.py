@@ -190,9 +190,7 @@ def renamed_files(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequenc
 
 
 def _updated(
-    used: Sequence[UsedFile],
-    verdicts: Mapping[int, _Verdict],
-    listed: Mapping[str, SourceFile],
+    used: Sequence[UsedFile], verdicts: Mapping[int, _Verdict], listed: Mapping[str, SourceFile]
 ) -> tuple[UsedFile, ...]:
     """Return the used files with their updated facts, and whether they are gone."""
     files = (verdicts[i].file if i in verdicts else file for i, file in enumerate(used))
@@ -250,10 +248,7 @@ class UsedFileIndex:
         self._forced = forced
 
     def after(
-        self,
-        last: Manifest | None,
-        now: Sequence[SourceFile],
-        readings: Mapping[str, Reading],
+        self, last: Manifest | None, now: Sequence[SourceFile], readings: Mapping[str, Reading]
     ) -> tuple[UsedFile, ...]:
         """Return all used files as of a commit with the files `now`.
 

@@ -212,11 +212,7 @@ def read_schema(files: Files, version: Sequence[StateFile]) -> pa.Schema:
 
 
 def _write(
-    files: Files,
-    name: str,
-    schema: pa.Schema,
-    tables: Iterable[pa.Table],
-    rows: int,
+    files: Files, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int
 ) -> StateFile:
     """Write tables, `rows` in all, with the metadata of `schema`."""
     output = files.create(f"{INSIDE}/{name}")

@@ -6,13 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from streamrnn.errors import (
-    ConfigError,
-    DataError,
-    DTypeError,
-    MissingFileError,
-    StreamRNNError,
-)
+from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.base import Source
 from streamrnn.stream.sources.casts import type_named, value_type
 from streamrnn.stream.sources.contract import Feature

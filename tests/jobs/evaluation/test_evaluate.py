@@ -18,14 +18,7 @@ from jobs.evaluation.evaluated import (
     pairs_of,
     write,
 )
-from naive_scores import (
-    Pair,
-    classes,
-    crps_of_quantiles,
-    distances,
-    pinball,
-    probabilities,
-)
+from naive_scores import Pair, classes, crps_of_quantiles, distances, pinball, probabilities
 from selection import first_quick
 
 from streamrnn import Pipeline, load_model

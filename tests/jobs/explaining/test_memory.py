@@ -62,11 +62,7 @@ def _write(path: Path, rows: int, streams: int, features: int, units: int) -> No
 )
 @slow
 def test_the_memory_announced_is_that_of_the_run(
-    rows: int,
-    streams: int,
-    features: int,
-    units: int,
-    workdir: Path,
+    rows: int, streams: int, features: int, units: int, workdir: Path
 ) -> None:
     """Within 25 percent, of the first run and of one that loads the state of all streams. Slow:
     runs that take more memory than the libraries do."""

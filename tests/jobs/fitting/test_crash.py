@@ -16,10 +16,7 @@ from stream.checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, Stopping
 
 from streamrnn.base.storage.local import LocalFiles
 
-OFTEN = {
-    "source": {**fits.config(Path())["source"], "batch_rows": 80},
-    "checkpoint": {"every": 1},
-}
+OFTEN = {"source": {**fits.config(Path())["source"], "batch_rows": 80}, "checkpoint": {"every": 1}}
 KEPT = {"commit", "history.parquet", "state.parquet", "initial.safetensors", "lock", ".gitignore"}
 
 

@@ -510,8 +510,7 @@ def test_a_damaged_commit_is_refused_and_replaced_by_full_refresh(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("layout", "said"),
-    [(None, r"was written before version 0\.1\.0"), (2, "has layout 2")],
+    ("layout", "said"), [(None, r"was written before version 0\.1\.0"), (2, "has layout 2")]
 )
 def test_a_fit_in_another_layout_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: int | None, said: str
@@ -524,8 +523,7 @@ def test_a_fit_in_another_layout_is_refused_with_what_to_do(
     path.write_bytes(FitCommit(record).to_bytes())
     monkeypatch.undo()
     with pytest.raises(
-        CheckpointError,
-        match=rf"commit {said}; .* reads layout 1\. .*refresh and --overwrite",
+        CheckpointError, match=rf"commit {said}; .* reads layout 1\. .*refresh and --overwrite"
     ):
         fits.fit(tmp_path)
     fits.fit(tmp_path, full_refresh=True, overwrite=True)

@@ -127,12 +127,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "model.layers=[{type='Conv1D',filters=2,kernel_size=2}]"], 78, "Conv1D"),
         (["--set", "model.layers=[{type='GRU',units=3}]", "--set", "output.names=[]"], 78, "names"),
         (
-            [
-                "--set",
-                "model.layers=[{type='GRU',units=3}]",
-                "--set",
-                "output.names=['a','b','c']",
-            ],
+            ["--set", "model.layers=[{type='GRU',units=3}]", "--set", "output.names=['a','b','c']"],
             78,
             "3 outputs",
         ),

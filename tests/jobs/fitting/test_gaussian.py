@@ -216,10 +216,7 @@ def test_several_seeds_as_one_have_quantiles_of_their_spread(tmp_path: Path) -> 
 
 
 def test_quantiles_of_other_outputs_are_refused(tmp_path: Path) -> None:
-    tables = {
-        "train": {"loss": "mse"},
-        "model": {"layers": [{"type": "Dense", "units": 1}]},
-    }
+    tables = {"train": {"loss": "mse"}, "model": {"layers": [{"type": "Dense", "units": 1}]}}
     said = r"\[output\] quantiles: .*expected a model with one mean and one deviation, received"
     with pytest.raises(ModelMismatchError, match=said):
         fit(tmp_path, **{**tables, **quantiles([0.1, 0.5, 0.9])})
@@ -358,10 +355,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
             },
             r"\[train\] metrics: metric 'crps': expected quantiles, or a mean and a deviation",
         ),
-        (
-            {"output": {"calibrate": True}},
-            r"\[output\] calibrate: a fit calibrates quantiles",
-        ),
+        ({"output": {"calibrate": True}}, r"\[output\] calibrate: a fit calibrates quantiles"),
     ],
 )
 def test_what_does_not_fit_is_refused(tables: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -36,9 +36,7 @@ REPEATED: list[dict[str, Any]] = [
     {"type": "GRU", "units": 4},
     {"type": "Dense", "units": 1},
 ]
-SHORTER: list[dict[str, Any]] = [
-    {"type": "Conv1D", "filters": 1, "kernel_size": 3, "name": "y"},
-]
+SHORTER: list[dict[str, Any]] = [{"type": "Conv1D", "filters": 1, "kernel_size": 3, "name": "y"}]
 KINDS = [
     ({"kind": "independent", "lanes": 5, "steps": 6, "stride": 2}, BOTH_WAYS),
     ({"kind": "independent", "lanes": 5, "steps": 6}, ONE_OUTPUT),
@@ -193,13 +191,7 @@ def test_a_fit_of_whole_sequences_keeps_no_state(tmp_path: Path) -> None:
     ("window", "stack", "others", "error", "text"),
     [
         (*KINDS[0], {"train": {"pieces": 3}}, ConfigError, "carry no state"),
-        (
-            KINDS[0][0] | {"steps": 2000},
-            BOTH_WAYS,
-            {},
-            ConfigError,
-            "no stream has .* = 2000",
-        ),
+        (KINDS[0][0] | {"steps": 2000}, BOTH_WAYS, {}, ConfigError, "no stream has .* = 2000"),
         (*KINDS[3], {"target": {"column": "b", "rows": 1}}, ConfigError, "one output for each"),
         (KINDS[2][0], REPEATED, {}, UnsupportedError, "changes the number of steps"),
         (KINDS[0][0], SHORTER, {}, ConfigError, "'y' has 4 steps for a window of 6 rows"),

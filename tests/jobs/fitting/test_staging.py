@@ -97,10 +97,7 @@ def test_each_step_has_its_row_and_its_label(
             if steps:
                 wanted.append((key, steps))
     found = [
-        (
-            staged.keys[0][stream].as_py(),
-            staged.row[begin : begin + length].tolist(),
-        )
+        (staged.keys[0][stream].as_py(), staged.row[begin : begin + length].tolist())
         for begin, length, stream in zip(
             staged.start_Q, staged.length_Q, staged.stream_Q, strict=True
         )

@@ -303,7 +303,7 @@ def _broken(how: str, path: Path) -> None:
             ("another type", "expected number or boolean"),
             ("a null", "feature 'a': 1 null in 100 rows"),
             ("outside valid", "maximum 101 outside valid"),
-        ],
+        ]
     ),
 )
 def test_a_corrected_file_that_is_broken_leaves_the_output_as_it_is(
@@ -452,10 +452,7 @@ def test_a_named_file_that_is_still_to_be_read_is_nothing_to_reload(base: Path) 
 def test_a_reload_while_another_run_is_at_work_is_refused(base: Path) -> None:
     _bad_days()
     _put(2)
-    with (
-        OutputFolder.open("out"),
-        pytest.raises(CheckpointError, match="in use"),
-    ):
+    with OutputFolder.open("out"), pytest.raises(CheckpointError, match="in use"):
         _run(reload=True)
 
 
@@ -477,7 +474,7 @@ def _four_days_in_two_partitions() -> None:
             ("d=2", 2),
             ("{base}/in/m=1/d=2", 2),
             ("m=1/d=1/b.parquet", 1),
-        ],
+        ]
     ),
 )
 def test_a_partition_or_the_end_of_a_path_names_files(base: Path, name: str, kept: int) -> None:

@@ -56,10 +56,7 @@ def test_systemd_accepts_the_units_of_the_guide(tmp_path: Path) -> None:
     assert command in service
     (tmp_path / "streamrnn.service").write_text(service.replace(command, sys.executable))
     (tmp_path / "streamrnn.timer").write_text(timer)
-    for unit, sections in (
-        (service, ["Unit", "Service"]),
-        (timer, ["Unit", "Timer", "Install"]),
-    ):
+    for unit, sections in ((service, ["Unit", "Service"]), (timer, ["Unit", "Timer", "Install"])):
         read = configparser.ConfigParser(strict=False, interpolation=None)
         read.read_string(unit)
         assert read.sections() == sections

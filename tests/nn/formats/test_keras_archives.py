@@ -145,10 +145,7 @@ def test_a_string_column_is_a_feature(tokens):
     """Strings go from a table into an Embedding model, state carried between batches."""
     pytest.importorskip("streamrnn.jobs", reason="needs pipelines")
     pipeline = streamrnn.Pipeline.from_dict(
-        {
-            "source": {"key": "plane", "features": ["event"]},
-            "model": {"path": str(tokens)},
-        }
+        {"source": {"key": "plane", "features": ["event"]}, "model": {"path": str(tokens)}}
     )
     events = ["takeoff", "landing", "takeoff", "?", "landing"]
     planes = ["a", "a", "b", "a", "b"]

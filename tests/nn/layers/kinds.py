@@ -255,9 +255,7 @@ KINDS: dict[str, Kind] = {
     "custom_layer_stacked": Kind(
         rnn(LayerGatedUnit, layers.LSTMCell, LayerGatedUnit),
         lambda w, u: naive.stacked(
-            naive.minimal_gated_unit(*w[:3]),
-            naive.lstm(*w[3:6]),
-            naive.minimal_gated_unit(*w[6:]),
+            naive.minimal_gated_unit(*w[:3]), naive.lstm(*w[3:6]), naive.minimal_gated_unit(*w[6:])
         ),
     ),
 }

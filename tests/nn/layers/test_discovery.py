@@ -208,10 +208,7 @@ def test_the_advice_for_models_works(tmp_path):
             lambda: layers.Dense(1, kernel_initializer="glorot_normals"),
             "initializer 'glorot_normals' is not known; did you mean 'glorot_normal'? Known: ",
         ),
-        (
-            lambda: layers.LSTM(1, recurrent_initializer="orthogonals"),
-            "did you mean 'orthogonal'?",
-        ),
+        (lambda: layers.LSTM(1, recurrent_initializer="orthogonals"), "did you mean 'orthogonal'?"),
     ],
 )
 def test_a_mistyped_name_gets_a_similar_one(call, near):

@@ -239,12 +239,7 @@ def test_a_step_is_a_call_of_one_step(kind: str) -> None:
         ),
         (np.zeros((2, 1, 4), "f"), [np.zeros((2, 3), "f")] * 2, ShapeError, "x of shape"),
         (np.zeros((2, 4), "d"), [np.zeros((2, 3), "f")] * 2, DTypeError, "x in float32"),
-        (
-            np.zeros((2, 4), "f"),
-            [np.zeros((2, 3), "f")],
-            ShapeError,
-            "must be 2 .* received 1",
-        ),
+        (np.zeros((2, 4), "f"), [np.zeros((2, 3), "f")], ShapeError, "must be 2 .* received 1"),
         (np.zeros((2, 4), "f"), [np.zeros((2, 2), "f")] * 2, ShapeError, r"state 'h' .*\(2, 2\)"),
         (np.zeros((2, 4), "f"), [np.zeros((1, 3), "f")] * 2, ShapeError, r"state 'h' .*\(1, 3\)"),
         (np.zeros((2, 4), "f"), [np.zeros((2, 3), "d")] * 2, DTypeError, "state 'h' in float32"),

@@ -173,10 +173,7 @@ def test_layers_and_symbols_of_a_model() -> None:
 
 def test_input_specs() -> None:
     """What a pipeline has to give: names, shapes, and integers for an Embedding, nested or not."""
-    assert seq2seq().input_specs == [
-        ("source", (None,), "int64"),
-        ("target", (None, 4), "float32"),
-    ]
+    assert seq2seq().input_specs == [("source", (None,), "int64"), ("target", (None, 4), "float32")]
     inner = Sequential([layers.Embedding(7, 2)])
     x = Input((None,), name="ids")
     assert Model(x, inner(x)).input_specs == [("ids", (None,), "int64")]
@@ -234,11 +231,7 @@ def test_layer_shapes() -> None:
     """JSON-able: class and weights of each layer."""
     assert shared().layer_shapes()["shared"] == {
         "class": "LSTM",
-        "weights": {
-            "cell/kernel": [4, 12],
-            "cell/recurrent_kernel": [3, 12],
-            "cell/bias": [12],
-        },
+        "weights": {"cell/kernel": [4, 12], "cell/recurrent_kernel": [3, 12], "cell/bias": [12]},
     }
 
 

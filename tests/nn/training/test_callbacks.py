@@ -12,16 +12,7 @@ import pytest
 from nn.layers.kinds import assert_same, layer_at
 from nn.training.trained import weighted
 
-from streamrnn import (
-    Input,
-    Model,
-    Sequential,
-    callbacks,
-    layers,
-    load_model,
-    metrics,
-    optimizers,
-)
+from streamrnn import Input, Model, Sequential, callbacks, layers, load_model, metrics, optimizers
 from streamrnn.errors import (
     ArgumentError,
     CheckpointError,
@@ -138,12 +129,7 @@ def test_after_an_exception_the_model_goes_on(method: str, error: type[BaseExcep
     cut = callbacks.LambdaCallback(**{method: interrupt})
     with pytest.raises(error):
         model.fit(
-            x,
-            Y[:3],
-            shuffle=False,
-            verbose=0,
-            validation_data=(x * 2, Y[:3]),
-            callbacks=[cut],
+            x, Y[:3], shuffle=False, verbose=0, validation_data=(x * 2, Y[:3]), callbacks=[cut]
         )
     other.train_on_batch(x, Y[:3])
     assert_same(model.get_weights(), other.get_weights())

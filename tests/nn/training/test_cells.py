@@ -34,10 +34,7 @@ CELLS: dict[str, tuple[Any, Any]] = {
         lambda: layers.PeepholeLSTMCell(3),
         lambda w: naive.peephole_lstm(*w[:3], peephole=w[3:]),
     ),
-    "layer_norm": (
-        lambda: layers.LayerNormLSTMCell(3),
-        lambda w: naive.layer_norm_lstm(*w),
-    ),
+    "layer_norm": (lambda: layers.LayerNormLSTMCell(3), lambda w: naive.layer_norm_lstm(*w)),
     "stack": (
         lambda: [layers.LSTMCell(3), layers.GRUCell(2, reset_after=False), layers.LSTMCell(2)],
         lambda w: naive.stacked(
@@ -56,10 +53,7 @@ CELLS: dict[str, tuple[Any, Any]] = {
         # Held for masked steps are zeros before the first output, not the initial h.
         lambda w: naive.custom(naive.minimal_gated_unit(*w).step, [3], 3),
     ),
-    "custom, held output": (
-        lambda: custom_cells.Echo(2),
-        lambda w: custom_cells.naive_echo(*w),
-    ),
+    "custom, held output": (lambda: custom_cells.Echo(2), lambda w: custom_cells.naive_echo(*w)),
     "custom in a stack": (
         lambda: [custom_cells.Echo(2), layers.PeepholeLSTMCell(2), custom_cells.Echo(2)],
         lambda w: naive.stacked(

@@ -336,11 +336,7 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (lambda m: m.fit(Loader(), steps_per_epoch=True), ArgumentError, "received True"),
         (lambda m: m.fit(X, Y, class_weight={1: -2}), ArgumentError, "0 or more, received -2"),
         (lambda m: m.fit(X, Y, class_weight={1: "a"}), ArgumentError, "received 'a'"),
-        (
-            lambda m: m.fit(X, pa.array([None] * 12)),
-            DataError,
-            r"the output .* nulls \(12\)",
-        ),
+        (lambda m: m.fit(X, pa.array([None] * 12)), DataError, r"the output .* nulls \(12\)"),
         (lambda m: m.fit(X, Y, sample_weight=["a"] * 12), DataError, "as sample_weight, .*<U1"),
         (lambda m: m.fit(X, Y, sample_weight=[None, *W[1:]]), DataError, "received object"),
     ],

@@ -115,18 +115,8 @@ LOSSES: dict[str, tuple[Any, Any, np.ndarray, np.ndarray]] = {
     "mae": (feedforward, lambda of: "mae", GAPS, Y),
     "huber": (feedforward, lambda of: of.losses.Huber(0.5), GAPS, Y),
     "sparse": (classes, lambda of: "sparse_categorical_crossentropy", IDS, IDS[:, 0] % 4),
-    "categorical": (
-        classes,
-        lambda of: "categorical_crossentropy",
-        IDS,
-        np.eye(4)[IDS[:, 0] % 4],
-    ),
-    "binary": (
-        classes,
-        lambda of: of.losses.BinaryCrossentropy(),
-        IDS,
-        np.eye(4)[IDS[:, 0] % 4],
-    ),
+    "categorical": (classes, lambda of: "categorical_crossentropy", IDS, np.eye(4)[IDS[:, 0] % 4]),
+    "binary": (classes, lambda of: of.losses.BinaryCrossentropy(), IDS, np.eye(4)[IDS[:, 0] % 4]),
     "binary logits": (
         feedforward,
         lambda of: of.losses.BinaryCrossentropy(from_logits=True),

@@ -66,12 +66,7 @@ CASES: dict[str, tuple[losses.Loss, Any, np.ndarray, np.ndarray]] = {
     "mse": (losses.MeanSquaredError(), each(lambda p, t: (p - t) ** 2), LOGITS, Y),
     "mae": (losses.MeanAbsoluteError(), each(lambda p, t: abs(p - t)), LOGITS, Y),
     "huber": (losses.Huber(1.5), each(lambda p, t: huber(p - t, 1.5)), LOGITS, Y),
-    "binary": (
-        losses.BinaryCrossentropy(),
-        each(binary),
-        SIGMOIDS,
-        BITS,
-    ),
+    "binary": (losses.BinaryCrossentropy(), each(binary), SIGMOIDS, BITS),
     "binary logits": (
         losses.BinaryCrossentropy(from_logits=True),
         each(lambda p, t: softplus(p) - p * t),
@@ -121,12 +116,7 @@ CASES |= {
         LOGITS,
         Y,
     ),
-    "log_cosh": (
-        losses.LogCosh(),
-        each(lambda p, t: math.log(math.cosh(p - t))),
-        LOGITS,
-        Y,
-    ),
+    "log_cosh": (losses.LogCosh(), each(lambda p, t: math.log(math.cosh(p - t))), LOGITS, Y),
     "poisson": (
         losses.Poisson(),
         each(lambda p, t: p - t * math.log(p + 1e-7)),
@@ -142,12 +132,7 @@ CASES |= {
         P,
         P[::-1] * (P[::-1] > 0.2),
     ),
-    "hinge": (
-        losses.Hinge(),
-        each(lambda p, t: max(0, 1 - (2 * t - 1) * p)),
-        MILD,
-        BITS,
-    ),
+    "hinge": (losses.Hinge(), each(lambda p, t: max(0, 1 - (2 * t - 1) * p)), MILD, BITS),
     "squared hinge": (
         losses.SquaredHinge(),
         each(lambda p, t: max(0, 1 - t * p) ** 2),

@@ -123,10 +123,7 @@ CASES: dict[str, tuple[Any, Any]] = {
         lambda w, g: adagrad(w, g, 0.1, 0.1),
     ),
     "adadelta": (lambda: optimizers.Adadelta(1.0), lambda w, g: adadelta(w, g, 1.0)),
-    "lion": (
-        lambda: optimizers.Lion(0.01, weight_decay=0.1),
-        lambda w, g: lion(w, g, 0.01, 0.1),
-    ),
+    "lion": (lambda: optimizers.Lion(0.01, weight_decay=0.1), lambda w, g: lion(w, g, 0.01, 0.1)),
 }
 
 

@@ -116,11 +116,7 @@ def one_step() -> Any:
     nodes = [
         helper.make_node("Unsqueeze", ["x", "zero"], ["xt"]),
         helper.make_node(
-            "LSTM",
-            ["xt", "W", "R", "B", "", "h", "c"],
-            ["", "hn", "cn"],
-            name="rnn",
-            hidden_size=4,
+            "LSTM", ["xt", "W", "R", "B", "", "h", "c"], ["", "hn", "cn"], name="rnn", hidden_size=4
         ),
         helper.make_node("Squeeze", ["hn", "zero"], ["y"]),
     ]

@@ -105,10 +105,7 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
         lambda: model_of(layers.Bidirectional(layers.LSTM(4), name="it")),
         "its second direction reads each window from its end",
     ),
-    "Masking": (
-        lambda: model_of(layers.Masking(name="it")),
-        "it masks steps, and",
-    ),
+    "Masking": (lambda: model_of(layers.Masking(name="it")), "it masks steps, and"),
     "mask_zero": (
         lambda: of_ids(layers.Embedding(4, 2, mask_zero=True, name="it")),
         "it masks steps, and",

@@ -165,10 +165,7 @@ def test_layers_with_several_inputs(tmp_path: Path) -> None:
     made = [kind()([a, b]) for kind in (*kinds, layers.Maximum, layers.Minimum)]
     model = Model([x, ids], layers.Concatenate()([*made, x]))
     assert_same(model, tmp_path / "m.onnx")
-    assert state_names(model) == {
-        "shared/h": "shared/h_out",
-        "shared@1/h": "shared@1/h_out",
-    }
+    assert state_names(model) == {"shared/h": "shared/h_out", "shared@1/h": "shared@1/h_out"}
     kernels = [n for n in onnx.load(tmp_path / "m.onnx").graph.initializer if n.name[-2:] == "/W"]
     assert [n.name for n in kernels] == ["shared/W"]
 

@@ -53,9 +53,7 @@ def outcomes() -> dict[str, collections.Counter[str]]:
 
 @pytest.mark.filterwarnings("ignore")
 @slow
-def test_every_claimed_operator_runs(
-    outcomes: dict[str, collections.Counter[str]],
-) -> None:
+def test_every_claimed_operator_runs(outcomes: dict[str, collections.Counter[str]]) -> None:
     """Each has a test of onnx that passes, and none that is wrong or refused too late.
 
     Slow: the node tests of onnx itself.

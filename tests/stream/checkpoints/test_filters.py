@@ -58,8 +58,7 @@ def comparisons() -> st.SearchStrategy[Tree]:
 TREES = st.recursive(
     comparisons(),
     lambda inner: st.one_of(
-        st.tuples(st.just("not"), inner),
-        st.tuples(st.sampled_from(["and", "or"]), inner, inner),
+        st.tuples(st.just("not"), inner), st.tuples(st.sampled_from(["and", "or"]), inner, inner)
     ),
     max_leaves=6,
 )

@@ -64,10 +64,7 @@ def test_defaults_are_those_of_the_design(load):
         "sort": "none",
         "key": ("device",),
         "time": None,
-        "features": (
-            {"name": "a", **FEATURE},
-            {"name": "b", **FEATURE},
-        ),
+        "features": ({"name": "a", **FEATURE}, {"name": "b", **FEATURE}),
         "rename": {},
         "time_zone": "",
         "time_features": (),

@@ -40,13 +40,7 @@ def test_every_kind_of_window_is_valid(validator, kind):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        "kind = 'carri'\n",
-        "lanes = 0\n",
-        "lanes = '3'\n",
-        "lane = 3\n",
-    ],
+    "wrong", ["kind = 'carri'\n", "lanes = 0\n", "lanes = '3'\n", "lane = 3\n"]
 )
 def test_wrong_keys_are_not(validator, wrong):
     data = tomllib.loads(sample()) | {"window": tomllib.loads(wrong)}

@@ -34,9 +34,7 @@ class Lab:
         by_stream = sort_by_stream(rows, slots, table, RowPolicy(float_names=("x",)))
         table.advance(*by_stream.update())
         computed = ModelOutput(
-            by_stream.row_M,
-            by_stream.step_M,
-            by_stream.step_M[:, None].astype(np.float32),
+            by_stream.row_M, by_stream.step_M, by_stream.step_M[:, None].astype(np.float32)
         )
         return batch, by_stream, computed
 

@@ -133,11 +133,7 @@ HELD_IN_OTHER_WAYS = [
     (pa.string(), WORDS, ["a", "b", None]),
     (pa.list_(pa.string()), pa.list_(WORDS), [["a", "b"], ["b", None], None]),
     (pa.list_(pa.string(), 2), pa.list_(WORDS, 2), [["a", "b"], ["b", None], None]),
-    (
-        pa.struct({"x": pa.string()}),
-        pa.struct({"x": WORDS}),
-        [{"x": "a"}, {"x": "b"}, {"x": None}],
-    ),
+    (pa.struct({"x": pa.string()}), pa.struct({"x": WORDS}), [{"x": "a"}, {"x": "b"}, {"x": None}]),
     (
         pa.list_(pa.struct({"x": pa.list_(pa.string())})),
         pa.list_(pa.struct({"x": pa.list_(WORDS)})),

@@ -27,11 +27,7 @@ def test_calendar_features_are_local_across_a_change_of_clocks() -> None:
     got = contract.read(batch, Origin.consecutive("f", 0, len(batch))).features
     for row, time in zip(got, times, strict=True):
         local = time.astimezone(zone)
-        parts = [
-            (local.hour, 24),
-            (local.weekday(), 7),
-            (local.timetuple().tm_yday, 366),
-        ]
+        parts = [(local.hour, 24), (local.weekday(), 7), (local.timetuple().tm_yday, 366)]
         angles = [2 * math.pi * value / period for value, period in parts]
         expected = [f(a) for a in angles for f in (math.sin, math.cos)]
         np.testing.assert_allclose(row, np.float32(expected), rtol=0, atol=1e-7)
@@ -48,9 +44,7 @@ def test_dates_have_calendar_features_too(kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [pa.float32(), pa.list_(pa.int8()), pa.null(), pa.month_day_nano_interval()],
-    ids=str,
+    "kind", [pa.float32(), pa.list_(pa.int8()), pa.null(), pa.month_day_nano_interval()], ids=str
 )
 def test_keys_without_equality_are_refused(kind: pa.DataType) -> None:
     """Floats above all: 0.1 is not 0.1 in another file."""

@@ -10,14 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.errors import DataError
-from streamrnn.stream.sources import (
-    NOTHING,
-    Content,
-    FileSource,
-    SourceBatch,
-    list_files,
-    reading,
-)
+from streamrnn.stream.sources import NOTHING, Content, FileSource, SourceBatch, list_files, reading
 
 KINDS = {
     "int": lambda n: pa.array(np.arange(n) * 7 - 20),

@@ -52,9 +52,7 @@ def test_ids_are_those_of_the_lookup_layers(seed: int, oov: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
-    [["a", "b", "a"], [1, 2, 1], ["a", "[UNK]"], [1, -1], ["a", "[UNK]", "b"]],
-    ids=str,
+    "values", [["a", "b", "a"], [1, 2, 1], ["a", "[UNK]"], [1, -1], ["a", "[UNK]", "b"]], ids=str
 )
 @pytest.mark.parametrize("oov", [0, 1])
 def test_what_the_layers_refuse_is_refused(values: list[Any], oov: int) -> None:

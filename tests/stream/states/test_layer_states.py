@@ -297,11 +297,7 @@ def test_a_layer_here_goes_on_from_the_state_of_a_pipeline_and_back(
     x = rng.normal(size=(3, 10, 2)).astype(np.float32)
     x[:, 5] = 0  # masked, if anything is: the first step of the second half
     rows = pa.table(
-        {
-            "id": pa.array(NAMES * 10),
-            "a": x[:, :, 0].T.ravel(),
-            "b": x[:, :, 1].T.ravel(),
-        }
+        {"id": pa.array(NAMES * 10), "a": x[:, :, 0].T.ravel(), "b": x[:, :, 1].T.ravel()}
     )
     config = {
         "source": {"key": "id", "features": ["a", "b"]},

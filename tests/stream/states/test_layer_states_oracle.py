@@ -51,10 +51,7 @@ def of_torch(kind: str, tmp_path: Path) -> tuple[dict[str, Any], Any, Advance]:
     cell, _, levels = kind.partition("*")
     module = getattr(torch.nn, cell)(2, 4, num_layers=int(levels or 1), batch_first=True)
     save_file(torch.nn.ModuleDict({"rnn": module}).state_dict(), tmp_path / "m.safetensors")
-    model = {
-        "path": str(tmp_path / "m.safetensors"),
-        "layers": [{"type": cell, "weights": "rnn"}],
-    }
+    model = {"path": str(tmp_path / "m.safetensors"), "layers": [{"type": cell, "weights": "rnn"}]}
 
     def advance(states: Any, x: np.ndarray) -> tuple[np.ndarray, Any]:
         several = isinstance(states, tuple)
@@ -120,10 +117,7 @@ def test_a_layer_goes_on_where_the_pipeline_stopped_and_back(case: str, tmp_path
     framework = case.partition(" ")[0]
     kind, make = CASES[case]
     model, layer, advance = make(kind, tmp_path)
-    config = {
-        "source": {"key": "id", "features": ["f0", "f1"]},
-        "model": model,
-    }
+    config = {"source": {"key": "id", "features": ["f0", "f1"]}, "model": model}
     x = np.random.default_rng(5).normal(size=(4, 3 * STEPS, 2)).astype(np.float32)
     first, second, third = np.split(x, 3, axis=1)
     pipeline = Pipeline.from_dict(config)

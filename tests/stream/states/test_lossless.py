@@ -62,10 +62,7 @@ def test_strings_and_lists_of_other_libraries_are_taken(
         (pa.array([NOON, None], pa.timestamp("ns", "UTC")), pa.timestamp("s", "UTC")),
         (pa.array([NOON, None], pa.timestamp("us", "Etc/UTC")), pa.timestamp("us", "UTC")),
         (pa.array(["a", None, "a"]).dictionary_encode(), pa.string()),
-        (
-            pa.DictionaryArray.from_arrays([0, None], pa.array(["a"], pa.string_view())),
-            pa.string(),
-        ),
+        (pa.DictionaryArray.from_arrays([0, None], pa.array(["a"], pa.string_view())), pa.string()),
         (pa.nulls(3), pa.list_(pa.float32(), 2)),
         (pa.array([b"ab", None], pa.binary()), pa.binary(2)),
     ],
