@@ -34,12 +34,12 @@ class LocalEngine:
 
     @property
     def table(self) -> StateTable:
-        """The state of all streams so far."""
+        """The state of all streams."""
         return self._loop.scorer.table
 
     @property
     def streams(self) -> int:
-        """Number of streams so far."""
+        """Number of streams."""
         return len(self.table)
 
     @property
@@ -71,7 +71,7 @@ class LocalEngine:
         self._loop.end(target)
 
     def close(self) -> None:
-        """Do nothing: this process goes on."""
+        """Do nothing: there are no workers to release."""
 
 
 def open_engine(

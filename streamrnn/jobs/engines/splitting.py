@@ -127,11 +127,11 @@ def _runs(groups: Sequence[_Group], rows: int) -> Iterator[tuple[Sequence[_Group
 def _row_range(groups: Sequence[_Group], following: _Group | None) -> RowRange:
     files = tuple(file for file, _ in groupby(group.file for group in groups))
     start = groups[0].start
-    goes_on = following is not None and following.file == files[-1]
+    continues = following is not None and following.file == files[-1]
     return RowRange(
         files=files,
         start=start if start.file_row else None,
-        stop=following.start if goes_on and following is not None else None,
+        stop=following.start if continues and following is not None else None,
         first=groups[0].number,
         rows=sum(group.rows for group in groups),
     )

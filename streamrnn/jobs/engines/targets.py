@@ -30,7 +30,7 @@ class FolderTarget:
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
-        self._begun = 0  # index of the first file that may be unfinished
+        self._unfinished = 0  # index of the first file that may not be read to its end
         self._pipe, self._counters = pipe, counters
         self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 
@@ -61,13 +61,13 @@ class FolderTarget:
 
     def started(self, position: Position | None) -> list[SourceFile]:
         """Return the files started or finished since the last commit."""
-        first = self._begun
+        first = self._unfinished
         if position is None:
-            self._begun = len(self._files)
+            self._unfinished = len(self._files)
             return self._files[first:]
-        while self._files[self._begun].name != position.file:
-            self._begun += 1
-        return self._files[first : self._begun + 1]
+        while self._files[self._unfinished].name != position.file:
+            self._unfinished += 1
+        return self._files[first : self._unfinished + 1]
 
 
 class StreamTarget:

@@ -2,7 +2,7 @@
 
 - `run`               one run, from the options to the summary
 - `destination`       an output folder or a stream; what earlier runs committed there
-- `follow`            files that arrive while a run goes on
+- `follow`            files that arrive during a run
 - `reloading`         checks used files that changed, and rewinds to before they were read
 - `replay`, `replay_plan`   earlier rows, read by a new model into a state of its own
 - `lateness`          which files cause late rows and gaps

@@ -1,4 +1,4 @@
-"""The metrics of a run, written while it goes on, and of `process`.
+"""The metrics of a run, written during the run, and of `process`.
 
 They are a file in Prometheus's text format, as node_exporter's textfile collector reads it:
 https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -240,7 +240,7 @@ class RunMetrics:
             self._newest = None
 
     def update(self) -> None:
-        """Write the metrics of what is committed; if that fails, warn, and let the run go on."""
+        """Write the metrics of what is committed; if that fails, only warn."""
         summary = self._summary
         for metric, field in _COUNTERS.items():
             self._add(metric, getattr(summary, field))
@@ -271,7 +271,7 @@ class RunMetrics:
         try:
             self._file.write(self._values)
         except SinkError as error:
-            _LOGGER.warning("%s The run goes on.", error)
+            _LOGGER.warning("%s The run continues.", error)
 
     def succeed(self) -> None:
         """Record success so far, after a look at the source with --follow."""

@@ -34,7 +34,7 @@ class RunPublisher:
         self._tried = float("-inf")
         self._commit: int | None = None  # the last commit that all tables have
 
-    def warn_of_left(self, before: Manifest | None) -> None:
+    def warn_of_abandoned(self, before: Manifest | None) -> None:
         """Warn of tables that the last commit names and that this run no longer updates."""
         for table in [] if before is None else self._publisher.abandoned_tables(before.config):
             _LOGGER.warning("%s", table)

@@ -78,7 +78,7 @@ class Replay:
         with OutputFolder.open(self._path, keep=0) as folder:
             folder.begin(self._bound.emitter.schema, model=model, config=facts)
             table = self._table(folder)
-            files, start = self._left(folder.manifest)
+            files, start = self._unread(folder.manifest)
             options = replace(self._options, progress=self._progress)
             every = self._bound.loaded.config.checkpoint.every
             loop = Loop(Scorer(self._bound, table), self._loop_summary, options, every, self._after)
@@ -123,7 +123,7 @@ class Replay:
         return last is not None and last.model == model and last.config == facts
 
     def _table(self, folder: OutputFolder) -> StateTable:
-        """Return the state of the replay so far."""
+        """Return the state that the replay resumes from."""
         bound, stored = self._bound, folder.load_state()
         if stored is None or folder.manifest is None:
             return StateTable(bound.layout, bound.initial())
@@ -133,7 +133,7 @@ class Replay:
         table.mark_clean()
         return table
 
-    def _left(self, last: Manifest | None) -> tuple[list[SourceFile], Position | None]:
+    def _unread(self, last: Manifest | None) -> tuple[list[SourceFile], Position | None]:
         """Return the files with unread rows, and where to begin in the first."""
         if last is None:
             return list(self._plan.files), None

@@ -60,7 +60,7 @@ def plan_replay(
     scored: int | None = None,
     force: bool = False,
 ) -> ReplayPlan:
-    """Find the files of the rows that a new model reads before it goes on.
+    """Find the files of the rows that a new model reads before it scores new rows.
 
     `state` is the state at the commit `manifest`, `scored` the number of rows written and rejected
     up to it (default: as in the manifest). With `force`, rows that are in no file (of pipes and
@@ -140,7 +140,7 @@ def _refuse_other_rows(
     if manifest.positions and not lost:
         raise CheckpointError(
             f"replay: {path} has the state of rows that `process` scored, which are in no file of "
-            f"the source. Score the log anew into another [sink] path, {_OTHERWISE}"
+            f"the source. Score the log again into another [sink] path, {_OTHERWISE}"
         )
     if lost > 0 and not force:
         raise CheckpointError(

@@ -114,7 +114,7 @@ class RunJob:
             before = output.last.commit if output.last else 0
             if self._metrics is not None:
                 self._metrics.watch(self.summary, output)
-            self._tables.warn_of_left(output.last or replaced)
+            self._tables.warn_of_abandoned(output.last or replaced)
             self._tables.publish(output.last)
             if self.options.follow:
                 self._follow()
@@ -258,17 +258,17 @@ class RunJob:
         engine of the earlier rounds, None in the first round of a run. With `last` the run ends
         after this round.
         """
-        first = self._output.last is None and engine is None
-        seen = seen_by_init(self.loaded, source) if first else None
+        is_first = self._output.last is None and engine is None
+        seen = seen_by_init(self.loaded, source) if is_first else None
         plan = self._output.plan(source, self.options.force, seen)
-        committed, begun = self._output.last, engine is not None
+        committed, first_round = self._output.last, engine is None
         self._note_used(source, plan, seen_by_init=seen is not None)
-        if not begun and plan.files and committed is not None and committed.live:
+        if first_round and plan.files and committed is not None and committed.live:
             self.summary.state_notes.append(
                 f"sessions have scored {count(committed.live, 'row')} of this output: a file that "
                 "also has these rows is not recognized, and is scored like any other"
             )
-        if not begun:
+        if first_round:
             bound = self.loaded.bind(source.schema, source.name)
             self._tables.check(bound.emitter.schema)
             self._output.begin(bound)
@@ -276,7 +276,7 @@ class RunJob:
             if seen is not None:  # a misfit initial state is an error even if no file is new
                 self._start(bound, source, plan, committed)
             self._output.commit_sources(plan, last)
-            unfinished = not begun and committed is not None and not committed.complete
+            unfinished = first_round and committed is not None and not committed.complete
             if not (unfinished and last):
                 if last and committed is not None and committed.model != self.loaded.fingerprint:
                     self.summary.state_notes.append(_NOT_TAKEN_OVER)
@@ -410,7 +410,7 @@ class RunJob:
     def _report_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
         if last is None or last.complete:
             return
-        location = "at the end of the files used so far"
+        location = "at the end of the files used before"
         if plan.position is not None:
             location = f"at row {plan.position.file_row:,} of {plan.files[0].path}"
         self.summary.resumed = (

@@ -157,13 +157,13 @@ class Calls:
         features = loaded.contract.features_alone(loaded.config.columns)
         return CheckedSchema.of(schema, used, scorer.bound.schema, "earlier rows", features)
 
-    def go_on_with(self, scorer: Scorer) -> None:
+    def switch_to(self, scorer: Scorer) -> None:
         """Score the next calls with the scorer of another model, which may want other types."""
         self._checked = None
         self.scorer = scorer
 
     def drop_idle(self, lock: AbstractContextManager[object]) -> None:
-        """Remove idle streams for a commit; calls of other threads, which take `lock`, go on."""
+        """Remove idle streams for a commit; other threads may call meanwhile, under `lock`."""
         with lock:
             scorer = self.scorer
         if scorer is None:

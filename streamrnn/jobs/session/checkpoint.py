@@ -145,13 +145,14 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
     if _NO_FILE in expected:
         return (
             f"{path}: there is a file that this pipeline neither resumed from nor wrote last; "
-            f"nothing was written. To go on, {resume}write to another path, or replace it with "
+            f"nothing was written. To continue, {resume}write to another path, or replace it with "
             "overwrite=True."
         )
     return (
         f"{path}: the file is not the checkpoint that this pipeline resumed from or wrote last: it "
-        f"was replaced in between; nothing was written. To go on, {resume}write to another path, "
-        "or replace it with overwrite=True. What this pipeline scored since is in no checkpoint."
+        f"was replaced in between; nothing was written. To continue, {resume}write to another "
+        "path, or replace it with overwrite=True. What this pipeline scored since is in no "
+        "checkpoint."
     )
 
 
@@ -235,7 +236,7 @@ def _check_layout(layout: object, owner: str) -> None:
     written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
     raise StateError(
         f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
-        "Its state table can be read: to go on from it, name the file in [state] init of the "
+        "Its state table can be read: to resume from it, name the file in [state] init of the "
         "pipeline file, and give `process` the rows after the last one that the checkpoint has."
     )
 

@@ -78,7 +78,7 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
 class Session:
     """Rows of a caller, scored into the output of a pipeline: see `Pipeline.session`.
 
-    Several threads may use it. Calls of `process` run one at a time; they go on while a commit is
+    Several threads may use it. Calls of `process` run one at a time, also while a commit is
     written.
     """
 
@@ -104,7 +104,7 @@ class Session:
         self._close_files: Callable[[], Sequence[str]] | None = None
         self._renewed = time.monotonic()
         self._over = ""
-        self._tables.warn_of_left(last)
+        self._tables.warn_of_abandoned(last)
         self._tables.publish(last)
 
     def process(
@@ -225,9 +225,9 @@ class Session:
             return bound.schema, bound.emitter.aligned_schema
 
     def commit(self) -> int | None:
-        """Commit the rows of all calls so far, with state and position; wait until it is done.
+        """Commit the rows of all earlier calls, with state and position; wait until it is done.
 
-        Calls of other threads go on meanwhile; their rows are in the next commit. Returns the
+        Other threads may call meanwhile; their rows are in the next commit. Returns the
         number of the last commit, None if there is none. Raises SinkError, CheckpointError and
         StateError: then the session is over, and what was not committed is lost.
         """
@@ -252,7 +252,7 @@ class Session:
         if on_change not in get_args(LiveChange):
             raise ConfigError(_not_here(on_change, path))
         config = self._loaded.config.with_model(path=path, on_change=on_change)
-        loaded = LoadedPipeline(config, self._loaded.read_init, begun=self._has_begun)
+        loaded = LoadedPipeline(config, self._loaded.read_init, has_commits=self._has_rows)
         compile_beside(loaded)
         with self._committing:
             self._calls.drop_idle(self._lock)
@@ -262,7 +262,7 @@ class Session:
             with self._whole():
                 self._writer.wait()
 
-    def _has_begun(self) -> bool:
+    def _has_rows(self) -> bool:
         return self._calls.scorer is not None or self._output.last is not None
 
     def _take_over(self, loaded: LoadedPipeline, on_change: LiveChange) -> None:
@@ -283,7 +283,7 @@ class Session:
             with self._whole():
                 self._queue_commit(last=False)
                 self._writer.do(partial(output.begin, bound))
-                self._calls.go_on_with(before.succeeded_by(bound, hand_over()))
+                self._calls.switch_to(before.succeeded_by(bound, hand_over()))
             for note in notes:
                 _LOGGER.warning("%s: %s", self._folder.path, note)
         self._loaded, self._output = loaded, output

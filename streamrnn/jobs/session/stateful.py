@@ -132,13 +132,13 @@ class StatefulPipeline:
     @cached_property
     def loaded(self) -> LoadedPipeline:
         """Model, contract and outputs, loaded and checked on first use."""
-        return self._loaded_anew()
+        return self._load()
 
-    def _loaded_anew(self) -> LoadedPipeline:
+    def _load(self) -> LoadedPipeline:
         folder, read = self.config.sink.folder, reader(self._state_table)
-        begun = partial(has_manifest, folder) if folder is not None else lambda: False
+        has_commits = partial(has_manifest, folder) if folder is not None else lambda: False
         with self._model_file.on_disk() if self._model_file else nullcontext() as path:
-            return LoadedPipeline(self.config, read, path, begun)
+            return LoadedPipeline(self.config, read, path, has_commits)
 
     def process(
         self, data: object, position: CallPosition | None = None, *, align: bool = False
@@ -238,7 +238,7 @@ class StatefulPipeline:
         """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
 
         The counts are added to the counts that the file had at the first call for this path, so
-        that totals go on when jobs resume one after another; jobs that run at once need a file
+        that totals continue when jobs resume one after another; jobs that run at once need a file
         each. The label is as in `run`: the name of the pipeline file, else the output. The file
         says nothing about the last run. Raises ConfigError if the file has metrics of a run (which
         needs a file of its own) or of another pipeline, or anything else; SinkError if it cannot be
@@ -260,7 +260,7 @@ class StatefulPipeline:
         rows, state and position like a run's: sessions and runs may follow one another in any
         order, each from the state that the one before it left. `[source] path` is not read. The
         block ends with a commit, unless an exception ends it: then uncommitted rows are lost, and
-        the next session goes on from the position of the last commit, `Session.position`.
+        the next session resumes from the position of the last commit, `Session.position`.
 
         A session writes rows in the order in which they are scored; a run does not recognize these
         rows if the files that it reads have them, too. Small parts are merged when there are 60 of
@@ -271,7 +271,7 @@ class StatefulPipeline:
         that is not a folder; SinkError; PublishError, at the end, if a table of [publish] could not
         be updated.
         """
-        with open_session(self._loaded_anew(), self._label) as session:
+        with open_session(self._load(), self._label) as session:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:

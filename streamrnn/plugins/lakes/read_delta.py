@@ -1,6 +1,6 @@
 """Delta tables, read from their log.
 
-The log is read here, not by the library `deltalake`, which does not tell which files a version
+The log is read here, not by the library `deltalake`, which does not say which files a version
 removed and added without changing rows, and would need separate credentials.
 """
 

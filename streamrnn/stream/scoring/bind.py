@@ -57,9 +57,9 @@ from streamrnn.stream.windows import RowPolicy
 class LoadedPipeline:
     """A config and its model, checked against each other.
 
-    `read_init` reads the state table that [state] init names; `begun` tells whether the output has
-    commits, and is asked only if the kind of window depends on it. Raises ConfigError or
-    ModelMismatchError if config and model do not match.
+    `read_init` reads the state table that [state] init names; `has_commits` returns whether the
+    output has commits, and is called only if the kind of window depends on it. Raises ConfigError
+    or ModelMismatchError if config and model do not match.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class LoadedPipeline:
         config: Config,
         read_init: Callable[[str], pa.Table] = read_state_file,
         model_path: str | None = None,
-        begun: Callable[[], bool] = lambda: False,
+        has_commits: Callable[[], bool] = lambda: False,
     ) -> None:
         self.read_init = read_init
         self.model, self.moments = _load(config, model_path or config.model.path)
-        self.choice = choose_kind(config, self.model, begun)
+        self.choice = choose_kind(config, self.model, has_commits)
         self.config = config.with_kind(config.window.kind) if self.choice.kept else config
         check_zone(config.source.time_zone)
         specs, names = self.model.input_specs, config.source.feature_names
@@ -321,7 +321,7 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
             raise ConfigError(
                 f"[source] features: {feature.name!r} has embed = {feature.embed}, and the model "
                 f"in {location(config.model.path)} embeds its ids in "
-                f"{count(widths.get(feature.name, 0), 'number')}. Fit it anew with "
+                f"{count(widths.get(feature.name, 0), 'number')}. Fit it again with "
                 "`streamrnn fit`, or correct embed"
             )
     return inputs_of(source.feature_names, [feature.name for feature in source.embedded])
@@ -401,18 +401,18 @@ class KindChoice:
     kept: bool = False
 
 
-def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> KindChoice:
-    """Return why the kind of window is used; `begun` tells whether the output has commits.
+def choose_kind(config: Config, model: Model, has_commits: Callable[[], bool]) -> KindChoice:
+    """Return why the kind of window is used; `has_commits` is as in `LoadedPipeline`.
 
     A model whose inputs have a fixed number of steps was trained on windows, or on sequences that
-    were cut, and the file does not tell which. Raises ModelMismatchError with both answers if the
-    config does not tell either, and the output has no commit.
+    were cut, and the file does not say which. Raises ModelMismatchError with both answers if the
+    config does not say it either, and the output has no commit.
     """
     steps, window = model.declared_steps, config.window
     said = "kind" in window.model_fields_set
     if steps is None:
         return KindChoice("set by [window] kind" if said else "the default")
-    if not said and not begun():
+    if not said and not has_commits():
         raise unsaid_kind(model)
     use = use_of(window, steps)
     note = f"the model's inputs have {steps} steps, and kind is {window.kind}: {use}"
@@ -420,7 +420,7 @@ def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> Kind
         return KindChoice("set by [window] kind", note)
     return KindChoice(
         "the output began with it, and [window] kind is not set",
-        f"{note}. Nothing sets [window] kind: the output goes on as it began. Add kind = "
+        f"{note}. Nothing sets [window] kind: the output keeps the kind it began with. Add kind = "
         f'"{window.kind}" to the pipeline file, or see in `streamrnn guide keras-model` whether '
         "another kind is meant",
         kept=True,

@@ -1,4 +1,4 @@
-"""Compile the kernels of a pipeline before its first run, or while another pipeline runs on."""
+"""Compile the kernels of a pipeline before its first run, or while another pipeline runs."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def compile_kernels(loaded: LoadedPipeline) -> Compiled:
 
 
 def compile_beside(loaded: LoadedPipeline) -> None:
-    """Compile missing kernels in another process, then load them; other threads go on meanwhile.
+    """Compile missing kernels in another process, then load them; other threads are not blocked.
 
     What cannot be compiled there, such as the layers of a script, is compiled here, with a warning.
     """

@@ -300,7 +300,7 @@ class Scorer:
     def copy(self, bound: BoundPipeline | None = None) -> "Scorer":
         """Return an independent scorer with a copy of the state.
 
-        `bound`: the same pipeline, with types for columns that had no values so far.
+        `bound`: the same pipeline, with types for columns that had no values before.
         """
         bound = bound or self.bound
         table = from_arrow(
@@ -309,7 +309,7 @@ class Scorer:
         return self.succeeded_by(bound, table)
 
     def succeeded_by(self, bound: BoundPipeline, table: StateTable) -> "Scorer":
-        """Return a scorer that continues with another model; counts and position go on."""
+        """Return a scorer that continues with another model, the counts and the position."""
         scorer = Scorer(bound, table)
         scorer.resume_counts(self.counters())
         scorer.position, scorer.totals = self.position, self.totals

@@ -87,7 +87,7 @@ class _Staged:
 
     def __init__(self, stored: int, target: BoundTarget | None) -> None:
         self._resumes = np.ones(stored, bool)
-        self._begun = np.zeros(stored, bool)
+        self._started = np.zeros(stored, bool)
         self._inputs: list[Inputs] = []
         self._slots: list[Ints] = []
         self._steps: list[Ints] = []
@@ -107,11 +107,11 @@ class _Staged:
         if self._reader is not None:
             self._keep(self._reader.add(rows, by_stream))
         slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
-        stored = np.flatnonzero(slots < len(self._begun))
-        for i in stored[~self._begun[slots[stored]]].tolist():
-            if not self._begun[slots[i]]:
+        stored = np.flatnonzero(slots < len(self._started))
+        for i in stored[~self._started[slots[stored]]].tolist():
+            if not self._started[slots[i]]:
                 self._resumes[slots[i]] &= not reset[i]
-                self._begun[slots[i]] = length[i] > 0
+                self._started[slots[i]] = length[i] > 0
 
     def windows(self, keys: pa.RecordBatch, lanes: int, steps: int) -> Iterator[SourceWindow]:
         """Yield all windows; `keys` has the keys by slot."""

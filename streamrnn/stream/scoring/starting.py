@@ -55,7 +55,7 @@ def starting_table(
     load = partial(from_arrow, committed, bound.layout, bound.initial(), owner, same_pipeline=True)
     changed = is_of_another(committed, bound) and on_change != "error"
     if changed and on_change == "reset":
-        return _begun_again(committed, bound, owner, notes)
+        return _all_reset(committed, bound, owner, notes)
     if changed and on_change == "replay" and bound.layout.states:
         return _with_states(committed, replayed, bound, owner)
     if earlier_map is not None:
@@ -103,7 +103,7 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
     carries = on_change != "error" or same_model
     if carries and not config.map and is_of_another(initial, bound):
         if on_change == "reset":
-            return _begun_again(initial, bound, owner, notes)
+            return _all_reset(initial, bound, owner, notes)
         if on_change == "replay" and bound.layout.states:
             raise ConfigError(_no_replay(f"{owner} comes without rows to read again"))
         origins = carried_states(initial, bound.layout, {}, owner)
@@ -162,7 +162,7 @@ def _with_states(
     return table
 
 
-def _begun_again(
+def _all_reset(
     committed: pa.Table, bound: BoundPipeline, owner: str, notes: list[str]
 ) -> StateTable:
     """Return the streams of another model's table, reset to start again; their last times stay."""

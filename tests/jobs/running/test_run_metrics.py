@@ -267,7 +267,7 @@ def test_a_disk_that_fills_later_does_not_end_the_run(
     monkeypatch.setattr(MetricsFile, "write", write)
     with caplog.at_level("WARNING", logger="streamrnn.pipeline"):
         assert run().rows_out == 60
-    assert "disk full. The run goes on." in caplog.text
+    assert "disk full. The run continues." in caplog.text
 
 
 def test_the_name_of_a_file_that_is_no_utf_8_is_a_label(tmp_path: Path) -> None:

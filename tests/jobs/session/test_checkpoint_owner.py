@@ -102,7 +102,7 @@ def test_a_pipeline_that_resumed_nothing_replaces_no_file() -> None:
     pipeline.checkpoint("c/c.arrow")  # the one it wrote last
     other = _pipeline(FIRST)
     other.checkpoint("c/other.arrow")
-    for content, advice in ((None, "resume from it"), (b"junk", "To go on, write to another")):
+    for content, advice in ((None, "resume from it"), (b"junk", "To continue, write to another")):
         if content is not None:
             Path("c/c.arrow").write_bytes(content)
         before = Path("c/c.arrow").read_bytes()
