@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.base.storage import AnyPath
@@ -67,7 +67,7 @@ def rewind(
     path: AnyPath,
     to: int | None = None,
     *,
-    before: AnyPath | datetime | None = None,
+    before: AnyPath | date | None = None,
     rejects: AnyPath | None = None,
     force: bool = False,
 ) -> Manifest:
@@ -81,8 +81,8 @@ def rewind(
         The number of a commit of `history`.
     before
         Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
-        (a datetime, or text in ISO 8601; UTC where it names no zone). This selects the last commit
-        that had read no row of that file or partition, or was made before that time.
+        (a datetime, a date, or text in ISO 8601; UTC where it names no zone). This selects the last
+        commit that had read no row of that file or partition, or was made before that time.
     rejects
         Where the rejects of the output are, if they were moved.
     force
@@ -103,7 +103,7 @@ def rewind(
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     choice = {kept.commit: kept for kept in listed.kept}
     if before is not None:
-        text = before.isoformat() if isinstance(before, datetime) else os.fspath(before)
+        text = before.isoformat() if isinstance(before, date) else os.fspath(before)
         target = _before(listed, text, path)
     elif to in choice:
         target = choice[to]
