@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.errors import DataError
 from streamrnn.stream.scoring.labels import BoundTarget, LabelReader
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.sources import Rows, SourceBatch
@@ -48,7 +49,8 @@ class SourceWindow:
 class SourceWindows(Iterator[SourceWindow]):
     """Iterator over the windows of a source.
 
-    All steps are read when the first window is requested.
+    All steps are read when the first window is requested. Raises DataError then for invalid rows,
+    and for a label or weight that float32 cannot hold.
 
     `counts`, complete from then on, counts the rows that are in no window, by the names in a
     Summary ("rejected", "skipped", "dropped_late"), and values ("filled", "clipped",
@@ -94,7 +96,7 @@ class _Staged:
         self._rows: list[Ints] = []
         self._read = 0
         self._reader = None if target is None else LabelReader(target)
-        self._targets = 0 if target is None else len(target.names)
+        self._names = () if target is None else target.names
         self._labels: list[tuple[Ints, Floats, Floats]] = []  # rows, labels, weights
 
     def add(self, rows: Rows, by_stream: StreamBatch, inputs: Inputs) -> None:
@@ -150,14 +152,24 @@ class _Staged:
             )
 
     def _keep(self, labels: Labels) -> None:
-        label, weight = labels.label.astype(np.float32), labels.rows.weight.astype(np.float32)
-        self._labels.append((labels.rows.row, label, weight))
+        """Keep labels and weights as float32. Raises DataError for one that float32 cannot hold."""
+        rows, values = labels.rows.row, np.column_stack([labels.label, labels.rows.weight])
+        with np.errstate(over="ignore"):
+            kept = values.astype(np.float32)
+        if len(beyond := np.argwhere(np.isinf(kept))):
+            row, column = beyond[0]
+            name = [*self._names, "weight"][column]
+            raise DataError(
+                f"[target]: {name!r} of row {rows[row]} (from 0): expected a number within the "
+                f"range of float32, received {values[row, column]:g}"
+            )
+        self._labels.append((rows, kept[:, :-1], kept[:, -1]))
 
     def _labels_of(self, rows: Ints, reader: LabelReader) -> tuple[Floats, Floats]:
         """Return labels (M, K) and weights (M,) of M of the rows that were read."""
         if (rest := reader.finish()) is not None:
             self._keep(rest)
-        y = np.full((self._read, self._targets), np.nan, np.float32)
+        y = np.full((self._read, len(self._names)), np.nan, np.float32)
         weight = np.zeros(self._read, np.float32)
         for row, label, weights in self._labels:
             y[row], weight[row] = label, weights

@@ -208,6 +208,24 @@ def test_rows_without_a_time_column() -> None:
     assert window.weight.tolist() == [[1, 0], [1, 0]]
 
 
+@pytest.mark.parametrize(("column", "name"), [("a", "a"), ("w", "weight")])
+def test_a_label_or_weight_beyond_float32_is_refused(column: str, name: str) -> None:
+    rows: dict[str, list[Any]] = {"k": list("abab")}
+    rows |= {feature: [1.0, 2.0, 3.0, 4.0] for feature in "abw"}
+    rows[column][2] = 1e39
+    logs.write(pa.table(rows), Path("in/0.parquet"))
+    model = Sequential([Input((None, 1)), layers.GRU(2, name="rnn")])
+    model.save("one.safetensors")
+    data: dict[str, Any] = {
+        "source": {"path": "in", "key": "k", "features": ["b"]},
+        "model": {"path": "one.safetensors"},
+        "target": {"column": "a", "weight": "w"},
+    }
+    message = rf"\[target\]: '{name}' of row 2 \(from 0\).*range of float32, received 1e\+39"
+    with pytest.raises(DataError, match=message):
+        list(Pipeline.from_dict(data).windows())
+
+
 def test_a_stream_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     table, buffer = log("plain"), io.BytesIO()
     with pa.ipc.new_stream(buffer, table.schema) as writer:
