@@ -192,15 +192,17 @@ def open_destination(
 def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderDestination]:
     """Open the output folder that the pipeline file names. Raises CheckpointError, SinkError."""
     config = loaded.config
-    output, side = str(config.sink.folder), config.side_folders
-    if side.keys() != SIDE_OUTPUTS.keys():  # a side output without a filter may have earlier rows
+    output, side, last = str(config.sink.folder), config.side_folders, None
+    # A side output without a filter may have earlier rows; --full-refresh forgets the last commit.
+    if side.keys() != SIDE_OUTPUTS.keys() or options.full_refresh:
         with suppress(CheckpointError):  # raised when the output is opened
             if has_manifest(output):
-                side = {**read_manifest(output).side_folders(output), **side}
+                last = read_manifest(output)
+                side = {**last.side_folders(output), **side}
     with OutputFolder.open(
         output, side=side, keep=config.checkpoint.keep, full_refresh=options.full_refresh
     ) as folder:
-        refuse_behind(str(config.sink.folder), folder.manifest, log_folder(config))
+        refuse_behind(output, folder.manifest or last, log_folder(config))
         yield FolderDestination(
             folder, loaded, new_model=options.on_change(config.model) != "error"
         )

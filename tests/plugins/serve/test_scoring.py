@@ -314,6 +314,20 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     assert len(pq.read_table(tmp_path / "out")) == 21
 
 
+def test_another_log_does_not_let_a_run_start_over_without_answered_rows(tmp_path: Path) -> None:
+    live(tmp_path)
+    paths = [str(tmp_path / name) for name in ("in", "m.safetensors", "out")]
+    one, other = (
+        Pipeline.from_dict(logs.config(*paths, serve={"log": str(tmp_path / name)}))
+        for name in ("one", "other")
+    )
+    answered(one)
+    answered(one, number=8, crash=True)
+    for full_refresh in (False, True):
+        with pytest.raises(CheckpointError, match=r"may be only in its log, .*one"):
+            other.run(full_refresh=full_refresh, force=full_refresh)
+
+
 def test_states_do_not_change_before_answered_rows_are_in_the_output(tmp_path: Path) -> None:
     """Else these rows would be scored again from another state."""
     pipeline, out = live(tmp_path), str(tmp_path / "out")
