@@ -11,8 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError, StreamRNNError
-from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, named_columns
-from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
+from streamrnn.jobs.guesses.columns import (
+    GuessedFeatures,
+    Streams,
+    guess_features,
+    guess_streams,
+    like_a_key,
+    named_columns,
+)
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.inputs import input_scaling
@@ -39,10 +45,7 @@ _ON_STEPS = (
 )
 SAMPLE_ROWS = 100_000
 MAX_FILES = 8
-"""Largest number of files, evenly spread, from which rows are read.
-
-Key and time are guessed from the first file.
-"""
+"""Largest number of files, evenly spread, from which rows are read."""
 
 
 @dataclass(frozen=True)
@@ -233,17 +236,15 @@ def _filled(values: Mapping[str, object], notes: Mapping[str, list[str]]) -> Dra
             comment += textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
         filled[key] = Filled(values.get(key), tuple(comment))
     said = [(key, note) for key, reasons in notes.items() for note in reasons]
-    return Draft(
-        sample(filled),
-        [f"{key}{_shown(values.get(key))}: {note}" for key, note in said if TODO not in note],
-        [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note],
-    )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return f" = {', '.join(v['name'] if isinstance(v, dict) else v for v in value)}"
-    return "" if value is None else f" = {value}"
+    guesses = []
+    for key, note in said:
+        value = values.get(key)
+        if isinstance(value, list):
+            value = ", ".join(of["name"] if isinstance(of, dict) else of for of in value)
+        if TODO not in note:
+            guesses.append(f"{key}: {note}" if value is None else f"{key} = {value}: {note}")
+    todos = [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note]
+    return Draft(sample(filled), guesses, todos)
 
 
 def _of_key(streams: Streams) -> list[str]:

@@ -15,7 +15,7 @@ from selection import with_plugins
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.cli import main
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.jobs.guesses.streams import guess_streams
+from streamrnn.jobs.guesses.columns import guess_streams
 from streamrnn.pipeline import draft_pipeline
 from streamrnn.stream.config.schema import Sections
 

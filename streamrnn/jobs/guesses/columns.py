@@ -1,22 +1,156 @@
-"""A guess of the columns that feed each input of a model, from names, types, width and scaling."""
+"""Guesses of what each column of a log is: key, time, or a feature of an input of the model.
+
+Rows of one stream have different times that do not go back. Among the columns for which this holds,
+the likeliest key has a usual name, is text and has few values. An integer column of another name
+may be a measure: its many values separate equal times, too. So it is a key only if no other column
+is one, and if its values number things, that is, leave out few integers between the lowest and the
+highest. Features are chosen by name, type, width and scaling.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.stream.config import TODO
 from streamrnn.stream.sources.casts import is_real, is_text
 
+MAX_CANDIDATES = 12
+_TOLERATED = 0.05
+"""Largest `disorder` of a key."""
+_ALIKE = 0.01
+_KEY_NAME = re.compile(
+    r"(^|_)(id|key|uuid|device|sensor|station|user|customer|machine|vehicle|tail_?num|site|host|"
+    r"account|ticker|symbol|stream|series|meter|asset|node|unit)(_|$)|\w+id$",
+    re.IGNORECASE,
+)
+_TIME_NAME = re.compile(r"(^|_)(time|timestamp|ts|t|date|datetime|epoch)(_|$)", re.IGNORECASE)
 _InputSpec = tuple[str, tuple[int | None, ...], str]
-
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
 """Limit of a distance: difference of means, in deviations, plus ratio of deviations minus 1."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The likeliest key and time of a log; None where no column qualifies."""
+
+    key: str | None
+    time: str | None
+    disorder: float
+    """Share of rows whose time repeats the previous time of their stream, or goes back."""
+    streams: int
+    others: tuple[str, ...] = ()
+    """Further columns that could be the key."""
+
+
+class _Candidate(NamedTuple):
+    """A column that can be the key, if another one is the time; `streams`: its different values."""
+
+    key: str
+    time: str
+    disorder: float
+    streams: int
+
+
+def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
+    """Guess key and time from rows in the order of the log; the `taken` columns feed inputs."""
+    times = _time_columns(sample)
+    keys = [f.name for f in sample.schema if fits(f.type, "string") or fits(f.type, "int64")]
+    keys.sort(key=lambda name: not like_a_key(name))
+    keys = [name for name in keys[:MAX_CANDIDATES] if name not in (*taken, *times[:1])]
+    if not times:
+        named = [name for name in keys if like_a_key(name)]
+        key = named[0] if named else None
+        count = 0 if key is None else len(pc.unique(sample[key]))
+        return Streams(key, None, 0.0, count, tuple(named[1:]))
+    possible = [item for time in times[:3] for item in _possible(sample, keys, time)]
+    least = min((item.disorder for item in possible), default=1.0)
+    if least > _TOLERATED:
+        return Streams(None, times[0], least, 0, tuple(keys))
+    kept = [item for item in possible if item.disorder <= _TOLERATED]
+    texts = [item for item in kept if not _may_be_a_measure(sample.schema.field(item.key))]
+    possible = texts or [item for item in kept if _numbers_things(sample[item.key], item.streams)]
+    if not possible:
+        return Streams(None, times[0], least, 0, tuple(dict.fromkeys(of.key for of in kept)))
+
+    def rank(item: _Candidate) -> tuple[bool, bool, int, int]:
+        whole = pa.types.is_integer(sample.schema.field(item.key).type)
+        return not like_a_key(item.key), whole, times.index(item.time), item.streams
+
+    least = min(item.disorder for item in possible)
+    best, *alike = sorted((of for of in possible if of.disorder <= least + _ALIKE), key=rank)
+    others = dict.fromkeys(of.key for of in alike if of.key != best.key)
+    return Streams(best.key, best.time, best.disorder, best.streams, tuple(others))
+
+
+def _possible(sample: pa.Table, keys: Sequence[str], time: str) -> Iterator[_Candidate]:
+    """Yield each column that can be the key."""
+    column = sample[time]
+    if pa.types.is_date32(column.type):
+        column = column.cast(pa.int32())
+    ticks: Ints = column.cast(pa.int64()).to_numpy()
+    together, _ = _disorder(np.zeros_like(ticks), ticks)
+    for key in keys:
+        if key == time:
+            continue
+        indices = sample[key].combine_chunks().dictionary_encode().indices.cast(pa.int64())
+        codes = pc.fill_null(indices, -1).to_numpy(zero_copy_only=False)
+        count = len(np.unique(codes))  # null is one of them
+        present = codes >= 0  # rows without a key are rejected
+        disorder, pairs = _disorder(codes[present], ticks[present])
+        # If the rows are in order even without a key, an integer column may also be a feature.
+        likely = not _may_be_a_measure(sample.schema.field(key))
+        likely = likely or disorder + _TOLERATED < together
+        if likely and (pairs * 2 >= sample.num_rows or count == 1):
+            yield _Candidate(key, time, disorder, count)
+
+
+def like_a_key(name: str) -> bool:
+    """Return whether a column has a usual name for a key."""
+    return _KEY_NAME.search(name) is not None
+
+
+def _may_be_a_measure(field: pa.Field) -> bool:
+    return bool(pa.types.is_integer(field.type)) and not like_a_key(field.name)
+
+
+def _numbers_things(column: pa.ChunkedArray, count: int) -> bool:
+    """Return whether `count` different integers fill at least half of their range."""
+    ends = pc.min_max(column).as_py()
+    return ends["min"] is not None and bool(ends["max"] - ends["min"] < 2 * count)
+
+
+def _time_columns(sample: pa.Table) -> list[str]:
+    """Return columns that can be the time, the likeliest first."""
+    ranks: dict[str, int] = {}
+    for column in sample.schema:
+        named = _TIME_NAME.search(column.name) is not None
+        if sample[column.name].null_count:
+            continue
+        if pa.types.is_timestamp(column.type):
+            ranks[column.name] = 0 if named else 1
+        elif pa.types.is_date(column.type):
+            ranks[column.name] = 2 if named else 3
+        elif named and pa.types.is_integer(column.type):
+            ranks[column.name] = 4
+    return sorted(ranks, key=lambda name: ranks[name])
+
+
+def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
+    """Return the share of rows whose time is not after the previous time of their stream.
+
+    Also return the number of rows with an earlier row in their stream.
+    """
+    order = np.argsort(codes, kind="stable")
+    same = np.diff(codes[order]) == 0
+    steps = np.diff(ticks[order])[same]
+    return (float((steps <= 0).mean()) if len(steps) else 0.0), len(steps)
 
 
 @dataclass
@@ -181,31 +315,22 @@ def _by_scaling(
     if has_times and len(means) > 2 and all(part.all() for part in tail):
         waves = 2
     slots = len(means) - waves
-    moments = {n: m for n in columns if (m := _moments(sample[n])) is not None}
-    pairs = sorted(
-        (_distance(moments[column], (float(means[i]), float(deviations[i]))), i, column)
-        for i in range(slots)
-        for column in moments
-    )
+    pairs = []
+    for column in columns:
+        values = sample[column].cast(pa.float64(), safe=False).drop_null()
+        mean, deviation = pc.mean(values).as_py(), pc.stddev(values).as_py()
+        if not (len(values) and np.isfinite(mean) and deviation > 0):
+            continue
+        wanted = zip(means[:slots].tolist(), deviations[:slots].tolist(), strict=True)
+        for slot, (center, unit) in enumerate(wanted):
+            if unit > 0:
+                ratio = deviation / unit
+                distance = abs(mean - center) / unit + max(ratio, 1 / ratio) - 1
+                pairs.append((distance, slot, column))
     chosen: dict[int, str] = {}
-    for distance, slot, column in pairs:
+    for distance, slot, column in sorted(pairs):
         if distance < _FAR and slot not in chosen and column not in chosen.values():
             chosen[slot] = column
     if len(chosen) < slots:
         return None
     return [*(chosen[i] for i in range(slots)), *_WAVE[:waves]]
-
-
-def _moments(column: pa.ChunkedArray) -> tuple[float, float] | None:
-    values = column.cast(pa.float64(), safe=False).drop_null()
-    if len(values) < 2:
-        return None
-    mean, deviation = pc.mean(values).as_py(), pc.stddev(values).as_py()
-    return (mean, deviation) if np.isfinite(mean) and deviation > 0 else None
-
-
-def _distance(column: tuple[float, float], model: tuple[float, float]) -> float:
-    if not model[1] > 0:
-        return np.inf
-    ratio = column[1] / model[1]
-    return abs(column[0] - model[0]) / model[1] + max(ratio, 1 / ratio) - 1
