@@ -196,24 +196,21 @@ class Pipeline(StatefulPipeline):
     def windows(self) -> SourceWindows:
         """Iterate over the rows of the source in windows of [window] lanes x steps.
 
-        The windows are for models of other frameworks. Each window (a SourceWindow) has the arrays
-        that the model would read, and all windows have one size; nulls, ranges, late and rejected
-        rows and resets are handled as in `run`. Lane i continues where it stopped; when its stream
-        ends, it takes the next stream, in the order of the state table. Each step is in one window.
-        A model that carries the state of each lane, and resets the lanes with `reset`, computes
-        what `run` writes.
+        Each window is a SourceWindow, for models of other frameworks: one that carries the state of
+        each lane, and resets the lanes with `reset`, computes what `run` writes. Nulls, ranges,
+        late and rejected rows and resets are handled as in `run`. When the stream of a lane ends,
+        the lane takes the next one, in the order of the state table. Each step is in one window.
 
-        With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
-        is the value of the target column in the row of the same stream that is [target] horizon (or
-        rows) later: the first such row, if several have that time. Late or rejected rows give no
-        labels, and no label is joined across a reset or a gap. Where y is NaN, weight is 0.
+        With [target] a window also has labels and weights to train on. A label is the value of the
+        target column in the row of the same stream that is [target] horizon (or rows) later: the
+        first such row, if several have that time. Late or rejected rows give no labels, and no
+        label is joined across a reset or a gap.
 
-        Before there is a model file, the inputs are as in [model] layers (or [train] init).
-
-        Before the first window is returned, everything that a first run would read is read,
-        whatever `run` has scored. All steps are held in memory, with 4 bytes per feature. Nothing
-        is written. Raises ConfigError for kinds other than carry, and without [source] path; and
-        what `run` raises.
+        Before there is a model file, the inputs are as in [model] layers (or [train] init). When
+        the first window is requested, everything that a first run would read is read, whatever
+        `run` has scored. All steps are held in memory, with 4 bytes per feature. Nothing is
+        written. Raises ConfigError for kinds other than carry, and without [source] path; and what
+        `run` raises.
         """
         return source_windows(self._loaded_before_fit())
 
@@ -231,18 +228,17 @@ class Pipeline(StatefulPipeline):
         The source is read again, and joined with the output by key and time: as in `windows`, a
         label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
         with `quantiles` (one per output) also by pinball loss and CRPS; probabilities (labels 0 and
-        1, scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
-        persistence (the value at the row itself) if there is a horizon, the value a [target] season
-        before the label, and the mean label or the base rate; each is compared over the rows that
-        it has a forecast for. The mean is taken over the labels that this model was trained on,
-        else over those before `since`, else over the compared ones. `by` "stream" or "month" adds
-        rows for each stream or month; `since` and `until` (not included) limit the times of the
-        rows. Both times, if they have no offset, and months are in [source] time_zone, else in UTC.
-        Rows of a stream with equal times are matched in their order; with [output] emit "last" or
-        "final", only the first of them is matched. Memory depends on the number of streams, on the
-        number of their rows in one season and, on Ray, on the number of rows in an epoch, but not
-        on the number of all rows. The table is also written to a Parquet `file`, a path or a URI;
-        the only file that it may replace is the table of an earlier evaluation.
+        1, scores from 0 to 1, or one output per class) by log-loss, accuracy and, of one output,
+        AUC. Baselines are persistence (the value at the row itself) if there is a horizon, the
+        value a [target] season before the label, and the mean label or the base rate. The mean is
+        taken over the labels that this model was trained on, else over those before `since`, else
+        over the compared ones. `by` "stream" or "month" adds rows for each stream or month; `since`
+        and `until` (not included) limit the times of the rows. Both times, if they have no offset,
+        and months are in [source] time_zone, else in UTC. Rows of a stream with equal times are
+        matched in their order; with [output] emit "last" or "final", only the first of them is
+        matched. Memory depends on the number of streams, on the number of their rows in one season
+        and, on Ray, on the number of rows in an epoch. The table is also written to a Parquet
+        `file`, a path or a URI; the only file that it may replace is an earlier such table.
 
         Raises ConfigError without [target], and for a `file` that exists and is another file, or
         lies in the source or an output; MissingFileError or CheckpointError without an output,
