@@ -16,7 +16,7 @@ from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_targ
 from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.stream.checkpoints import current_names, read_manifest
 from streamrnn.stream.config.durations import format_duration
-from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, SourceLabels
 from streamrnn.stream.sources import FileSource, SourceBatch, SourceFile, canonical_name, parse_time
 from streamrnn.stream.states import StateTable
 
@@ -124,7 +124,7 @@ def scored_source(loaded: LoadedPipeline, output: str) -> tuple[FileSource, list
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
     """
     loaded, manifest = lenient(loaded), read_manifest(output)
-    source = file_source(loaded, RunOptions())
+    source = file_source(loaded)
     listed = {file.name: file for file in source.files}
     names = current_names(manifest, listed, canonical_name(output))
     used = [names.get(file.path, file.path) for file in manifest.sources]

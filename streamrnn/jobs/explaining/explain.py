@@ -1,15 +1,20 @@
 """Check a pipeline, and explain what a run would do, as values or as a Mermaid flowchart."""
 
 import json
+import os
+import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from streamrnn.base.display import count, listed, location, short_model
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import epoch_rows
-from streamrnn.jobs.explaining.memory import memory_of, row_bytes, stream_bytes
 from streamrnn.jobs.explaining.rounding import rounding_errors
 from streamrnn.jobs.preflight import (
     after_rule,
@@ -46,8 +51,8 @@ from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
 from streamrnn.stream.config.values import length_text
 from streamrnn.stream.scoring import LoadedPipeline, Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline
-from streamrnn.stream.scoring.loop import RunOptions
 from streamrnn.stream.sources import FileSource, SourceFile, canonical_name, note_on_offset
+from streamrnn.stream.sources.formats import Footer
 
 _LARGE_GROUP = 4_000_000
 _SHOWN = 3
@@ -145,8 +150,8 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "first_files": [file.path for file in source.files[:_SHOWN]],
         "last_file": source.files[-1].path,
         "rows": source.total_rows(),
-        "state_bytes_per_stream": stream_bytes(bound),
-        "memory": memory_of(bound, source, files, streams),
+        "state_bytes_per_stream": _stream_bytes(bound),
+        "memory": _memory_of(bound, source, files, streams),
         **resume,
         **_shared(bound, source, files, committed),
         "notes": notes,
@@ -171,7 +176,7 @@ def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> FileSource | Non
     """Return the source if the pipeline file names one that has files, else None."""
     if loaded.config.source.path is None:
         return None
-    source = open_source(loaded, RunOptions())
+    source = open_source(loaded)
     source.earlier = {} if last is None else last.config.get("source.schema", {})
     return source.of_files
 
@@ -245,6 +250,7 @@ def _shared(
         return {}
     epochs = epoch_rows(source.subset(files), bound.loaded)
     last_shards = len(last.shards) if last is not None else 0
+    row = sum(_width(field.type) for field in bound.schema) + _OFFSET  # from worker to worker
     shards = engine.shards or (last_shards if last_shards > 1 else None)
     return {
         "engine": {
@@ -253,7 +259,7 @@ def _shared(
             "shards": shards,  # None: 2 per CPU of the cluster
             "epochs": len(epochs),
             "epoch_rows": max(epochs, default=0),
-            "epoch_bytes": int(max(epochs, default=0) * row_bytes(bound)),
+            "epoch_bytes": int(max(epochs, default=0) * row),
         }
     }
 
@@ -334,3 +340,86 @@ def mermaid(loaded: LoadedPipeline) -> str:
 
 def _store(name: str, *facts: str) -> str:
     return f'{name}[("{box_text(*facts)}")]'
+
+
+# ---- memory
+#
+# The factors are measured (peak resident memory of runs with 2 to 64 features, 20 to 500,000
+# streams and batches of 10,000 to 1,000,000 rows); tests/jobs/explaining/test_memory.py compares
+# them with runs.
+
+_KERNELS = 95 << 20
+"""Bytes of Numba, LLVM and the compiled kernels, all loaded when the first batch is scored."""
+_BUFFERS, _BUFFERED_ROWS = 85 << 20, 131072
+"""Bytes of the buffers of readers, writers and threads, and the number of rows that fill them."""
+_BATCHES = 4.2
+"""Record batches held at a time: one is read, one sorted, one scored, and some wait."""
+_COPIES = 2
+"""Copies of a batch's columns and features: as read, and sorted by stream."""
+_ROW = 24
+"""Bytes of a row's slot, time and position."""
+_STREAM = 200
+"""Bytes of a stream besides its state: its key, again in the index, and copies for a commit."""
+_LOADING = 2.7
+"""Copies of a state while it is read from an output."""
+_GROUP = 0.6
+"""Share of a decoded row group that is held while batches are cut from it."""
+_OFFSET = 4
+"""Bytes of a row's offset in its row range."""
+_TEXT = 18
+"""Bytes of a text or another value without a fixed width."""
+
+
+def _stream_bytes(bound: BoundPipeline) -> int:
+    """Return the number of bytes of one stream in the state table."""
+    layout = bound.layout
+    waiting = layout.waiting_rows * len(bound.loaded.contract.feature_names())
+    return 4 * (sum(layout.states.values()) + waiting) + 24
+
+
+def _memory_of(
+    bound: BoundPipeline, source: FileSource, files: Sequence[SourceFile], streams: int
+) -> dict[str, int]:
+    """Estimate the peak memory, in bytes, of a run over `files` that loads `streams` streams.
+
+    Returns its total and its parts: `process` (libraries and model), `batches`, `state` of the
+    `streams`, and `per_stream`, the bytes that each new stream adds.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        process = pages * os.sysconf("SC_PAGE_SIZE")  # resident now
+    except OSError:  # macOS: the peak so far, in bytes
+        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    process += 4 * bound.loaded.model.count_params()
+    process += 0 if "llvmlite" in sys.modules else _KERNELS
+    batches = _batch_bytes(bound, [source.footer(file) for file in files])
+    per_stream = _stream_bytes(bound) + _STREAM
+    state = streams * max(per_stream, int(_LOADING * _stream_bytes(bound)))
+    return {
+        "total": process + batches + state,
+        "process": process,
+        "batches": batches,
+        "state": state,
+        "streams": streams,
+        "per_stream": per_stream,
+    }
+
+
+def _batch_bytes(bound: BoundPipeline, footers: Sequence[Footer]) -> int:
+    loaded, rows = bound.loaded, sum(footer.rows for footer in footers)
+    group = max((rows for footer in footers for rows in footer.groups), default=0)
+    features = len(loaded.contract.feature_names())
+    stored = sum(_width(field.type) for field in bound.schema)
+    row = _COPIES * (stored + 4 * features) + 4 * len(loaded.names) + _ROW
+    held = min(rows, _BATCHES * loaded.config.source.batch_rows)
+    if loaded.kind.needs_end:
+        held = rows
+    buffers = _BUFFERS * min(1.0, rows / _BUFFERED_ROWS)
+    return int(held * row + _GROUP * stored * group + buffers)
+
+
+def _width(kind: pa.DataType) -> float:
+    try:
+        return float(kind.bit_width) / 8
+    except ValueError:
+        return _TEXT

@@ -14,7 +14,6 @@ from streamrnn.nn.models.rounding import RoundingError
 from streamrnn.stream.scoring import (
     BoundTarget,
     LoadedPipeline,
-    RunOptions,
     Scorer,
     SourceWindows,
     starting_table,
@@ -25,7 +24,7 @@ from streamrnn.stream.scoring import (
 def preview_rows(loaded: LoadedPipeline, limit: int) -> pa.Table:
     """Score the first `limit` rows of the source: see `Pipeline.preview`."""
     rows = min(limit, loaded.config.source.batch_rows)
-    source = open_source(loaded, RunOptions(), rows)
+    source = open_source(loaded, rows)
     if not source.replayable:
         raise ConfigError("--limit needs a source that can be read again, not stdin")
     bound, plan = plan_first_run(loaded, source)
@@ -50,7 +49,7 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
             f'received "{loaded.kind.name}". Remove [window] kind'
         )
     columns = target_columns(loaded)
-    source = open_source(loaded, RunOptions(), also=() if columns is None else columns.names)
+    source = open_source(loaded, also=() if columns is None else columns.names)
     bound, plan = plan_first_run(loaded, source)
     if (files := source.of_files) is None:
         target = None if columns is None else BoundTarget.of(bound, source.schema)

@@ -32,7 +32,7 @@ from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
 from streamrnn.stream.checkpoints import SeenFiles, UsedFile, with_seen
 from streamrnn.stream.config import Config, value_of, whole_schedule
-from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, starting_table
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile, load_vocabulary
 from streamrnn.stream.states import StateTable, state_digest
 
@@ -278,7 +278,7 @@ class FitSource:
 
         `began_with`: the files of a fit that is resumed; others are not read.
         """
-        plain = open_source(loaded, RunOptions()).of_files
+        plain = open_source(loaded).of_files
         assert plain is not None  # checked before
         listed = list(plain.files)
         if began_with is not None:
@@ -309,7 +309,7 @@ class FitSource:
 
     def refuse_changes(self) -> None:
         """Raise CheckpointError if one of the files that were read has changed."""
-        now = {file.name: file for file in _fit_files(file_source(self.loaded, RunOptions()).files)}
+        now = {file.name: file for file in _fit_files(file_source(self.loaded).files)}
         for file in self.files:
             if now.get(file.name) != file:
                 raise CheckpointError(

@@ -2,19 +2,22 @@
 
 from streamrnn.jobs.preflight.checks import (
     CALIBRATION,
+    IN_MEMORY,
+    ModelFile,
     after_rule,
     check_sink,
     file_source,
     lenient,
+    logged_table,
     notes_on_calibration,
     open_source,
     plan_first_run,
+    reader,
     refuse_own_output,
+    refuse_result,
     run_config,
     seen_before,
     seen_by_init,
     with_target,
 )
-from streamrnn.jobs.preflight.initial import IN_MEMORY, ModelFile, logged_table, reader
-from streamrnn.jobs.preflight.results import refuse_result
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of

@@ -1,13 +1,24 @@
-"""Checks before a run: the files of the source, and paths that overlap."""
+"""What a job opens and checks: its source, the state and the model to start from, its paths."""
 
 import itertools
+import logging
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
-from typing import Any
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
+import pyarrow as pa
+
+from streamrnn.base.display import location
+from streamrnn.base.storage import open_store, sink_errors
+from streamrnn.errors import ConfigError, MissingFileError, SinkError, StreamRNNError
+from streamrnn.jobs.outputs import read_states
+from streamrnn.nn.formats import file_name, on_disk
 from streamrnn.stream.checkpoints import (
     SeenFiles,
     Select,
@@ -18,12 +29,12 @@ from streamrnn.stream.checkpoints import (
     refuse_no_directory,
     seen_files,
 )
-from streamrnn.stream.config import SIDE_OUTPUTS, Config, title
+from streamrnn.stream.config import SIDE_OUTPUTS, Config, is_pipe, title, value_of
 from streamrnn.stream.scoring import (
     BoundPipeline,
     BoundTarget,
     LoadedPipeline,
-    RunOptions,
+    starting_table,
     target_columns,
 )
 from streamrnn.stream.sources import (
@@ -39,6 +50,13 @@ from streamrnn.stream.sources import (
     open_table,
     suffixes_of,
 )
+from streamrnn.stream.states import StateTable
+
+IN_MEMORY = "memory:"
+"""What the name of a state in memory begins with, in [state] init."""
+CALIBRATION = "calibration"
+"""The name of the layer with which a fit shifts quantiles."""
+_LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
 def run_config(bound: BoundPipeline) -> dict[str, Any]:
@@ -49,10 +67,6 @@ def run_config(bound: BoundPipeline) -> dict[str, Any]:
         for name, vocabulary in bound.loaded.contract.vocabularies.items()
     }
     return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
-
-
-CALIBRATION = "calibration"
-"""The name of the layer with which a fit shifts quantiles."""
 
 
 def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
@@ -70,13 +84,17 @@ def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
 
 
 def open_source(
-    loaded: LoadedPipeline, options: RunOptions, rows: int | None = None, also: Sequence[str] = ()
+    loaded: LoadedPipeline,
+    rows: int | None = None,
+    *,
+    also: Sequence[str] = (),
+    follow: bool = False,
 ) -> Source:
     """Open the source that the pipeline file names, with `rows` per record batch.
 
     By default `rows` is as in the pipeline file. `also`: more columns to read from a stream, which
     is opened once (for files, see `FileSource.with_columns`). Files are listed, but no row is read
-    yet. Raises MissingFileError if there are no files.
+    yet. Raises MissingFileError if there are no files, unless files to `follow` may come.
     """
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)
@@ -84,13 +102,15 @@ def open_source(
         renames = loaded.config.source.renames
         columns = loaded.columns and list(dict.fromkeys([*loaded.columns, *also]))
         return StreamSource(columns, size, features=features, renames=renames)
-    return file_source(loaded, options, rows)
+    return file_source(loaded, rows, follow=follow)
 
 
-def file_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> FileSource:
+def file_source(
+    loaded: LoadedPipeline, rows: int | None = None, *, follow: bool = False
+) -> FileSource:
     """List the files of the source (or of its table), and return a source of them.
 
-    Raises MissingFileError if there are none, ConfigError without [source] path.
+    Raises what `open_source` raises, and ConfigError without [source] path.
     """
     config = loaded.config.source
     if config.path is None:
@@ -102,16 +122,16 @@ def file_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = 
             "the key."
         )
     if table is not None:
-        if not table.files and not options.follow and loaded.config.sink.folder is None:
+        if not table.files and not follow and loaded.config.sink.folder is None:
             raise MissingFileError(f"[source] path: {config.path}: {table.version} has no rows")
         return loaded.source(table.files, rows, table)
     files, format = [], config.format
     try:
         files = list_of_format(config.path, format)
     except MissingFileError:
-        if not options.follow:
+        if not follow:
             raise
-    if not files and not options.follow:
+    if not files and not follow:
         endings = " or ".join(suffixes_of(format))
         others = ", or all names with the endings of another format" if format == "auto" else ""
         raise MissingFileError(
@@ -142,7 +162,7 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     """Plan what a run into a new output would read, and set the source's files to that.
 
     It skips files that the initial state has seen, or that do not come after `[source] after`.
-    Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
+    Also return the bound pipeline. Raises CheckpointError, ConfigError, DataError and DTypeError.
     """
     files, seen = source.of_files, seen_by_init(loaded, source)
     plan, home = SourcePlan(tuple(source.files)), ""
@@ -152,7 +172,7 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     if files is not None:
         select = after_rule(loaded, files)
         plan = plan_sources(seen, files.files, files, home=home, select=select)
-    started = 0 if plan.position is None else 1
+    started = int(plan.position is not None)
     source.files = list(plan.files)
     if loaded.config.source.order == "time":
         source.files[started:] = source.in_time_order(plan.files[started:])
@@ -181,6 +201,18 @@ def after_rule(loaded: LoadedPipeline, source: FileSource) -> Select:
     return select
 
 
+def with_target(bound: BoundPipeline, source: FileSource) -> tuple[FileSource, BoundTarget | None]:
+    """Return the source with the columns of `[target]`, and the bound target (None: no `[target]`).
+
+    Raises DataError for a missing column, DTypeError for one of a type that cannot be used.
+    """
+    columns = target_columns(bound.loaded)
+    if columns is None:
+        return source, None
+    wide = source.with_columns(columns.names)
+    return wide, BoundTarget.of(bound, wide.schema)
+
+
 def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     """Return a copy for which no row is an error.
 
@@ -193,6 +225,57 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     source = source.model_copy(update=update)
     copied.config = loaded.config.model_copy(update={"source": source})
     return copied
+
+
+def reader(state_table: pa.Table | None) -> Callable[[str], pa.Table]:
+    """Return a reader of the table that [state] init names; `state_table` is a table in memory."""
+
+    def read(name: str) -> pa.Table:
+        if not name.startswith(IN_MEMORY):
+            return read_states(name, seen=True)
+        if state_table is None:
+            raise ConfigError(
+                f"[state] init: {name} is a state that was passed in memory. A checkpoint does not "
+                "keep it; pass it again as state= of Pipeline.from_toml or from_dict"
+            )
+        return state_table
+
+    return read
+
+
+def logged_table(bound: BoundPipeline) -> StateTable:
+    """Return the state to start from; log which parts of `[state] init` are ignored."""
+    notes: list[str] = []
+    table = starting_table(bound, None, "", notes, on_change=bound.loaded.config.model.on_change)
+    for note in notes:
+        _LOGGER.warning("[state] init: %s", note)
+    return table
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file in memory: its name and its bytes."""
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str) -> "ModelFile":
+        """Read a model file, or the object of a URI. Raises MissingFileError."""
+        try:
+            with on_disk(path) as file:
+                return cls(file_name(path), file.read_bytes())
+        except FileNotFoundError as error:
+            raise MissingFileError(f"[model] path: {location(path)}: no such file") from error
+
+    @contextmanager
+    def on_disk(self) -> Iterator[str]:
+        """Write the file to a temporary folder, which is removed afterwards; yield its path."""
+        with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
+            path = Path(folder) / self.name
+            with sink_errors("write", str(path)):
+                path.write_bytes(self.content)
+            yield str(path)
 
 
 def check_sink(config: Config) -> None:
@@ -211,27 +294,27 @@ def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> Non
     outputs = _outputs(config)
     if config.state.save is not None:
         outputs["[state] save"] = config.state.save
-    locations = {name: _real(path) for name, path in outputs.items()}
+    places = {name: _real(path) for name, path in outputs.items()}
     path = None if config.source.piped else config.source.path
     files = [file.name if file.store.local else _real(file.path) for file in read]
     above_files = _places(map(os.path.dirname, files))
-    for name, location in locations.items():
+    for name, place in places.items():
         if (
-            any(_overlap_by_name(location, file) for file in files)
-            or _place(location) in above_files
-            or (path is not None and _overlap(location, _real(path)))
+            any(_overlap_by_name(place, file) for file in files)
+            or _place(place) in above_files
+            or (path is not None and _overlap(place, _real(path)))
         ):
             raise ConfigError(
                 f"{name}: {outputs[name]} and the source {path} overlap: the next run would "
                 "read its own output. Choose a path outside the source."
             )
-    for name, other in itertools.combinations(locations, 2):
-        if _overlap(locations[name], locations[other]):
+    for name, other in itertools.combinations(places, 2):
+        if _overlap(places[name], places[other]):
             raise ConfigError(
                 f"{other}: {outputs[other]} and {name} {outputs[name]} overlap: readers of the "
                 "output would find files that do not belong to it. Choose paths outside each other."
             )
-    for name in locations:
+    for name in places:
         refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
         refuse(outputs[name], name)
 
@@ -276,13 +359,53 @@ def _place(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def with_target(bound: BoundPipeline, source: FileSource) -> tuple[FileSource, BoundTarget | None]:
-    """Return the source with the columns of `[target]`, and the bound target (None: no `[target]`).
+def refuse_result(
+    path: str,
+    command: str,
+    example: str,
+    config: Mapping[str, Any],
+    is_earlier: Callable[[BinaryIO], bool],
+) -> None:
+    """Refuse a path at which the file that a command writes would do harm.
 
-    Raises DataError for a missing column, DTypeError for one of a type that cannot be used.
+    `example`: a name for such a file; `config` has the values of a pipeline by key; `is_earlier`
+    says whether a file was written by the command. Raises ConfigError if a file that it did not
+    write is there, if `path` is the model, or lies in the source or an output; SinkError if it
+    cannot be read.
     """
-    columns = target_columns(bound.loaded)
-    if columns is None:
-        return source, None
-    wide = source.with_columns(columns.names)
-    return wide, BoundTarget.of(bound, wide.schema)
+    noun = example.partition(".")[0]
+    if not path:
+        raise ConfigError(
+            f"{command}: expected the path of a file to write, received an empty path"
+        )
+    refuse_inside_output(path, command)
+    place = canonical_name(path)
+    for table in ("model", "source"):
+        other = value_of(f"{table}.path", config)
+        if not other or is_pipe(other):
+            continue
+        name = canonical_name(other).rstrip("/")
+        inside = place.startswith(f"{name}/") or fnmatchcase(place, name)
+        if place == name or (table == "source" and inside):
+            raise ConfigError(
+                f"{command}: {location(path)} is, or lies inside, [{table}] path "
+                f"{location(other)}. Choose a path beside it."
+            )
+    try:
+        store, place = open_store(path)
+        if store.local and store.is_folder(place):
+            raise ConfigError(
+                f"{command}: {location(path)} is a folder: add the name of a file, such as "
+                f"{location(path).rstrip('/')}/{example}"
+            )
+        if store.entry(place) is None:
+            return
+        with store.open(place) as file:
+            earlier = is_earlier(file)
+    except (OSError, pa.ArrowException) as error:
+        raise SinkError(f"{location(path)}: cannot write the {noun}: {error}") from error
+    if not earlier:
+        raise ConfigError(
+            f"{command}: {location(path)} exists, and is not an earlier {noun}: no other file is "
+            "replaced. Choose another path, or delete that file."
+        )

@@ -36,7 +36,14 @@ def features_of(loaded: LoadedPipeline, source: FileSource | None) -> list[Featu
     """Return the facts about each feature; without a source of files, only the model's."""
     features, scaling = loaded.contract.features, scaling_of(loaded)
     recorded = source.statistics([f.name for f in features]) if source is not None else {}
-    return [_facts(f, recorded.get(f.name), scaling.get(f.name)) for f in features]
+    facts = []
+    for feature in features:
+        of = recorded.get(feature.name, ColumnStatistics())
+        rows = of.rows - of.unrecorded
+        nulls = of.nulls if rows or of.nulls else None
+        ends, moments = (of.minimum, of.maximum), scaling.get(feature.name, (None, None))
+        facts.append(FeatureFacts(feature.name, feature.kind, rows, nulls, *ends, *moments))
+    return facts
 
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
@@ -52,22 +59,8 @@ def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
     return by_feature
 
 
-def _facts(
-    feature: Feature, recorded: ColumnStatistics | None, scaling: tuple[float, float] | None
-) -> FeatureFacts:
-    mean, deviation = scaling or (None, None)
-    statistics = recorded or ColumnStatistics()
-    rows = statistics.rows - statistics.unrecorded
-    nulls = statistics.nulls if rows or statistics.nulls else None
-    least, largest = statistics.minimum, statistics.maximum
-    return FeatureFacts(feature.name, feature.kind, rows, nulls, least, largest, mean, deviation)
-
-
 def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
-    """Return warnings of nulls that a run refuses, and of values that the model does not expect.
-
-    Such nulls stop the run, or their rows are rejected.
-    """
+    """Return warnings of nulls that a run refuses, and of values that the model does not expect."""
     rejects = loaded.config.source.bad == "reject"
     messages = []
     for feature, item in zip(loaded.contract.features, facts, strict=True):

@@ -99,7 +99,7 @@ class RunJob:
                 raise unsaid_kind(self.loaded.model)
             self.summary.state_notes.append(str(choice.note))
         self.summary.state_notes += notes_on_calibration(self.loaded)
-        source = open_source(self.loaded, self.options)
+        source = open_source(self.loaded, follow=self.options.follow)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source.files)
         replaced = self._replaced(source)
@@ -206,7 +206,7 @@ class RunJob:
 
     def _follow(self) -> None:
         watcher = Watcher(
-            lambda: file_source(self.loaded, self.options), self.options, self._looked
+            lambda: file_source(self.loaded, follow=self.options.follow), self.options, self._looked
         )
 
         def report() -> None:

@@ -347,7 +347,7 @@ class Session:
         source = self._loaded.config.source
         if self._output.last is None and source.path is not None and not source.piped:
             # The first commit records the files that the initial state has seen, as a run's does.
-            files = file_source(bound.loaded, RunOptions(follow=True))
+            files = file_source(bound.loaded, follow=True)
             if (seen := seen_by_init(bound.loaded, files)) is not None:
                 self._partly = self._output.plan(files, False, seen).position
 

@@ -23,7 +23,7 @@ from streamrnn.stream.checkpoints import (
     read_manifest,
 )
 from streamrnn.stream.config import Config
-from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, starting_table
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.stream.sources import canonical_name, in_earlier_types
 from streamrnn.stream.sources.casts import type_named
 from streamrnn.stream.states import StateTable, as_table, key_names, state_digest
@@ -161,7 +161,7 @@ def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Sche
     else:
         if path is not None and not config.source.piped:
             with suppress(MissingFileError):
-                return open_source(loaded, RunOptions()).schema
+                return open_source(loaded).schema
         if init is not None:
             table = loaded.read_init(init)
             types |= {key: table.schema.field(key).type for key in key_names(table, init)}
@@ -205,7 +205,7 @@ def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
     init = config.state.init
     if config.source.path is not None and not config.source.piped:
         try:
-            source = open_source(loaded, RunOptions())
+            source = open_source(loaded)
         except (DataError, MissingFileError):
             if init is None:
                 raise
