@@ -93,7 +93,7 @@ def test_every_pool_stands_on_the_page_of_threads() -> None:
     assert pools == {
         "base/storage/threads.py",
         "cli/signals.py",
-        "jobs/fitting/workers.py",
+        "jobs/fitting/seeds.py",
         "nn/kernels/team.py",
     }
 

@@ -164,7 +164,7 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     Returns None unless the fit beside the model file wrote it, with these [target] columns. Raises
     ConfigError if it had the same labels in another order, as outputs are compared by their order.
     """
-    fit = FitFolder.beside(loaded.config.model.path).result()
+    fit = FitFolder(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means
     labels = loaded.config.target.labels
     if sorted(means) == sorted(labels) and list(means) != list(labels):

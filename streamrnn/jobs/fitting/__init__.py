@@ -10,13 +10,14 @@
 - `commit`           what is committed, and where
 - `request`, `plan`   what a fit is asked for, reads, and trains, checked before any row is read;
   means and deviations of features and target
-- `job`, `seeds`       one fit, or several; `workers`: in processes of their own
+- `job`, `seeds`       one fit, or several, in processes of their own
 - `summary`            options and result
 
 A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
 record batches or the CPU, nor on where the fit was stopped and resumed.
 """
 
+from streamrnn.jobs.fitting.baseline import share_better
 from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder
 from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.request import load_untrained

@@ -21,25 +21,28 @@ _NOTABLE = 0.05
 """The share by which a season's error must be smaller than another baseline's to be notable."""
 
 
+@dataclass
 class ErrorSums:
-    """Sums of weighted absolute and squared errors, added in order in float64."""
+    """Sums over rows of weighted absolute and squared errors, added in order in float64."""
 
-    def __init__(self) -> None:
-        self.weight = 0.0
-        self._absolute = self._squared = 0.0
+    rows: int = 0
+    weight: float = 0.0
+    absolute: float = 0.0
+    squared: float = 0.0
 
     def add(self, label: Floats, output: Floats, weight: Floats) -> None:
         """Add the errors (N, K) of outputs, all of them finite, with weights (N,)."""
         error = np.ascontiguousarray(output - label, np.float32)
         weights = np.broadcast_to(weight[:, np.newaxis], error.shape)
+        self.rows += len(error)
         self.weight += sums.dot(weights, np.ones_like(error))
-        self._squared += sums.dot(weights * error, error)
-        self._absolute += sums.dot(np.abs(error), weights)
+        self.squared += sums.dot(weights * error, error)
+        self.absolute += sums.dot(np.abs(error), weights)
 
     @property
     def mae(self) -> float:
         """The mean absolute error."""
-        return self._absolute / self.weight if self.weight else math.nan
+        return self.absolute / self.weight if self.weight else math.nan
 
     @property
     def rmse(self) -> float:
@@ -49,27 +52,17 @@ class ErrorSums:
     @property
     def mse(self) -> float:
         """The mean squared error."""
-        return self._squared / self.weight if self.weight else math.nan
+        return self.squared / self.weight if self.weight else math.nan
 
 
-def share_better(model: float, baseline: float) -> float:
-    """Return the share by which a model's error is smaller than a baseline's.
+def share_better(model: float | Doubles, baseline: float | Doubles) -> Doubles:
+    """Return by what share a model's error is smaller than a baseline's.
 
     The share is below 0 if the model's error is larger, 0 if both are equal, and -inf against a
     baseline without error.
     """
-    if model == baseline:
-        return 0.0
-    return 1 - model / baseline if baseline else -math.inf
-
-
-@dataclass
-class _Beside:
-    """Errors of a baseline, and of the model over the same rows."""
-
-    baseline: ErrorSums
-    model: ErrorSums
-    rows: int = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(model == baseline, 0.0, 1 - np.divide(model, baseline))
 
 
 class Baselines(NamedTuple):
@@ -99,7 +92,7 @@ class AgainstBaselines:
 
     def __init__(self) -> None:
         self._model = ErrorSums()
-        self._beside: dict[str, _Beside] = {}
+        self._beside: dict[str, tuple[ErrorSums, ErrorSums]] = {}
 
     def add(
         self, label: Floats, output: Floats, weight: Floats, forecasts: Mapping[str, Floats]
@@ -107,11 +100,10 @@ class AgainstBaselines:
         """Add N steps with K targets; a baseline leaves out steps where it has no forecast."""
         self._model.add(label, output, weight)
         for name, forecast in forecasts.items():
-            beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
+            baseline, model = self._beside.setdefault(name, (ErrorSums(), ErrorSums()))
             judged = np.isfinite(forecast).all(axis=-1)
-            beside.rows += int(judged.sum())
-            beside.baseline.add(label[judged], forecast[judged], weight[judged])
-            beside.model.add(label[judged], output[judged], weight[judged])
+            baseline.add(label[judged], forecast[judged], weight[judged])
+            model.add(label[judged], output[judged], weight[judged])
 
     def as_row(self) -> HistoryRow:
         """Return the errors by name; {} if no step counts.
@@ -122,15 +114,24 @@ class AgainstBaselines:
         if not self._model.weight:
             return {}
         row: HistoryRow = {"val_rmse": self._model.rmse, "val_mae": self._model.mae}
-        for name, beside in self._beside.items():
-            if beside.rows:
+        for name, (baseline, model) in self._beside.items():
+            if baseline.rows:
                 row |= {
-                    f"{name}_rmse": beside.baseline.rmse,
-                    f"{name}_mae": beside.baseline.mae,
-                    f"{name}_rows": beside.rows,
-                    f"val_rmse_where_{name}": beside.model.rmse,
+                    f"{name}_rmse": baseline.rmse,
+                    f"{name}_mae": baseline.mae,
+                    f"{name}_rows": baseline.rows,
+                    f"val_rmse_where_{name}": model.rmse,
                 }
         return row
+
+
+def shares_better(row: HistoryRow) -> dict[str, float]:
+    """Return by what share the model's RMSE is smaller than each baseline's, by `as_row`."""
+    return {
+        name: float(share_better(row[f"val_rmse_where_{name}"], row[f"{name}_rmse"]))
+        for name in ("persistence", "mean", "seasonal")
+        if f"{name}_rmse" in row
+    }
 
 
 def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
@@ -171,11 +172,7 @@ def best_season(
             errors.add(label, forecast[counts].astype(np.float32), weight[:, 0], others)
         row = errors.as_row()
         if row and 2 * row["mean_rows"] >= labels:
-            share = min(
-                share_better(row[f"val_rmse_where_{other}"], row[f"{other}_rmse"])
-                for other in ("mean", "persistence")
-                if f"{other}_rmse" in row
-            )
+            share = min(shares_better(row).values())
             best, most = (name, share) if share > most else (best, most)
     return best
 

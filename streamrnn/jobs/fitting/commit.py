@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ class FitRecord:
     """What a commit records of a fit.
 
     `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
-    staged rows. `done`: the results are written; `state`: so is the state after the last row.
+    staged rows. `done`: the results are written; `state`: also the state after the last row.
     `label_means`: the mean of each label of [target]. `members`: hashes of the models of several
     seeds.
     """
@@ -174,7 +174,7 @@ class FitCommit:
         )
 
 
-_COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
+_COMMIT, _LOCK, _NOTICE = "commit", "lock", ".gitignore"
 _INITIAL, _NEXT = "initial.safetensors", "next."
 MEMBERS = "seeds"
 """Name of the folder for the fits of several seeds, which has a folder for each of them."""
@@ -185,20 +185,17 @@ HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 class FitFolder:
     """The folder `<model path>.fit`: each commit replaces the last one, in a single rename.
 
-    A folder without a commit is removed. A commit is durable before the fit goes on. Staged rows
-    are made again when a fit resumes.
+    If the path is a link, it is beside the file that it leads to. A folder without a commit is
+    removed. A commit is durable before the fit goes on. Staged rows are made again when a fit
+    resumes.
     """
 
-    def __init__(self, model: Path) -> None:
-        self.model = model
-        self.path = model.with_name(f"{model.name}.fit")
-        self._files = LocalFiles(str(self.path))
-
-    @classmethod
-    def beside(cls, path: str) -> "FitFolder":
-        """Return the folder of the model file at a path; the path may be a link to the file."""
+    def __init__(self, path: str | Path) -> None:
         model = Path(path)
-        return cls(model.resolve() if model.is_symlink() else model)
+        self.model = model = model.resolve() if model.is_symlink() else model
+        self.path = model.with_name(f"{model.name}.fit")
+        self.rows = self.path / "rows"  # staged
+        self._files = LocalFiles(str(self.path))
 
     def result(self) -> FitRecord | None:
         """Return the record of the fit that wrote the present model file; None if none did."""
@@ -245,8 +242,8 @@ class FitFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise CheckpointError(f"{self.show(_COMMIT)}: {error}") from None
-        return FitCommit.of_bytes(data, self.show(_COMMIT))
+            raise CheckpointError(f"{self.path / _COMMIT}: {error}") from None
+        return FitCommit.of_bytes(data, str(self.path / _COMMIT))
 
     def last(self) -> FitCommit | None:
         """Return the last commit, after putting the results of a finished fit into place."""
@@ -277,17 +274,6 @@ class FitFolder:
         """Store the model that a fit starts from."""
         self._files.put(_INITIAL, initial)
 
-    @contextmanager
-    def on_disk(self, model: bytes) -> Iterator[str]:
-        """Write a model to a temporary file, and yield its path while it is loaded."""
-        path = self.path / "loading.safetensors"
-        try:
-            with sink_errors("write", str(path)):
-                path.write_bytes(model)
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
-
     def initial(self) -> bytes:
         """Return the model that the fit here started from."""
         return self._files.read(_INITIAL)
@@ -309,23 +295,20 @@ class FitFolder:
     def publish(self, record: FitRecord) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
-        Members of earlier fits are removed. The call can be repeated: if a fit dies during it,
-        the next start of the fit does the rest.
+        Members of earlier fits are removed. The call can be repeated: if a fit dies during it, its
+        next start does the rest.
         """
         for name in self._files.entries(""):
-            if not name.startswith(_NEXT):
-                continue
-            result = name.removeprefix(_NEXT)
-            target = f"../{result}" if result == self.model.name else result
-            self._files.move(name, target)
+            if name.startswith(_NEXT):
+                result = name.removeprefix(_NEXT)
+                in_folder = result != self.model.name
+                self._files.move(name, result if in_folder else f"../{result}")
         if not record.state:
             self._files.delete(STATE_FILE)  # of an earlier fit
         self._files.sync("..")  # first the folder that the model moved to
         self._files.sync("")
-        self._remove_other_members(record.identity)
-
-    def _remove_other_members(self, identity: FitIdentity) -> None:
-        first, seeds = identity.get("train.seed", 0), identity.get("train.seeds", 1)
+        first = record.identity.get("train.seed", 0)
+        seeds = record.identity.get("train.seeds", 1)
         assert isinstance(first, int)
         assert isinstance(seeds, int)
         kept = {str(seed) for seed in range(first, first + seeds)} if seeds > 1 else set()
@@ -350,22 +333,12 @@ class FitFolder:
             if name.startswith(_NEXT):
                 self._files.delete(name)
 
-    def show(self, name: str) -> str:
-        """Return the path of a file."""
-        return self._files.show(name)
-
-    @property
-    def rows(self) -> Path:
-        """The folder for staged rows."""
-        return self.path / _ROWS
-
     def empty_rows(self) -> Path:
         """Empty or make the folder for staged rows, and return it."""
-        rows = self.rows
-        with sink_errors("write", str(rows)):
-            shutil.rmtree(rows, ignore_errors=True)
-            rows.mkdir()
-        return rows
+        with sink_errors("write", str(self.rows)):
+            shutil.rmtree(self.rows, ignore_errors=True)
+            self.rows.mkdir()
+        return self.rows
 
     def model_digest(self) -> str | None:
         """Return the hash of the model file; None if there is none."""
@@ -375,22 +348,3 @@ class FitFolder:
             return None
         except OSError as error:
             raise ConfigError(f"[model] path: {self.model}: {error}") from None
-
-
-def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays with a prefix before their names.
-
-    >>> prefixed("best", {"a": 1})
-    {'best/a': 1}
-    """
-    return {f"{prefix}/{name}": array for name, array in arrays.items()}
-
-
-def without_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays whose names have a prefix; their new names lack it.
-
-    >>> without_prefix("best", {"best/a": 1, "b": 2})
-    {'a': 1}
-    """
-    start = f"{prefix}/"
-    return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,9 @@ class TrainingWindow:
     `lanes` (B,): the numbers of the lanes. `inputs`: (B, T, F) float32 or (B, T) int64; zero after
     the last step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,): steps
     of each lane. Only steps from `counted` on have a weight. With `at_end`, labels and
-    weights are of the last step of each lane, without the axis T.
+    weights are of the last step of each lane, without the axis T. `counts`: which steps count in
+    the loss, in the shape of `weight`. `mask` (B, T): which steps exist; `ragged_lengths`: the
+    lengths; both are None if all lanes have all steps.
     """
 
     def __init__(
@@ -36,6 +37,9 @@ class TrainingWindow:
         self.begin = placement.begin_B[self.lanes]
         self.lengths = placement.length_B[self.lanes]
         self.inputs = [self._cut(array) for array in staged.inputs]
+        mask: Bools = np.arange(self.inputs[0].shape[1]) < self.lengths[:, np.newaxis]
+        self.mask = None if mask.all() else mask
+        self.ragged_lengths = None if mask.all() else self.lengths
         labels = self._cut(staged.labels)
         if counted is not None:
             later = np.arange(labels.shape[1]) + self.begin[:, np.newaxis] >= counted[:, np.newaxis]
@@ -43,8 +47,8 @@ class TrainingWindow:
         labels = self._judged(labels)
         targets = staged.targets
         self.weight = np.ascontiguousarray(labels[..., -1])
-        counts = self.counts[..., np.newaxis]
-        self.label = np.where(counts, labels[..., :targets], np.float32(0))
+        self.counts: Bools = self.weight > 0
+        self.label = np.where(self.counts[..., None], labels[..., :targets], np.float32(0))
         self.now = labels[..., targets : 2 * targets]
 
     def cut(self, array: Array) -> Array:
@@ -62,31 +66,6 @@ class TrainingWindow:
         ):
             padded[lane, :length] = array[begin : begin + length]
         return padded
-
-    @property
-    def steps(self) -> int:
-        """The number of steps of all lanes."""
-        return int(self.lengths.sum())
-
-    @cached_property
-    def counts(self) -> Bools:
-        """Which steps count in the loss, in the shape of `weight`."""
-        counts: Bools = self.weight > 0
-        return counts
-
-    @cached_property
-    def mask(self) -> Bools | None:
-        """Which steps (B, T) exist; None if all do."""
-        steps = self.inputs[0].shape[1]
-        if (self.lengths == steps).all():
-            return None
-        mask: Bools = np.arange(steps) < self.lengths[:, np.newaxis]
-        return mask
-
-    @property
-    def ragged_lengths(self) -> Ints | None:
-        """The lengths; None if all lanes have all steps."""
-        return None if self.mask is None else self.lengths
 
 
 class Scale(NamedTuple):
@@ -177,16 +156,14 @@ class Samples(StepRuns):
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
         """Yield `lanes` windows at a time, in the given order; `steps` has no effect."""
-        places = np.flatnonzero(self.used[order])
-        for first in range(0, len(places), lanes):
-            place = places[first : first + lanes]
-            number = order[place]
-            yield Placement(
-                place, self.begin[number], self.length[number], np.ones(len(place), bool)
-            )
+        used = order[self.used[order]]
+        for first in range(0, len(used), lanes):
+            number = used[first : first + lanes]
+            begins = np.ones(len(number), bool)
+            yield Placement(number, self.begin[number], self.length[number], begins)
 
     def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
-        """Return a window of staged rows; the placement's `sequence_B` are indices of samples."""
+        """Return a window of staged rows."""
         counted = self.counted[placement.sequence_B]
         return TrainingWindow(staged, placement, counted, at_end=self.at_end)
 
@@ -250,10 +227,10 @@ class Pieces(StepRuns):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in `order`; a placement's `sequence_B` are positions there."""
-        number = np.arange(len(order))
-        sequences = Sequences(number, self.begin[order], self.length[order], number)
-        return place(sequences, lanes, steps)
+        """Place the pieces on lanes in `order`; a placement's `sequence_B` are their indices."""
+        sequences = Sequences(order, self.begin[order], self.length[order], order)
+        for placement in place(sequences, lanes, steps):
+            yield placement._replace(sequence_B=order[placement.sequence_B])
 
 
 @dataclass(frozen=True)
@@ -353,9 +330,8 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
     wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))
     pieces: list[tuple[int, int, int, int, bool, int]] = []
     for q in kept.tolist():
-        parts = max(1, min(wanted, int(length[q]) // (2 * rule.steps)))
-        if rule.pieces:
-            parts = min(wanted, int(length[q]))
+        least = 1 if rule.pieces else 2 * rule.steps  # steps of a piece
+        parts = max(1, min(wanted, int(length[q]) // least))
         edges = staged.start_Q[q] + length[q] * np.arange(parts + 1) // parts
         first = FRESH if staged.fresh_Q[q] else RESUMED
         for i, (a, b) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):

@@ -1,7 +1,7 @@
 """The epochs of a fit: windows, validation, and commits in between; a test of learning rates."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple
@@ -17,11 +17,9 @@ from streamrnn.jobs.fitting.commit import (
     FitRecord,
     FitStatus,
     HistoryRow,
-    prefixed,
-    without_prefix,
 )
 from streamrnn.jobs.fitting.division import Division, TrainingWindow
-from streamrnn.jobs.fitting.learner import Judged, LaneStates, Learner, WindowCall, lane_states
+from streamrnn.jobs.fitting.learner import Judged, LaneStates, Learner, WindowCall
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.nn.kernels.random import key_of, permutation
 from streamrnn.nn.training import EarlyStopping
@@ -107,9 +105,6 @@ class FitProgress:
     values: HistoryRow = field(default_factory=dict)
 
 
-Report = Callable[[FitProgress], None]
-
-
 class FitLoop:
     """Trains a model on staged rows, in `run_epochs`, whose callbacks see this object as the model.
 
@@ -137,6 +132,7 @@ class FitLoop:
         self.settings, self.steps = config.train, config.window.steps
         self.status = record.status
         self.stop_training = False
+        self.get_weights, self.set_weights = learner.model.get_weights, learner.model.set_weights
         self.optimizer = BaseRate(learner.optimizer.learning_rate)
         self._schedule = schedule = RateSchedule(**whole_schedule(config.train.schedule))
         patience = config.train.patience or config.train.epochs
@@ -149,7 +145,7 @@ class FitLoop:
         self._record, self._commit = record, commit
         self._most_lanes = config.window.lanes
         self._lanes = min(self._most_lanes, len(division.training.begin))
-        self._states = lane_states(learner.runner, staged, division, table, self._lanes)
+        self._states = LaneStates(learner.runner, staged, table, division, self._lanes)
         self._best: list[Floats] | None = None
         self._errors: list[ErrorSums] = []  # of each target of a regression
         self._since_commit = 0
@@ -157,30 +153,22 @@ class FitLoop:
         self._committed_at = time.perf_counter()
         self._commit_seconds = 0.0
 
-    def get_weights(self) -> list[Floats]:
-        """Return the weights of the model."""
-        return self.learner.model.get_weights()
-
-    def set_weights(self, weights: list[Floats]) -> None:
-        """Set the weights of the model."""
-        self.learner.model.set_weights(weights)
-
     # ---- commits
 
     def resume(self, commit: FitCommit) -> None:
         """Continue where a commit was made."""
         learner, arrays = self.learner, commit.arrays
         self.status = status = commit.record.status
-        self.set_weights(_listed(without_prefix("weights", arrays)))
+        self.set_weights(_listed(_under("weights", arrays)))
         learner.optimizer.iterations = status.iterations
         learner.optimizer.kept = {
-            name: _listed(without_prefix(f"optimizer/{name}", arrays)) for name in status.optimized
+            name: _listed(_under(f"optimizer/{name}", arrays)) for name in status.optimized
         }
         for metric, sums in zip(learner.metrics, status.metrics, strict=True):
             metric.sums = sums
-        self._states.values = without_prefix("lanes", arrays)
-        self._states.at_cut = without_prefix("cut", arrays)
-        self._best = _listed(without_prefix("best", arrays)) or None
+        self._states.values = _under("lanes", arrays)
+        self._states.at_cut = _under("cut", arrays)
+        self._best = _listed(_under("best", arrays)) or None
 
     def start(self) -> int:
         """Restore the state of the callbacks; return the first epoch."""
@@ -193,12 +181,12 @@ class FitLoop:
 
     def as_commit(self) -> FitCommit:
         """Return everything that `resume` needs."""
-        arrays: dict[str, Array] = _numbered("weights", self.get_weights())
+        arrays = _prefixed("weights", _numbered(self.get_weights()))
         for name, slots in self.learner.optimizer.kept.items():
-            arrays |= _numbered(f"optimizer/{name}", slots)
-        arrays |= prefixed("lanes", self._states.values)
-        arrays |= prefixed("cut", self._states.at_cut)
-        arrays |= _numbered("best", self._stopping.best_weights or [])
+            arrays |= _prefixed(f"optimizer/{name}", _numbered(slots))
+        arrays |= _prefixed("lanes", self._states.values)
+        arrays |= _prefixed("cut", self._states.at_cut)
+        arrays |= _prefixed("best", _numbered(self._stopping.best_weights or []))
         return FitCommit(replace(self._record, status=self.as_status()), arrays)
 
     def as_status(self) -> FitStatus:
@@ -237,7 +225,7 @@ class FitLoop:
 
     # ---- epochs
 
-    def run(self, report: Report, stopped: Callable[[], bool]) -> bool:
+    def run(self, report: Callable[[FitProgress], None], stopped: Callable[[], bool]) -> bool:
         """Train to the last epoch; if the fit is stopped before that, commit and return False.
 
         At the end the model has the weights of the best epoch, if there is validation. Raises
@@ -263,15 +251,15 @@ class FitLoop:
             share = status.trained / (self.settings.epochs * self.division.training.steps)
             rate = self.optimizer.rate * self._schedule(share) * self.optimizer.scale
             self.learner.optimizer.learning_rate = sums.rate = rate
-            window, judged = self._update(placement)
+            judged, steps = self._update(placement), int(placement.length_B.sum())
             _add(sums, judged)
-            sums.steps += window.steps
+            sums.steps += steps
             sums.updates += judged.norm > 0
             sums.norm += judged.norm
             sums.clipped += clip_norm is not None and judged.norm > clip_norm
             status.window += 1
-            status.trained += window.steps
-            self._since_commit += window.steps
+            status.trained += steps
+            self._since_commit += steps
             sums.seconds = earlier + time.perf_counter() - began
             self._report(self._progress())
             if self._stopped():
@@ -291,16 +279,14 @@ class FitLoop:
     def _rest_of_epoch(self) -> Iterator[Placement]:
         training, status = self.division.training, self.status
         order = permutation(key_of(self.settings.seed, status.epoch), len(training.begin))
-        windows = training.windows(order, self._lanes, self.steps)
-        for placement in islice(windows, status.window, None):
-            yield placement._replace(sequence_B=order[placement.sequence_B])
+        return islice(training.windows(order, self._lanes, self.steps), status.window, None)
 
-    def _update(self, placement: Placement) -> tuple[TrainingWindow, Judged]:
+    def _update(self, placement: Placement) -> Judged:
         window = self.division.training.window(self.staged, placement)
         self._states.begin(placement)
         judged = self._run(self.learner.train, window, self._states)
         self._states.keep_ends(placement)
-        return window, judged
+        return judged
 
     def train_at(self, rates: Iterable[float]) -> Iterator[Judged]:
         """Train on a window at each learning rate, epoch after epoch; yield the result of each."""
@@ -311,7 +297,7 @@ class FitLoop:
                 if rate is None:
                     return
                 self.learner.optimizer.learning_rate = rate
-                yield self._update(placement)[1]
+                yield self._update(placement)
             self.status.epoch += 1
 
     def _run(self, call: WindowCall, window: TrainingWindow, lanes: LaneStates) -> Judged:
@@ -320,9 +306,7 @@ class FitLoop:
             return lanes.run(call, window)
         except DivergedError as error:
             lane, step = error.step
-            row = int(window.begin[lane]) + step
-            sequence = np.searchsorted(self.staged.start_Q, row, side="right") - 1
-            error.step = int(self.staged.row[row]), int(self.staged.stream_Q[sequence])
+            error.step = self.staged.origin(int(window.begin[lane]) + step)
             raise
 
     def judge(self, epoch: int) -> HistoryRow:
@@ -343,8 +327,11 @@ class FitLoop:
             status.best_errors = [errors.mse for errors in self._errors]
             if self._calibration is not None:
                 status.shifts = self._calibration.shifts()
-        names = [metric.name for metric in self.learner.metrics]
-        message = _in_words(logs, self.settings.epochs, names)
+        names = ["loss", *(metric.name for metric in self.learner.metrics)]
+        names += [f"val_{name}" for name in names if f"val_{name}" in logs]
+        values = ", ".join(f"{name} {logs[name]:.4g}" for name in names)
+        epochs, seconds = self.settings.epochs, logs["seconds"]
+        message = f"epoch {logs['epoch']}/{epochs}: {values}, {seconds:.1f} s"
         self._report(replace(self._progress(), message=message, values=logs))
         status.epoch += 1
         status.window, status.sums = 0, EpochSums()
@@ -398,20 +385,22 @@ def _add(sums: EpochSums, judged: Judged) -> None:
     sums.count += judged.counted
 
 
-def _numbered(prefix: str, arrays: list[Floats]) -> dict[str, Array]:
-    return {f"{prefix}/{number:06d}": array for number, array in enumerate(arrays)}
+def _numbered(arrays: list[Floats]) -> dict[str, Floats]:
+    return {f"{number:06d}": array for number, array in enumerate(arrays)}
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names have a prefix; their new names lack it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}
 
 
 def _listed(arrays: Mapping[str, Array]) -> list[Floats]:
     return [arrays[name] for name in sorted(arrays)]
-
-
-def _in_words(row: HistoryRow, epochs: int, metrics: Sequence[str]) -> str:
-    """Return an epoch as one line of text for a terminal."""
-    names = ("loss", *metrics)
-    shown = [*names, *(f"val_{name}" for name in names if f"val_{name}" in row)]
-    values = ", ".join(f"{name} {row[name]:.4g}" for name in shown)
-    return f"epoch {row['epoch']}/{epochs}: {values}, {row['seconds']:.1f} s"
 
 
 _LOWEST_RATE, _HIGHEST_RATE, _UPDATES = 1e-6, 1.0, 200

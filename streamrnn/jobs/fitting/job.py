@@ -27,12 +27,13 @@ from streamrnn.jobs.fitting.request import (
     initial_model,
     load_for_training,
     refuse_another_fit,
-    trained_state,
+    save_state,
     until_stopped,
     without_layers,
 )
 from streamrnn.jobs.fitting.staging import Reader, Staged, stage
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
+from streamrnn.jobs.preflight import reader
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of
@@ -40,9 +41,7 @@ from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, starting_table, ticks_of
 from streamrnn.stream.sources import shown
-from streamrnn.stream.states import write_state_file
 
-ReadState = Callable[[str], pa.Table]
 _CHANGING = {"the initial model", "the initial state", "continues"}
 """Keys of an identity in which a fit differs from the fit that continues it."""
 _SEASONS = {"24h": timedelta(days=1), "7d": timedelta(days=7)}
@@ -54,13 +53,13 @@ _FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers
 class FitJob:
     """One fit of a pipeline file with its options."""
 
-    def __init__(self, config: Config, read_init: ReadState, options: FitOptions) -> None:
+    def __init__(self, config: Config, state_table: pa.Table | None, options: FitOptions) -> None:
         check_request(config)
         self.config, self.options = config, options
         season = format_duration(config.target.season)
         self.summary = FitSummary(model=location(config.model.path), season=season)
-        self._read_init, self._units = read_init, 0
-        self._folder = FitFolder.beside(config.model.path)
+        self._read_init, self._units = reader(state_table), 0
+        self._folder = FitFolder(config.model.path)
 
     def run(self) -> FitSummary:
         """Train the model, or resume an interrupted fit."""
@@ -118,50 +117,50 @@ class FitJob:
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
-        with folder.on_disk(initial) as path:
-            loaded = load_for_training(config, self._read_init, path)
+        loaded = load_for_training(config, self._read_init, initial)
         model = FitModel.of(loaded, config)
         self._units = model.units
-        resumed = last is not None and not last.record.done
+        done = last if last is not None and last.record.done else None
+        resumed = last if done is None else None
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
             then, free = last.record.identity, set[str]()
-            if last.record.done and (self.options.extend or then["continues"]):
+            if done is not None and (self.options.extend or then["continues"]):
                 free |= _CHANGING
-            if last.record.done and self.options.extend:
+            if done is not None and self.options.extend:
                 free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
             refuse_another_fit(_without(then, free), _without(wanted, free), folder)
-        fit = FitSource(loaded, last.record.files if last is not None and resumed else None)
+        fit = FitSource(loaded, None if resumed is None else resumed.record.files)
         rule = division_rule(loaded, config, fit.bound.schema)
         if fit.later:
             self.summary.notes.append(
                 f"{count(fit.later, 'new file')} not read: a fit reads only files that were there "
                 "when it began; train on later files with --continue"
             )
-        if last is not None and not resumed and fit.files == last.record.files:
-            then = _without(last.record.identity, _CHANGING)
+        if done is not None and fit.files == done.record.files:
+            then = _without(done.record.identity, _CHANGING)
             if not differences(then, _without(wanted, _CHANGING)):
-                return lambda: self._nothing(last)
+                return lambda: self._nothing(done)
         record = FitRecord(wanted, digests, fit.files)
 
         def steps() -> None:
-            staged, reader = self._stage(fit)
+            staged, row_reader = self._stage(fit)
             if self.summary.interrupted:
                 return None
             record.digest = staged.digest()
-            if last is not None and not resumed:
-                changed = record.digest != last.record.digest
-                if not self.options.extend and (changed or last.record.identity["continues"]):
+            if done is not None:
+                changed = record.digest != done.record.digest
+                if not self.options.extend and (changed or done.record.identity["continues"]):
                     raise CheckpointError(
                         f"{location(str(folder.path))}: the source has changed since this model "
                         "was fitted. Train it on the new rows alone with --continue, or fit anew "
                         "with --full-refresh."
                     )
                 if not (self.options.extend and staged.steps):
-                    return self._nothing(last)
+                    return self._nothing(done)
                 # The last validation counts if the new rows have no validation.
-                record.status.best_errors = last.record.status.best_errors
-            elif last is not None and record.digest != last.record.digest:
+                record.status.best_errors = done.record.status.best_errors
+            if resumed is not None and record.digest != resumed.record.digest:
                 raise CheckpointError(
                     f"{location(str(folder.path))}: the rows of the source have changed since this "
                     "fit began. Restore them, or start over with --full-refresh."
@@ -169,7 +168,7 @@ class FitJob:
             if self.options.writes:
                 folder.begin(initial)
             parts = divide(staged, rule, fit.target)
-            self._check_rows(fit, staged, model, parts, reader)
+            self._check_rows(fit, staged, model, parts, row_reader)
             baselines = self._baselines(fit, staged, parts, record)
             adapt_normalization(model.learner.model, staged, parts.rows)
             model.scale(staged, parts.rows)
@@ -178,7 +177,7 @@ class FitJob:
             if self.config.output.calibrate:
                 rows, place = parts.validation.counts(staged), self._folder.rows / "calibration"
                 calibration = Calibration(self.config.train.quantiles, rows, place)
-            learner, table = model.learner, reader.scorer.table
+            learner, table = model.learner, row_reader.scorer.table
             loop = FitLoop(
                 learner, staged, parts, self.config, baselines, calibration, table, record, commit
             )
@@ -187,39 +186,38 @@ class FitJob:
                 self.summary.updates = len(self.summary.rates)
                 self.summary.interrupted = self.options.stop.is_set()
                 return None
-            if last is not None and resumed:
-                loop.resume(last)
+            if resumed is not None:
+                loop.resume(resumed)
                 status, epochs = loop.status, self.config.train.epochs
                 self.summary.resumed = (
                     f"Resumed in epoch {status.epoch + 1} of {epochs}, after "
                     f"{count(status.iterations, 'update')}."
                 )
                 self._report(FitProgress(status.epoch, 0, 0, 0, 0.0, self.summary.resumed))
-            if self._run(loop, fit, reader):
-                self._finish(loop, model, fit, config, reader)
+            if self._run(loop, fit, row_reader):
+                self._finish(loop, model, fit, config, row_reader)
             return None
 
         return steps
 
     def _with_state(self, last: FitCommit | None) -> Config:
-        """Return the config, with the state to start from."""
         if not self.options.extend or last is None:
             return self.config
         if not (last.record.done or last.record.identity["continues"]):
             return self.config  # `refuse_another_fit` says that the first fit is not finished
-        path = self._folder.show(STATE_FILE)
+        path = self._folder.path / STATE_FILE
         if last.record.done and not last.record.state:
             raise ConfigError(
                 "--continue: the last fit saved no state, so it is unknown which rows are new. Set "
                 "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
                 "has no state"
             )
-        if not Path(path).exists():
+        if not path.exists():
             raise CheckpointError(
                 f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
                 "--full-refresh."
             )
-        state = self.config.state.model_copy(update={"init": path})
+        state = self.config.state.model_copy(update={"init": str(path)})
         return self.config.model_copy(update={"state": state})
 
     def _nothing(self, last: FitCommit) -> None:
@@ -237,15 +235,15 @@ class FitJob:
         notes: list[str] = [] if extend else self.summary.notes
         on_change: OnChange = "carry" if extend else "error"
         table = starting_table(fit.bound, None, "", notes, on_change=on_change)
-        reader = fit.reader(table, self.options.limit)
+        row_reader = fit.reader(table, self.options.limit)
         batches = until_stopped(fit.batches(), self.options.stop, self.summary)
-        staged = stage(reader, batches, self._folder.empty_rows())
+        staged = stage(row_reader, batches, self._folder.empty_rows())
         self.summary.rows, self.summary.streams = staged.rows, len(staged.slot_S)
         self.summary.counts = {name: int(n) for name, n in staged.counts.items() if n}
-        return staged, reader
+        return staged, row_reader
 
     def _check_rows(
-        self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
+        self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, row_reader: Reader
     ) -> None:
         """Check that there are rows with labels to train on and, where needed, to validate with."""
         summary, train = self.summary, self.config.train
@@ -284,7 +282,7 @@ class FitJob:
             summary.notes.append(
                 "no row is in [train] validation; the model has the weights of the last epoch"
             )
-        place = partial(self._place, staged, fit, reader)
+        place = partial(self._place, staged, fit, row_reader)
         refuse_wrong_label(staged, model.learner, model.units, fit.target.names, place)
 
     def _baselines(
@@ -318,14 +316,14 @@ class FitJob:
         if self.options.progress is not None:
             self.options.progress(progress)
 
-    def _run(self, loop: FitLoop, fit: FitSource, reader: Reader) -> bool:
+    def _run(self, loop: FitLoop, fit: FitSource, row_reader: Reader) -> bool:
         summary = self.summary
         try:
             finished = loop.run(self._report, self.options.stop.is_set)
         except DivergedError as error:
             updates = count(loop.learner.optimizer.iterations, "update")
             raise DivergedError(
-                f"{self._place(loop.staged, fit, reader, *error.step)}: {error} in epoch "
+                f"{self._place(loop.staged, fit, row_reader, *error.step)}: {error} in epoch "
                 f"{loop.status.epoch + 1}, after {updates}. Set a lower learning_rate in [train] "
                 "optimizer, or [train] clip_norm = 1.0; and check the ranges of features "
                 "(streamrnn validate), labels and weights."
@@ -340,17 +338,18 @@ class FitJob:
         summary.committed = self.options.writes
         return finished
 
-    def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
+    def _place(
+        self, staged: Staged, fit: FitSource, row_reader: Reader, row: int, stream: int
+    ) -> str:
         named = zip(fit.bound.layout.keys, staged.keys, strict=True)
         key = ", ".join(f"{field.name}={shown(column, stream)}" for field, column in named)
-        return f"{reader.place(fit.batches(), row)}: stream {key}"
+        return f"{row_reader.place(fit.batches(), row)}: stream {key}"
 
     # ---- results
 
     def _finish(
-        self, loop: FitLoop, model: FitModel, fit: FitSource, config: Config, reader: Reader
+        self, loop: FitLoop, model: FitModel, fit: FitSource, config: Config, row_reader: Reader
     ) -> None:
-        """Write the results, commit them, and put them into place."""
         if not self.options.writes:
             return
         folder = self._folder
@@ -361,12 +360,10 @@ class FitJob:
         if saved:
             path = folder.pending(folder.model.name)
             loaded = LoadedPipeline(without_layers(config), self._read_init, path)
-            home, stop = str(folder.path), self.options.stop
-            table = trained_state(loaded, fit, reader, stop, home, self.summary)
+            save_state(loaded, fit, row_reader, folder, self.options.stop, self.summary)
             if self.summary.interrupted:  # the last commit has everything but the state
                 return
-            write_state_file(table, folder.pending(STATE_FILE))
-            self.summary.state = location(folder.show(STATE_FILE))
+            self.summary.state = location(str(folder.path / STATE_FILE))
         fit.refuse_changes()
         folder.finish(loop.as_commit(), data, state=saved)
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ConfigError, DataError, DivergedError
 from streamrnn.jobs.fitting.division import (
     CARRIED,
@@ -82,14 +83,8 @@ def refuse_wrong_label(
 ) -> None:
     """Raise DataError for a label or weight that the loss cannot use: the first one by stream.
 
-    `columns` (K,) are the columns of the labels; `place` names a row, by its number and the number
-    of its stream.
+    `columns` (K,) are the columns of the labels; `place` names a row, by its `Staged.origin`.
     """
-
-    def where(step: int) -> str:
-        sequence = np.searchsorted(staged.start_Q, step, side="right") - 1
-        return place(int(staged.row[step]), int(staged.stream_Q[sequence]))
-
     targets, weights = staged.targets, learner.class_weights
     # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
@@ -97,17 +92,19 @@ def refuse_wrong_label(
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
         infinite = np.flatnonzero(np.isinf(block[:, -1]))
         if len(infinite):
+            row = place(*staged.origin(begin + int(infinite[0])))
             raise DataError(
-                f"{where(begin + int(infinite[0]))}: the weight from [target] weight is more than "
-                "float32 holds. Divide all weights by one number"
+                f"{row}: the weight from [target] weight is more than float32 holds. Divide all "
+                "weights by one number"
             )
         wrong, expected = _wrong(learner.loss, block[:, :targets], units, only_classes)
         places = np.argwhere(wrong & (block[:, -1:] > 0))
         if len(places):
             step, target = begin + int(places[0][0]), int(places[0][1])
+            row, label = place(*staged.origin(step)), staged.labels[step, target]
             raise DataError(
-                f"{where(step)}: the label from [target] column {columns[target]!r} is "
-                f"{staged.labels[step, target]:g}; the loss {learner.loss.name} expects {expected}"
+                f"{row}: the label from [target] column {columns[target]!r} is {label:g}; the loss "
+                f"{learner.loss.name} expects {expected}"
             )
 
 
@@ -180,10 +177,10 @@ class Judged(NamedTuple):
 class Learner:
     """Trains a model window by window, from the states that earlier windows left.
 
-    The gradient stops at the beginning of a window. `runner` scores with the model; by default it
-    carries states, and then so does training. `metrics` sum over windows until they are reset.
-    `output` (B, T, U): the last outputs, on the scale of the target. `class_weights` apply to the
-    loss in training, not to metrics.
+    The gradient stops at the beginning of a window. `runner` scores with the model. The
+    default one carries states; then training does, too. `metrics` sum over windows until they are
+    reset. `output` (B, T, U): the last outputs, on the scale of the target. `class_weights` apply
+    to the loss in training, not to metrics.
     """
 
     def __init__(
@@ -237,11 +234,17 @@ class Learner:
             passed.pullback([slope], none)
             value += self._plan.penalty.value()
             self._plan.penalty.add_slopes(recording)
-            norm = self._update(recording)
-        if not math.isfinite(norm):
-            step = _worst_step(passed.outputs[0], window)
-            raise DivergedError(f"the norm of the gradient is {norm}", step)
-        return Judged(value, int(window.counts.sum()), norm)
+            updates = self._plan.updates(recording)
+            square = 0.0
+            for update in updates:
+                square += sums.dot(update.gradient, update.gradient)
+            if not math.isfinite(square):
+                step = _worst_step(passed.outputs[0], window)
+                raise DivergedError(f"the norm of the gradient is {math.sqrt(square)}", step)
+            self.optimizer.change(updates)
+            for holder in self._plan.holders:
+                holder.weights_changed()
+        return Judged(value, int(window.counts.sum()), math.sqrt(square))
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
         """Return the loss of the outputs that a run would give; advance `states`, in place."""
@@ -272,18 +275,6 @@ class Learner:
             metric.update_state(window.label, real, window.weight, mask=window.counts)
         return value, slope
 
-    def _update(self, recording: Recording) -> float:
-        """Apply the gradients, unless their norm is not finite; return the norm."""
-        updates = self._plan.updates(recording)
-        square = 0.0
-        for update in updates:
-            square += sums.dot(update.gradient, update.gradient)
-        if math.isfinite(square):
-            self.optimizer.change(updates)
-            for holder in self._plan.holders:
-                holder.weights_changed()
-        return math.sqrt(square)
-
 
 def _worst_step(output: Floats, window: TrainingWindow) -> tuple[int, int]:
     """Return (lane, step) of the first output that is not finite, else of the largest one."""
@@ -298,61 +289,46 @@ WindowCall = Callable[[TrainingWindow, States], Judged]
 
 
 class LaneStates:
-    """The states that lanes carry from window to window: here none, as every window starts anew.
+    """The states that B lanes carry from window to window; none if every window starts anew.
 
-    `values`: states of the lanes by name, (B, size); `at_cut`: states of the streams, (S, size).
-    """
-
-    def __init__(self) -> None:
-        self.values: States = {}
-        self.at_cut: States = {}
-
-    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
-        """Return states for the lanes of validation, whose pieces continue pieces of training."""
-        return self
-
-    def begin(self, placement: Placement) -> None:
-        """Set the states of lanes that begin a piece."""
-
-    def run(self, call: WindowCall, window: TrainingWindow) -> Judged:
-        """Run `call` on the lanes of a window."""
-        return call(window, self.values)
-
-    def keep_ends(self, placement: Placement) -> None:
-        """Keep the states of the streams that have reached the cut."""
-
-
-class CarriedStates(LaneStates):
-    """The states of the lanes that pieces run on.
-
-    `table` has the states of the streams that resume, by `Staged.slot_S`.
+    `table` has the states of the streams that resume, by `Staged.slot_S`. `values`: states of the
+    lanes by name, (B, size); `at_cut`: states of the streams, (S, size).
     """
 
     def __init__(
         self,
-        runner: StepRunner,
+        runner: StepRunner | SequenceRunner,
         staged: Staged,
         table: StateTable,
-        pieces: Pieces,
+        division: Division,
         lanes: int,
-        at_cut: Mapping[str, Array],
     ) -> None:
-        super().__init__()
-        self._runner, self._staged, self._table, self._pieces = runner, staged, table, pieces
-        self.values = runner.initial_state(lanes)
-        self.at_cut = dict(at_cut)
+        self._runner, self._staged, self._table = runner, staged, table
+        self._pieces, validation = division.training, division.validation
+        self.values: States = {}
+        self.at_cut: States = {}
+        if isinstance(runner, StepRunner):
+            self.values = runner.initial_state(lanes)
+            carries = isinstance(validation, Pieces) and (validation.origin == CARRIED).any()
+            self.at_cut = runner.initial_state(len(staged.slot_S) if carries else 0)
 
-    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "CarriedStates":
-        assert isinstance(pieces, Pieces)
-        return CarriedStates(self._runner, self._staged, self._table, pieces, lanes, self.at_cut)
+    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
+        """Return states for the lanes of validation, whose pieces continue pieces of training."""
+        states = copy(self)
+        states._pieces = pieces
+        if isinstance(self._runner, StepRunner):
+            states.values = self._runner.initial_state(lanes)
+        return states
 
     def begin(self, placement: Placement) -> None:
+        """Set the states of lanes that begin a piece."""
+        runner, pieces = self._runner, self._pieces
         lanes = np.flatnonzero(placement.first_B & (placement.length_B > 0))
-        if not len(lanes):
+        if not (len(lanes) and isinstance(runner, StepRunner) and isinstance(pieces, Pieces)):
             return
         piece = placement.sequence_B[lanes]
-        stream, origin = self._pieces.stream[piece], self._pieces.origin[piece]
-        begun = self._runner.initial_state(len(lanes))
+        stream, origin = pieces.stream[piece], pieces.origin[piece]
+        begun = runner.initial_state(len(lanes))
         if (resumes := origin == RESUMED).any():
             restored = self._table.layout.empty_states(int(resumes.sum()))
             slots = self._staged.slot_S[stream[resumes]]
@@ -366,6 +342,7 @@ class CarriedStates(LaneStates):
             self.values[name][lanes] = values
 
     def run(self, call: WindowCall, window: TrainingWindow) -> Judged:
+        """Run `call` on the lanes of a window."""
         lanes, states = window.lanes, self.values
         if len(lanes) == len(next(iter(states.values()), lanes)):
             return call(window, states)
@@ -376,7 +353,10 @@ class CarriedStates(LaneStates):
         return judged
 
     def keep_ends(self, placement: Placement) -> None:
+        """Keep the states of the streams that have reached the cut."""
         pieces = self._pieces
+        if not isinstance(pieces, Pieces):
+            return
         piece, length = placement.sequence_B, placement.length_B
         ends = pieces.begin[piece] + pieces.length[piece]
         done = (length > 0) & (placement.begin_B + length == ends) & pieces.last[piece]
@@ -384,19 +364,3 @@ class CarriedStates(LaneStates):
         for name, values in self.values.items():
             if len(stream):
                 self.at_cut[name][stream] = values[done]
-
-
-def lane_states(
-    runner: StepRunner | SequenceRunner,
-    staged: Staged,
-    division: Division,
-    table: StateTable,
-    lanes: int,
-) -> LaneStates:
-    """Return the states of the lanes that train, before their first window."""
-    training, validation = division.training, division.validation
-    if not (isinstance(runner, StepRunner) and isinstance(training, Pieces)):
-        return LaneStates()
-    carries = isinstance(validation, Pieces) and bool((validation.origin == CARRIED).any())
-    at_cut = runner.initial_state(len(staged.slot_S) if carries else 0)
-    return CarriedStates(runner, staged, table, training, lanes, at_cut)

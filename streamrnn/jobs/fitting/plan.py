@@ -120,7 +120,6 @@ class FitModel:
 
 
 def _optimizer(config: Config) -> Optimizer:
-    """Return the optimizer of [train] with its clips. Raises ConfigError."""
     train = config.train
     options = {key: value for key, value in train.optimizer.items() if key != "name"}
     if train.clip_norm is not None:
@@ -175,7 +174,6 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
 
 
 def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
-    """Make a metric that fits outputs and labels. Raises ConfigError."""
     try:
         metric = metric_of(name, loss, units)
         assert isinstance(metric, MeanMetric)  # as are all metrics that have a name
@@ -200,16 +198,16 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
 
 def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> DivisionRule:
     """Return how steps are divided. Raises ConfigError for an invalid time."""
-    train, window = config.train, config.window
+    train, window, source = config.train, config.window, config.source
     validation = train.validation
-    since, zone = None, config.source.time_zone
-    if train.until is not None:
-        parse_time(train.until, schema.field(str(config.source.time)).type, "[train] until", zone)
-    if validation is not None and validation.since is not None:
-        kind = schema.field(str(config.source.time)).type
-        since = parse_time(validation.since, kind, "[train] validation.since", zone)
+    since = None if validation is None else validation.since
+    ticks: dict[str, int] = {}
+    for key, limit in (("until", train.until), ("validation.since", since)):
+        if limit is not None:
+            kind = schema.field(str(source.time)).type
+            ticks[key] = parse_time(limit, kind, f"[train] {key}", source.time_zone)
     return DivisionRule(
-        since,
+        ticks.get("validation.since"),
         None if validation is None else validation.streams,
         config.output.warmup if train.burn_in is None else train.burn_in,
         0 if isinstance(train.pieces, str) else train.pieces,
@@ -255,9 +253,9 @@ _BLOCK = 1 << 16
 
 
 def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
-    """Return the model without the Rescaling at its end, and that layer.
+    """Return the model without the Rescaling at its end, and this layer.
 
-    If it does not end in one, or has several outputs, return the model itself and None.
+    If the model does not end in one, or has several outputs, return the model itself and None.
     """
     symbols = model.graph.outputs
     last = symbols[0].node.layer
@@ -280,7 +278,7 @@ def without_calibration(model: Model) -> Model:
 
 
 def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
-    """Return a model that ends in a Rescaling to the scale of the target."""
+    """Return the model with a Rescaling at its end."""
     names = {layer.name for layer in model.layers}
     numbered = (f"{name}_{number}" for number in count(1))
     name = next(name for name in chain([name], numbered) if name not in names)
@@ -344,7 +342,6 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
 
 
 def _blocks(array: Array, rows: StepRuns) -> Iterator[Array]:
-    """Yield these rows of an array."""
     for begin, length in zip(rows.begin.tolist(), rows.length.tolist(), strict=True):
         for first in range(begin, begin + length, _BLOCK):
             yield np.asarray(array[first : min(first + _BLOCK, begin + length)])

@@ -14,14 +14,13 @@ import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.jobs.fitting.commit import FitCommit, FitFile, FitFolder, FitIdentity
+from streamrnn.jobs.fitting.commit import STATE_FILE, FitCommit, FitFile, FitFolder, FitIdentity
 from streamrnn.jobs.fitting.plan import without_calibration
 from streamrnn.jobs.fitting.staging import Reader
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
 from streamrnn.jobs.preflight import (
     ModelFile,
     file_source,
-    open_source,
     plan_first_run,
     reader,
     seen_by_init,
@@ -34,7 +33,7 @@ from streamrnn.stream.checkpoints import SeenFiles, UsedFile, with_seen
 from streamrnn.stream.config import Config, value_of, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile, load_vocabulary
-from streamrnn.stream.states import StateTable, state_digest
+from streamrnn.stream.states import StateTable, state_digest, write_state_file
 
 _TABLES = (
     "source.",
@@ -122,15 +121,11 @@ def initial_model(
 
 
 def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeline | None:
-    """Load a pipeline with the model that a first fit starts from; None if `config` names none.
-
-    `state_table`: the state in memory that the pipeline starts from.
-    """
+    """Load a pipeline with the model that a first fit starts from; None if `config` names none."""
     layers = config.model.layers
     if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
         return None
-    with ModelFile("model.safetensors", _first_model(config)).on_disk() as path:
-        return load_for_training(config, reader(state_table), path)
+    return load_for_training(config, reader(state_table), _first_model(config))
 
 
 def _first_model(config: Config) -> bytes:
@@ -167,25 +162,20 @@ def without_layers(config: Config) -> Config:
 
 
 def load_for_training(
-    config: Config, read_init: Callable[[str], pa.Table], path: str
+    config: Config, read_init: Callable[[str], pa.Table], model: bytes
 ) -> LoadedPipeline:
-    """Load the model to train; refuse an [output] that later runs could not get from it."""
-    trained = for_training(config)
-    if config.output.quantiles is not None:
-        LoadedPipeline(trained.model_copy(update={"output": config.output}), read_init, path)
-    return LoadedPipeline(trained, read_init, path)
+    """Load the model to train, a native file; refuse an [output] that runs could not get from it.
 
-
-def for_training(config: Config) -> Config:
-    """Return the config for training: precision and quantiles apply only to later runs.
-
-    So do the names of the outputs, where they are quantiles.
+    Precision, quantiles and the names of quantiles apply only to later runs.
     """
-    model = config.model.model_copy(update={"layers": (), "precision": "auto"})
-    output = config.output
-    if output.quantiles is not None:
-        output = output.model_copy(update={"quantiles": None, "names": None})
-    return config.model_copy(update={"model": model, "output": output})
+    settings = config.model.model_copy(update={"layers": (), "precision": "auto"})
+    trained, output = config.model_copy(update={"model": settings}), config.output
+    with ModelFile("model.safetensors", model).on_disk() as path:
+        if output.quantiles is not None:
+            LoadedPipeline(trained, read_init, path)
+            output = output.model_copy(update={"quantiles": None, "names": None})
+            trained = trained.model_copy(update={"output": output})
+        return LoadedPipeline(trained, read_init, path)
 
 
 def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> FitIdentity:
@@ -278,8 +268,7 @@ class FitSource:
 
         `began_with`: the files of a fit that is resumed; others are not read.
         """
-        plain = open_source(loaded).of_files
-        assert plain is not None  # checked before
+        plain = file_source(loaded)
         listed = list(plain.files)
         if began_with is not None:
             names = {file.name for file in began_with}
@@ -333,18 +322,19 @@ def until_stopped(
         yield batch
 
 
-def trained_state(
+def save_state(
     loaded: LoadedPipeline,
     source: FitSource,
     reader: Reader,
+    folder: FitFolder,
     stop: threading.Event,
-    home: str,
     summary: FitSummary,
-) -> pa.Table:
-    """Score the rows of a fit with the trained model, and return the state after them.
+) -> None:
+    """Score the rows of a fit with the trained model, and write the state after them.
 
-    The table lists the files that it has seen, so that a run starts at the next row. It lists none
-    if rows that were left out come before rows that were read; a note in `summary` says so.
+    Nothing is written once `stop` is set. The table lists the files that it has seen, so that a run
+    starts at the next row. It lists none if rows that were left out come before rows that were
+    read; a note in `summary` says so.
     """
     bound = loaded.bind(source.plain.schema, source.plain.name)
     scorer = Scorer(bound, starting_table(bound, None, "", on_change="carry"))
@@ -353,19 +343,22 @@ def trained_state(
     for batch in reader.batches(until_stopped(batches, stop, summary)):
         scorer.score(loaded.contract.read(batch.batch, batch.origin))
         readings |= batch.readings
+    if summary.interrupted:
+        return
     table = scorer.table.to_arrow()
     if reader.mixed:
         summary.notes.append(
             "rows before and after [train] until alternate in the files, so the saved state does "
             "not record what it has seen: start a run from it with [source] after"
         )
-        return table
-    used, position = _used(source, readings, reader.left)
-    schema = {field.name: str(field.type) for field in source.bound.schema}
-    earlier = () if source.seen is None else source.seen.sources
-    names = {file.path for file in used}
-    sources = (*(file for file in earlier if file.path not in names), *used)
-    return with_seen(table, SeenFiles(sources, position, home, schema))
+    else:
+        used, position = _used(source, readings, reader.left)
+        schema = {field.name: str(field.type) for field in source.bound.schema}
+        earlier = () if source.seen is None else source.seen.sources
+        names = {file.path for file in used}
+        sources = (*(file for file in earlier if file.path not in names), *used)
+        table = with_seen(table, SeenFiles(sources, position, str(folder.path), schema))
+    write_state_file(table, folder.pending(STATE_FILE))
 
 
 def _used(

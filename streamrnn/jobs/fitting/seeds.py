@@ -1,17 +1,32 @@
-"""A fit of several seeds, one fit each; then the best is kept, or all of them as one model."""
+"""A fit of several seeds, one fit each; then the best is kept, or all of them as one model.
+
+Fits run side by side in processes: threads would take turns, as half of a small model's time is
+spent in Python.
+"""
 
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
+import threading
 import time
-from dataclasses import replace
-from pathlib import Path
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import connection
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.base.display import location
-from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError, ConfigError, EngineError, StreamRNNError
 from streamrnn.jobs.fitting.commit import (
     HISTORY_FILE,
     MEMBERS,
@@ -27,11 +42,10 @@ from streamrnn.jobs.fitting.request import (
     FitSource,
     check_folder,
     refuse_another_fit,
-    trained_state,
+    save_state,
     without_layers,
 )
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
-from streamrnn.jobs.fitting.workers import FitRequest, fit_all
 from streamrnn.jobs.preflight import reader
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.formats.native import encoded
@@ -41,8 +55,11 @@ from streamrnn.nn.models.mixture import mixture_of
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, starting_table
-from streamrnn.stream.states import write_state_file
 
+_PAUSE = 0.05
+"""Seconds between two reports of progress."""
+_CODE = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; work()"
+"""The code of a new process, which does not import the script of its parent."""
 _PATIENCE = 10.0
 """Seconds to wait for a process: it ends within milliseconds after the one that started it."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
@@ -58,10 +75,9 @@ class SeedsJob:
         train = config.train
         self.config, self.options, self._state_table = config, options, state_table
         self.seeds = range(train.seed, train.seed + train.seeds)
-        self._folder = FitFolder.beside(config.model.path)
+        self._folder = FitFolder(config.model.path)
         season = format_duration(config.target.season)
         self.summary = FitSummary(model=location(config.model.path), season=season)
-        self._progress: dict[int, FitProgress] = {}
 
     def check(self) -> None:
         """Check all but the rows of the fit, as if it were the first.
@@ -89,7 +105,7 @@ class SeedsJob:
                 '[output] calibrate: [train] keep = "all" returns the mean of several models and '
                 'its spread, not quantiles. Set keep = "best", or remove calibrate'
             )
-        job = FitJob(self._member(self.seeds[0], 1), reader(self._state_table), FitOptions())
+        job = FitJob(self._member(self.seeds[0], 1), self._state_table, FitOptions())
         units = job.check()
         output = self.config.output
         if train.keep == "all" and output.quantiles is not None and units != 1:
@@ -139,21 +155,20 @@ class SeedsJob:
         alike = self._state_table, options.extend, options.full_refresh, options.limit
         threads = max(1, cores // workers)
         requests = [FitRequest(self._member(seed, threads), *alike) for seed in self.seeds]
+        progress: dict[int, FitProgress] = {}
         began = time.perf_counter()
-        return fit_all(
-            requests, workers, lambda number, now: self._report(number, now, began), options.stop
-        )
 
-    def _report(self, number: int, now: FitProgress, began: float) -> None:
-        """Report the progress of all members as one."""
-        if self.options.progress is None or not now.total_steps:
-            return
-        self._progress[number] = now
-        done = sum((p.epoch - 1) * p.total_steps + p.steps for p in self._progress.values())
-        an_epoch = len(self.seeds) * now.total_steps
-        total, epoch = an_epoch * now.epochs, min(now.epochs, done // an_epoch + 1)
-        seconds = time.perf_counter() - began
-        self.options.progress(FitProgress(epoch, now.epochs, done, total, seconds))
+        def report(number: int, now: FitProgress) -> None:
+            if options.progress is None or not now.total_steps:
+                return
+            progress[number] = now
+            done = sum((p.epoch - 1) * p.total_steps + p.steps for p in progress.values())
+            an_epoch = len(self.seeds) * now.total_steps
+            total, epoch = an_epoch * now.epochs, min(now.epochs, done // an_epoch + 1)
+            seconds = time.perf_counter() - began
+            options.progress(FitProgress(epoch, now.epochs, done, total, seconds))
+
+        return fit_all(requests, workers, report, options.stop)
 
     # ---- what is kept
 
@@ -235,37 +250,35 @@ class SeedsJob:
         # From here on the results of the last fit may be replaced: its commit no longer holds.
         folder.discard_pending()
         folder.commit(FitCommit(record))
-        data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
+        if seed is not None:
+            data = self._of(seed).model.read_bytes()
+        else:
+            variance = np.zeros(1)
+            if self.config.train.measures:
+                errors = [self._commit(each).record.status.best_errors for each in self.seeds]
+                if not all(errors):
+                    raise ConfigError(
+                        "fit: no row is in [train] validation, whose errors are part of the "
+                        "spread. Set an earlier validation.since, or a larger validation.streams"
+                    )
+                variance = np.array(errors).mean(axis=0)
+            models = [load_model(str(self._of(each).model)) for each in self.seeds]
+            data = encoded(mixture_of(models, self.seeds, variance.tolist()))
         folder.put_pending(folder.model.name, data)
         histories = []
         for each in self.seeds:
-            history = pq.read_table(self._of(each).show(HISTORY_FILE))
+            history = pq.read_table(self._of(each).path / HISTORY_FILE)
             column = pa.array([each] * history.num_rows, pa.int64())
             histories.append(history.add_column(0, "seed", column))
         folder.put_history(pa.concat_tables(histories, promote_options="permissive"))
-        saved = self._save_state(data)
+        saved = self._save_state()
         if self.summary.interrupted:
             return
         if saved:
-            self.summary.state = location(folder.show(STATE_FILE))
+            self.summary.state = location(str(folder.path / STATE_FILE))
         means = self._commit(self.seeds[0]).record.label_means
         folder.finish(FitCommit(replace(record, label_means=means)), data, state=saved)
         self.summary.committed = True
-
-    def _mixture(self) -> bytes:
-        """Return the native file of all members as one model."""
-        models = [load_model(str(self._of(seed).model)) for seed in self.seeds]
-        commits = [self._commit(seed) for seed in self.seeds]
-        errors = [commit.record.status.best_errors for commit in commits]
-        variance = np.zeros(1)
-        if self.config.train.measures:
-            if not all(errors):
-                raise ConfigError(
-                    "fit: no row is in [train] validation, whose errors are part of the spread. "
-                    "Set an earlier validation.since, or a larger validation.streams"
-                )
-            variance = np.array(errors).mean(axis=0)
-        return encoded(mixture_of(models, self.seeds, variance.tolist()))
 
     def _commit(self, seed: int) -> FitCommit:
         commit = self._of(seed).read()
@@ -275,29 +288,26 @@ class SeedsJob:
 
     # ---- the state after the last row
 
-    def _save_state(self, data: bytes) -> bool:
+    def _save_state(self) -> bool:
         """Write the state of the model that is kept; return False if it has no state."""
-        seed = self.summary.seed
+        folder, seed = self._folder, self.summary.seed
         if seed is not None:
-            path = Path(self._of(seed).show(STATE_FILE))
+            path = self._of(seed).path / STATE_FILE
             if path.exists():
-                self._folder.put_pending(STATE_FILE, path.read_bytes())
+                folder.put_pending(STATE_FILE, path.read_bytes())
             return path.exists()
         config = without_layers(self.config)
         if self.options.extend:
-            state = config.state.model_copy(update={"init": self._folder.show(STATE_FILE)})
+            state = config.state.model_copy(update={"init": str(folder.path / STATE_FILE)})
             config = config.model_copy(update={"state": state})
-        with self._folder.on_disk(data) as path_of_model:
-            loaded = LoadedPipeline(config, reader(self._state_table), path_of_model)
+        model = folder.pending(folder.model.name)
+        loaded = LoadedPipeline(config, reader(self._state_table), model)
         if not self.config.train.state or loaded.kind.needs_end:
             return False
         fit = FitSource(loaded, self._commit(self.seeds[0]).record.files)
         table = starting_table(fit.bound, None, "", self.summary.notes, on_change="carry")
-        home, stop = str(self._folder.path), self.options.stop
-        states = trained_state(loaded, fit, fit.reader(table), stop, home, self.summary)
+        save_state(loaded, fit, fit.reader(table), folder, self.options.stop, self.summary)
         fit.refuse_changes()
-        if not self.summary.interrupted:
-            write_state_file(states, self._folder.pending(STATE_FILE))
         return True
 
 
@@ -308,4 +318,159 @@ def fit_job(config: Config, state_table: pa.Table | None, options: FitOptions) -
     if options.find_rate:
         one = config.train.model_copy(update={"seeds": 1, "keep": "best"})
         config = config.model_copy(update={"train": one})
-    return FitJob(config, reader(state_table), options)
+    return FitJob(config, state_table, options)
+
+
+# ---- fits that run side by side
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """One fit; `state_table` is the table that [state] init names, if it is in memory."""
+
+    config: Config
+    state_table: pa.Table | None
+    extend: bool
+    full_refresh: bool
+    limit: int | None
+
+    def run(
+        self, stop: threading.Event, report: Callable[[FitProgress], None]
+    ) -> FitSummary | None:
+        """Fit, unless `stop` is set; a model file at [model] path is replaced."""
+        if stop.is_set():
+            return None
+        options = FitOptions(
+            extend=self.extend,
+            full_refresh=self.full_refresh,
+            overwrite=True,
+            limit=self.limit,
+            progress=report,
+            stop=stop,
+        )
+        return FitJob(self.config, self.state_table, options).run()
+
+
+def fit_all(
+    requests: Sequence[FitRequest],
+    workers: int,
+    report: Callable[[int, FitProgress], None],
+    stop: threading.Event,
+) -> list[FitSummary | None]:
+    """Run fits in `workers` processes (1: in this one); return their summaries.
+
+    `report` is called with the number of a request, and its progress. Once `stop` is set all fits
+    commit and end; the result of a fit that did not begin is None.
+    If a fit fails, or its process dies, the other fits commit, and the error is raised.
+    """
+    if workers < 2:
+        return [
+            request.run(stop, partial(report, number)) for number, request in enumerate(requests)
+        ]
+    waiting = deque(enumerate(requests))
+    running: list[_Worker] = []
+    results: list[FitSummary | None] = [None] * len(requests)
+    try:
+        while waiting or running:
+            if stop.is_set():
+                waiting.clear()
+                for worker in running:
+                    worker.stop()
+            while waiting and len(running) < workers:
+                running.append(_Worker(*waiting.popleft()))
+            ready = connection.wait([worker.pipe for worker in running], _PAUSE)
+            for worker in [of for of in running if of.pipe in ready]:
+                message = worker.receive()
+                if isinstance(message, Exception):
+                    raise message
+                if isinstance(message, FitProgress):
+                    report(worker.number, message)
+                else:
+                    results[worker.number] = message
+                    running.remove(worker)
+    finally:
+        for worker in running:
+            worker.stop()
+        for worker in running:
+            while isinstance(worker.receive(), FitProgress):
+                pass
+    return results
+
+
+class _Worker:
+    """A process that runs one fit, and ends with the process that started it.
+
+    It has a session of its own: signals to the process group of its parent do not reach it.
+    """
+
+    def __init__(self, number: int, request: FitRequest) -> None:
+        self.number = number
+        self.pipe, theirs = multiprocessing.Pipe()
+        self._stopped = False
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CODE, str(theirs.fileno()), *sys.path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._send(request)
+
+    def receive(self) -> FitProgress | FitSummary | Exception | None:
+        """Return progress, or, once the process has ended, the outcome."""
+        try:
+            message: FitProgress | FitSummary | Exception | None = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            message = EngineError(
+                f"the process of a fit ended with code {self._process.wait()}; rerun the same "
+                "command to resume"
+            )
+        if not isinstance(message, FitProgress):
+            self._process.wait()
+        return message
+
+    def stop(self) -> None:
+        """Tell the fit to commit and end."""
+        if not self._stopped:
+            self._stopped = True
+            self._send(None)
+
+    def _send(self, message: FitRequest | None) -> None:
+        with suppress(ConnectionError):  # `receive` reports that the process has ended
+            self.pipe.send(message)
+
+
+def work() -> None:
+    """Run, in a new process, the fit that comes through the pipe named by the first argument."""
+    pipe: connection.Connection[Any, Any] = connection.Connection(int(sys.argv[1]))
+    request: FitRequest = pipe.recv()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(pipe, stop), daemon=True).start()
+    last = 0.0
+
+    def report(progress: FitProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PAUSE:
+            last = time.monotonic()
+            pipe.send(progress)
+
+    try:
+        pipe.send(request.run(stop, report))
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        text = "".join(traceback.format_exception(error))
+        if not isinstance(error, StreamRNNError):  # the text of ours is enough
+            error.add_note(text)
+        try:
+            portable = deepcopy(error)
+        except Exception:  # noqa: BLE001 (its class cannot be called with its `args`)
+            portable = EngineError(text)
+        pipe.send(portable)
+
+
+def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> None:
+    """Set `stop` when told; exit when the process at the other end of the pipe ends."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.recv()
+            stop.set()
+    os._exit(1)

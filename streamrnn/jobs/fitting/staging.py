@@ -83,7 +83,7 @@ class Reader:
     """Reads the rows of a source before [train] until, again and again; at most `most` of them.
 
     After a pass, `rows` is the number of rows read, `left` the file and row of the first row that
-    was left out (None if all were read), and `mixed` whether a later row was read.
+    was left out (None if all were read), and `mixed` whether a row after it was read.
     """
 
     scorer: Scorer
@@ -177,6 +177,11 @@ class Staged:
         """The weights (M,), a view."""
         return self.labels[:, -1]
 
+    def origin(self, step: int) -> tuple[int, int]:
+        """Return the number of the row of a step, as read, and the number of its stream."""
+        sequence = np.searchsorted(self.start_Q, step, side="right") - 1
+        return int(self.row[step]), int(self.stream_Q[sequence])
+
     def digest(self) -> str:
         """Return a hash of everything that training depends on."""
         total = hashlib.sha256()
@@ -218,7 +223,6 @@ class _Rows:
         self._label_at = self._file("label_at", np.int64, (max(1, len(reader.target.horizons)),))
         self._inputs: list[ArrayFile] = []
         self._sizes: list[int] = []
-        self._label_sizes: list[int] = []
         self._count = np.zeros(self._stored_streams, np.int64)
         self._first_row = np.full(self._stored_streams, np.iinfo(np.int64).max)
         self._before = np.array(reader.scorer.table.steps(np.arange(self._stored_streams)))
@@ -240,7 +244,15 @@ class _Rows:
         for name, values in of_steps.items():
             self._steps[name].append(values)
         for number, array in enumerate(loaded.inputs.of(by_stream)):
-            self._input(number, array).append(array)
+            if array.dtype == object:
+                name = loaded.model.input_specs[number][0]
+                raise UnsupportedError(
+                    f"fit: the input {name!r} of the model reads strings, which cannot be trained "
+                    "on. Give the feature a vocabulary, so that the model reads ids"
+                )
+            if number == len(self._inputs):
+                self._inputs.append(self._file(f"input_{number}", array.dtype, array.shape[1:]))
+            self._inputs[number].append(array)
         self._sizes.append(len(row))
         self._note_resets(by_stream)
         if (more := scorer.table.streams - len(self._count)) > 0:
@@ -258,24 +270,12 @@ class _Rows:
         self._stack.callback(file.close)
         return file
 
-    def _input(self, number: int, array: Array) -> ArrayFile:
-        if array.dtype == object:
-            name = self._reader.scorer.bound.loaded.model.input_specs[number][0]
-            raise UnsupportedError(
-                f"fit: the input {name!r} of the model reads strings, which cannot be trained on. "
-                "Give the feature a vocabulary, so that the model reads ids"
-            )
-        if number == len(self._inputs):
-            self._inputs.append(self._file(f"input_{number}", array.dtype, array.shape[1:]))
-        return self._inputs[number]
-
     def _add_labels(self, labels: Labels) -> None:
         rows = labels.rows
         self._label_row.append(rows.row)
         weight = np.where(np.isnan(labels.label).any(axis=1), 0.0, rows.weight)
         self._label.append(np.concatenate([labels.label, rows.value, weight[:, None]], axis=1))
         self._label_at.append(labels.at)
-        self._label_sizes.append(len(rows.row))
 
     def _note_resets(self, by_stream: StreamBatch) -> None:
         """Record which streams with a state are reset at or before their first step."""
@@ -321,8 +321,8 @@ class _Rows:
         at = mapped(self._folder / "raw.at_by_row", np.int64, (self._read, times.shape[1]))
         for begin in range(0, self._read, _BLOCK):
             by_row[begin : begin + _BLOCK, :-1] = np.nan
-        for begin, size in zip(np.cumsum([0, *self._label_sizes]), self._label_sizes, strict=False):
-            cut = slice(begin, begin + size)
+        for begin in range(0, len(rows), _BLOCK):
+            cut = slice(begin, begin + _BLOCK)
             by_row[rows[cut]], at[rows[cut]] = labels[cut], times[cut]
         return by_row, at
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streamrnn.errors import ConfigError
-from streamrnn.jobs.fitting.baseline import share_better
+from streamrnn.jobs.fitting.baseline import shares_better
 from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.fit_loop import FitProgress, TriedRate, good_rate
 from streamrnn.stream.sources import UNKNOWN_IN
@@ -113,16 +113,8 @@ class FitSummary:
 
     @property
     def better(self) -> dict[str, float]:
-        """The share by which the RMSE is smaller than each baseline's, over the baseline's rows.
-
-        It is below 0 if the RMSE is larger, -inf against a baseline without error.
-        """
-        best, shares = self.best, {}
-        for name in ("persistence", "mean", "seasonal"):
-            if f"val_rmse_where_{name}" in best:
-                baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
-                shares[name] = share_better(model, baseline)
-        return shares
+        """The share by which the RMSE is smaller than each baseline's: see `share_better`."""
+        return shares_better(self.best)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -21,8 +21,8 @@ import __main__
 from streamrnn import Pipeline
 from streamrnn.errors import EngineError
 from streamrnn.jobs.fitting import FitOptions, seeds
+from streamrnn.jobs.fitting.seeds import fit_all
 from streamrnn.jobs.fitting.summary import FitProgress, FitSummary
-from streamrnn.jobs.fitting.workers import fit_all
 
 ReportProgress = Callable[[FitProgress], None]
 
