@@ -190,7 +190,7 @@ def guess_features(
     *,
     has_times: bool,
 ) -> GuessedFeatures:
-    """Guess the features of each input, except `taken` columns (key, time, partitions)."""
+    """Guess the features of each input; `taken` columns (key, time, partitions) are left out."""
     named = {i: c for i, c in named_columns(specs, sample).items() if c not in taken}
     guess = GuessedFeatures()
     for name, shape, dtype in specs:
