@@ -36,12 +36,6 @@ class LabelledRows(NamedTuple):
     seasonal: Doubles
     weight: Doubles
 
-    @classmethod
-    def of(cls, item: SeasonalLabels) -> "LabelledRows":
-        """Return the rows that have these labels."""
-        rows, label = item.labels.rows, item.labels.label
-        return cls(rows.slot, rows.time, rows.value, label, item.seasonal, rows.weight)
-
     def forecasts(self, target: int) -> dict[str, Doubles]:
         """Return the forecasts (N,) of a target by baseline, NaN where a baseline has none."""
         return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
@@ -51,7 +45,6 @@ _Rows = TypeVar("_Rows", ScoreRows, LabelledRows)
 
 
 def _taken(rows: _Rows, index: Array) -> _Rows:
-    """Return the rows that an index or a mask selects."""
     return type(rows)._make(array[index] for array in rows)
 
 
@@ -309,7 +302,9 @@ def compared_rows(
             item = next(labelled, None)
             more_labels = item is not None
             if item is not None:
-                matcher.add_labels(_wanted(LabelledRows.of(item), plan, counts))
+                of, label = item.labels.rows, item.labels.label
+                row = LabelledRows(of.slot, of.time, of.value, label, item.seasonal, of.weight)
+                matcher.add_labels(_wanted(row, plan, counts))
         pairs = matcher.match(scores_ended=not more_scores, labels_ended=not more_labels)
         if pairs is not None:
             yield _complete(*pairs, plan, counts)

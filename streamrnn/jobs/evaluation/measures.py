@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Floats, Ints
 from streamrnn.errors import ConfigError
+from streamrnn.jobs.fitting import share_better
 from streamrnn.nn.training.metrics import NORMAL_90
 
 _LIMIT = 1 << 22
@@ -177,12 +178,6 @@ class _Beside:
         return self._rows.weight(groups), self._sums.means(groups)
 
 
-def better(model: Doubles, baseline: Doubles) -> Doubles:
-    """Return by what share the model errs less: 0 if equal, -inf if only the baseline is right."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(model == baseline, 0, 1 - model / baseline)
-
-
 def _of_classes(
     means: Mapping[str, Doubles], rates: Doubles, answers: Mapping[str, Doubles]
 ) -> dict[str, Doubles]:
@@ -199,7 +194,7 @@ def _of_classes(
         "accuracy": means["right"],
         "accuracy_base_rate": most,
         **answers,
-        "better_base_rate": better(means["loss"], np.where(most < 1, base, np.nan)),
+        "better_base_rate": share_better(means["loss"], np.where(most < 1, base, np.nan)),
     }
 
 
@@ -264,12 +259,12 @@ class Distance(Measure):
             if self._quantile is not None:
                 square, where = errors["pinball"], errors["pinball_where"]
                 figures |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
-            figures[f"better_{name}"] = better(where, square)
+            figures[f"better_{name}"] = share_better(where, square)
         variance = sums["label_square"] - sums["label"] ** 2
         away = 0.0 if mean is None else sums["label"] + self._shifts(groups) - mean
         figures["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
         if self._quantile is None and (mean is not None or not self._beside):
-            figures["better_mean"] = better(figures["rmse"], figures["rmse_mean"])
+            figures["better_mean"] = share_better(figures["rmse"], figures["rmse_mean"])
         return figures
 
 
@@ -329,7 +324,7 @@ class _Answers:
                 f"rows_{name}": rows,
                 f"accuracy_{name}": right,
                 f"accuracy_where_{name}": where,
-                f"better_{name}": better(1 - where, 1 - right),
+                f"better_{name}": share_better(1 - where, 1 - right),
             }
         return figures
 
