@@ -43,7 +43,9 @@ class Ranks:
         """Add N rows, each of a group (from 0), with a finite score."""
         weight = np.zeros((len(group_N), 2))
         weight[np.arange(len(group_N)), positive_N.astype(np.int64)] = weight_N
-        code = (group_N << _BITS | _in_order(score_N)) >> self._dropped << self._dropped
+        bits = (score_N.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
+        ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)  # integers in the order of the scores
+        code = (group_N << _BITS | ordered.astype(np.int64)) >> self._dropped << self._dropped
         self._new.append((code, weight))
         self._waiting += len(code)
         if self._waiting > max(self._limit // 4, len(self._code)):
@@ -82,13 +84,6 @@ class Ranks:
 def _sums(group: Ints, values: Doubles, groups: int) -> Doubles:
     """Return sums (groups,) as floats, even of no values, for which NumPy returns integers."""
     return np.bincount(group, values, groups).astype(np.float64)
-
-
-def _in_order(score: Floats) -> Ints:
-    """Return integers from 0 to below 2**32 that have the same order as float32 numbers."""
-    bits = (score.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
-    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return ordered.astype(np.int64)
 
 
 _LEAST = 1e-7

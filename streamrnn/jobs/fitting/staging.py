@@ -96,8 +96,17 @@ class Reader:
     def batches(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         """Yield the record batches without the rows that are left out."""
         self.rows, self.left, self.mixed = 0, None, False
+        config = self.scorer.bound.loaded.config
         for batch in batches:
-            keep = self._within(batch.batch)
+            keep = np.ones(batch.batch.num_rows, bool)
+            if (until := config.train.until) is not None:
+                values = batch.batch.column(str(config.source.time))
+                ticks = parse_time(until, values.type, "[train] until", config.source.time_zone)
+                # A null is read: the contract reports it.
+                earlier = pc.fill_null(pc.less(values, pa.scalar(ticks, values.type)), True)
+                keep = earlier.to_numpy(zero_copy_only=False)
+            if self.most is not None:
+                keep = keep & (np.cumsum(keep) <= self.most - self.rows)
             if self.left is not None:
                 self.mixed |= bool(keep.any())
             elif not keep.all():
@@ -109,19 +118,6 @@ class Reader:
             yield kept
             if self.most is not None and self.rows >= self.most:
                 return
-
-    def _within(self, rows: pa.RecordBatch) -> Bools:
-        config = self.scorer.bound.loaded.config
-        keep = np.ones(rows.num_rows, bool)
-        if (until := config.train.until) is not None:
-            values = rows.column(str(config.source.time))
-            ticks = parse_time(until, values.type, "[train] until", config.source.time_zone)
-            # A null is read: the contract reports it.
-            earlier = pc.fill_null(pc.less(values, pa.scalar(ticks, values.type)), True)
-            keep = earlier.to_numpy(zero_copy_only=False)
-        if self.most is not None:
-            keep = keep & (np.cumsum(keep) <= self.most - self.rows)
-        return keep
 
     def place(self, batches: Iterator[SourceBatch], row: int) -> str:
         """Read up to the row with this number, and return its location for a message."""
