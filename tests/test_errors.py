@@ -9,8 +9,8 @@ from pathlib import Path
 
 import streamrnn
 from streamrnn import errors, layers
+from streamrnn.cli.process import SIGNALLED
 from streamrnn.cli.run import INTERRUPTED
-from streamrnn.cli.signals import SIGNALLED
 
 TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {

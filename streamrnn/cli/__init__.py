@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from streamrnn.cli.lean import collect_rarely, fill_closed_streams
-from streamrnn.cli.signals import exit_on_signal
+from streamrnn.cli.process import collect_rarely, exit_on_signal, fill_closed_streams
 
 __all__ = ["main"]
 

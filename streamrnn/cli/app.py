@@ -17,9 +17,9 @@ import typer.core
 
 from streamrnn import __version__
 from streamrnn.base.plugin import load_plugin, plugin_names, plugin_summary
-from streamrnn.cli import check, evaluate, files, fit, guide, models, outputs, run, states
+from streamrnn.cli import check, evaluate, fit, guide, models, outputs, run
 from streamrnn.cli.guide import EXIT_CODES, example
-from streamrnn.cli.lean import run_without_pandas
+from streamrnn.cli.process import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
 from streamrnn.errors import StreamRNNError
 
@@ -78,16 +78,16 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, str]] = {
     "rewind": (outputs.rewind, "rewind scores --to 12", "daily-job"),
     "publish": (outputs.publish, "publish scores", "results"),
     "compact": (outputs.compact, "compact scores", "daily-job"),
-    "init": (files.init, "init new.toml --from data/log --model model.keras", "start"),
+    "init": (guide.init, "init new.toml --from data/log --model model.keras", "start"),
     "guide": (guide.guide, "guide keras-model", "index"),
-    "schema": (files.schema, "schema > pipeline.schema.json", "keys"),
+    "schema": (guide.schema, "schema > pipeline.schema.json", "keys"),
 }
 """Name -> function, example, page of the guide."""
 for _name, (_function, _example, _page) in _COMMANDS.items():
     _codes = f"\n\n{EXIT_CODES}" if _name in ("run", "fit", "publish") else ""
     _class = run.RunCommand if _name == "run" else None
     app.command(_name, cls=_class, epilog=f"{example(_example, _page)}{_codes}")(_function)
-app.add_typer(states.app, name="state")
+app.add_typer(outputs.state, name="state")
 
 
 def _show_version(requested: bool) -> None:

@@ -6,10 +6,9 @@ import typer
 
 from streamrnn.base.display import count
 from streamrnn.cli.check import PipelineFile
-from streamrnn.cli.progress import fit_progress
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, verdict
+from streamrnn.cli.process import stop_on_signal
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, fit_progress, print_json, verdict
 from streamrnn.cli.run import INTERRUPTED, row_notes
-from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
     from streamrnn.jobs.fitting import FitSummary

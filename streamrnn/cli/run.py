@@ -10,7 +10,7 @@ import typer.core
 
 from streamrnn.base.display import as_text, count
 from streamrnn.cli.check import PipelineFile
-from streamrnn.cli.progress import progress
+from streamrnn.cli.process import stop_on_signal
 from streamrnn.cli.report import (
     LOGGER,
     Json,
@@ -19,10 +19,10 @@ from streamrnn.cli.report import (
     Verbose,
     print_json,
     print_table,
+    progress,
     rows,
     values,
 )
-from streamrnn.cli.signals import stop_on_signal
 from streamrnn.errors import PublishError, StreamRNNError
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def serve(side: str, folder: Path) -> None:
     """Serve one side; each batch adds one to a number that the benchmark reads."""
     import streamrnn
     from streamrnn import Pipeline
-    from streamrnn.cli.lean import collect_rarely
+    from streamrnn.cli.process import collect_rarely
     from streamrnn.jobs.session import Session
     from streamrnn.plugins.serve.server import Server
 

@@ -260,7 +260,7 @@ def test_an_interrupt_stops_after_a_checkpoint(cli, folder, during):
 
 def test_a_second_signal_aborts_at_once():
     code = (
-        "import os, signal, time\nfrom streamrnn.cli.signals import stop_on_signal\n"
+        "import os, signal, time\nfrom streamrnn.cli.process import stop_on_signal\n"
         "with stop_on_signal() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    assert stop.wait(60)\n"

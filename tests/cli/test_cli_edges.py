@@ -424,7 +424,7 @@ def test_processes_have_no_closed_standard_streams_either() -> None:
     """A file that they open would take the number."""
     child = "import sys; sys.exit(None in (sys.stdin, sys.stdout, sys.stderr))"
     code = (
-        "import subprocess, sys; from streamrnn.cli.lean import fill_closed_streams; "
+        "import subprocess, sys; from streamrnn.cli.process import fill_closed_streams; "
         f"fill_closed_streams(); sys.exit(subprocess.call([sys.executable, '-c', {child!r}]))"
     )
     run = [sys.executable, "-c", code]

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from streamrnn.cli import progress as module
-from streamrnn.cli.progress import progress
-from streamrnn.cli.report import _log_at
+from streamrnn.cli import report as module
+from streamrnn.cli.report import _log_at, progress
 from streamrnn.pipeline import Progress
 
 

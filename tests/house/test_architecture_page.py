@@ -92,7 +92,7 @@ def test_every_pool_stands_on_the_page_of_threads() -> None:
     assert f"{len(pools)} files start threads or processes" in page
     assert pools == {
         "base/storage/threads.py",
-        "cli/signals.py",
+        "cli/process.py",
         "jobs/fitting/seeds.py",
         "nn/kernels/team.py",
     }

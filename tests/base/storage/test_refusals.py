@@ -123,9 +123,9 @@ def test_a_server_that_never_answers(
 
 RUN = """
 import sys
-from streamrnn.cli import signals
+from streamrnn.cli import process
 from streamrnn.cli.app import main
-signals.WAITS = 2
+process.WAITS = 2
 main(["run", sys.argv[1], "-q"])
 """
 
@@ -176,16 +176,16 @@ def test_a_command_that_waits_for_a_server_ends_at_once(
 
 
 def test_what_a_run_waits_for_after_a_signal_is_less_than_30_seconds() -> None:
-    from streamrnn.cli import signals
+    from streamrnn.cli import process
 
-    assert signals.WAITS <= 25
+    assert process.WAITS <= 25
 
 
 def test_a_stopped_run_that_computes_is_not_ended() -> None:
     code = (
-        "import os, signal, time\nfrom streamrnn.cli import signals\n"
-        "signals.WAITS = 2\n"
-        "with signals.stop_on_signal() as stop:\n"
+        "import os, signal, time\nfrom streamrnn.cli import process\n"
+        "process.WAITS = 2\n"
+        "with process.stop_on_signal() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    end = time.monotonic() + 4\n"
         "    while time.monotonic() < end: stop.is_set()\n"

@@ -251,11 +251,11 @@ def test_slow_answers_are_waited_for(bucket, proxy, call, monkeypatch):
 
 RUN = """
 import sys
-from streamrnn.cli import signals
+from streamrnn.cli import process
 from streamrnn.stream.checkpoints.reading import MANIFEST
 from streamrnn.cli.app import main
 from streamrnn.base.display import location
-signals.WAITS = 2
+process.WAITS = 2
 main(["run", sys.argv[1], "-q"])
 """
 
