@@ -1,8 +1,8 @@
 """The log of accepted rows, on disk before they are answered, and of the last answers.
 
-A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
-or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
-leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
+A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. A commit, or rows of
+other types, close it: it becomes `N.arrows`, which runs read as a file of their source. A crash
+leaves a segment open, and its last record batch may be torn. That batch is cut off, as none of its
 requests was answered. Changed bytes before a whole record batch raise an error.
 
 Each record batch has a note of the producers who sent its rows, and a checksum of rows and note. A
@@ -20,7 +20,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -43,25 +42,22 @@ _ANSWERS = 64 << 20
 
 
 class Producers:
-    """The number of each producer's last request, and the answer to it.
-
-    `forgotten`: how many producers were forgotten.
-    """
+    """The number of each producer's last request, and the answer to it."""
 
     def __init__(self) -> None:
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._answers: OrderedDict[str, str] = OrderedDict()
         self._size = 0
         self.forgotten = 0
+        """How many producers were forgotten."""
 
     def answer(
         self, producer: str, sequence: int, schema: pa.Schema | None
     ) -> pa.RecordBatch | HTTPException | None:
         """Return the answer to a request that repeats the producer's last one; None for a new one.
 
-        `schema`: the schema of answers. If another `sequence` is expected, or the answer was
-        dropped or has another schema, return an HTTPException with status 409 that says how to go
-        on.
+        If another `sequence` is expected, or the answer was dropped or has another schema than
+        `schema`, return an HTTPException with status 409 that says how to go on.
         """
         last = self._numbers.get(producer, sequence - 1)
         if sequence == last + 1:
@@ -77,7 +73,7 @@ class Producers:
         return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
 
     def remember(self, note: bytes) -> None:
-        """Add the last requests of some producers, from a note, to the requests in memory."""
+        """Add the last requests of the producers in a note."""
         for producer, (sequence, answer) in orjson.loads(note).items():
             self._numbers[producer] = sequence
             self._numbers.move_to_end(producer)
@@ -100,21 +96,21 @@ class Producers:
         return orjson.dumps(last)
 
 
-class _Segment(NamedTuple):
-    name: str
-    output: LocalOutput
-    schema: pa.Schema
-    buffer: io.BytesIO
-    joining: pa.NativeFile
-    writer: pa.RecordBatchStreamWriter
+class _Segment:
+    def __init__(self, output: LocalOutput, schema: pa.Schema) -> None:
+        self.output, self.schema = output, schema
+        self._buffer = io.BytesIO()
+        # Without it, a record batch takes 20 writes.
+        self._joining = pa.output_stream(self._buffer, buffer_size=1 << 16)
+        self._writer = pa.ipc.new_stream(self._joining, schema)
 
     def write(self, rows: pa.RecordBatch, note: bytes) -> None:
         metadata = {_NOTE: note, _SUM: str(_checksum(rows, note)).encode()}
-        self.writer.write_batch(rows, custom_metadata=metadata)
-        self.joining.flush()
-        self.output.write(self.buffer.getvalue(), hashed=False)
-        self.buffer.seek(0)
-        self.buffer.truncate()
+        self._writer.write_batch(rows, custom_metadata=metadata)
+        self._joining.flush()
+        self.output.write(self._buffer.getvalue(), hashed=False)
+        self._buffer.seek(0)
+        self._buffer.truncate()
 
 
 class Log:
@@ -124,9 +120,9 @@ class Log:
     so not even its end may be written.
 
     Opening a log closes segments that a crash has left open. `used`: paths of earlier segments,
-    also of removed ones and of those in another folder; a new segment never gets the number of one
-    of them. `producers`: those whose requests were appended or read. `closed`: the paths of
-    segments that were closed and that no commit has taken, in order.
+    including removed ones and ones in another folder, whose numbers new segments do not get.
+    `producers`: those whose requests were appended or read. `closed`: the paths of closed segments
+    that no commit has taken, in order.
     """
 
     def __init__(self, folder: str, used: Iterable[str] = ()) -> None:
@@ -150,15 +146,20 @@ class Log:
         self, rows: pa.RecordBatch, answers: Mapping[str, tuple[int, pa.RecordBatch]]
     ) -> None:
         """Write rows, and remember the answers to producers: producer -> (sequence, answer)."""
-        texts = {
-            producer: (sequence, base64.b64encode(answer.serialize()).decode())
-            for producer, (sequence, answer) in answers.items()
-        }
-        note = orjson.dumps(texts)
+        note = orjson.dumps(
+            {
+                producer: (sequence, base64.b64encode(answer.serialize()).decode())
+                for producer, (sequence, answer) in answers.items()
+            }
+        )
         if self._open is not None and self._open.schema != rows.schema:
             self.close()
         if self._open is None:
-            self._open = self._begun(rows.schema)
+            last = max(map(_number, [*self._used, *self.segments]), default=0)
+            put_ahead(self._files)
+            output = self._files.create(f"{last + 1:010d}{_OPEN}")
+            self._files.sync("")
+            self._open = _Segment(output, rows.schema)
             self._open.write(rows.slice(0, 0), self.producers.note())
         self._open.write(rows, note)
         self.producers.remember(note)
@@ -180,7 +181,7 @@ class Log:
         if self._open is not None:
             self._open.output.write(_END)
             self._open.output.finish()
-            self.closed.append(self._name_closed(self._open.name))
+            self.closed.append(self._name_closed(os.path.basename(self._open.output.path)))
             self._open = None
 
     def take_closed(self) -> list[str]:
@@ -200,15 +201,6 @@ class Log:
         """Remove closed segments, named by their paths."""
         for path in segments:
             self._files.delete(os.path.basename(path))
-
-    def _begun(self, schema: pa.Schema) -> _Segment:
-        last = max(map(_number, [*self._used, *self.segments]), default=0)
-        name = f"{last + 1:010d}{_OPEN}"
-        put_ahead(self._files)
-        output, buffer = self._files.create(name), io.BytesIO()
-        self._files.sync("")
-        joining = pa.output_stream(buffer, buffer_size=1 << 16)  # else a batch is 20 writes
-        return _Segment(name, output, schema, buffer, joining, pa.ipc.new_stream(joining, schema))
 
     def _cut(self, name: str) -> None:
         """Close a segment that a crash has left open; keep only whole record batches."""

@@ -218,7 +218,6 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _of_json(column: pa.Array) -> pa.Array:
-    """Return a column whose values JSON can hold."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:

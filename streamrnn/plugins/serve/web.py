@@ -22,11 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamrnn import __version__
 from streamrnn.base.display import as_text
 from streamrnn.errors import DataError, DTypeError, StreamRNNError
-from streamrnn.plugins.serve.connections import SLOWEST
-from streamrnn.plugins.serve.scoring import Asked, Scoring
-from streamrnn.plugins.serve.service import Service, try_again
+from streamrnn.plugins.serve.scoring import Asked, Scoring, Service, try_again
 from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answer
 
+SLOWEST = 60.0
+"""Largest number of seconds that the head or body of a request, or reading an answer, may take."""
 _NUMBER = re.compile("[0-9]{1,18}")
 _THIS_MACHINE = re.compile(rb"(?i)(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _LARGEST = 64 << 20
@@ -41,7 +41,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
     The server has no page of its own, but browsers let pages of other sites send requests to it:
-    with an `Origin`, or without one to the page's own host, if its name now leads to this machine.
+    with an `Origin`, or, if the name of a page's own host now leads to this machine, without one.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -54,7 +54,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
 
     def scoring_for(request: Request) -> Scoring:
-        """Return the scoring for a request whose body is not read yet. Raises HTTPException."""
+        """Return the scoring; refuse a request before its body is read."""
         if not service.ready:
             raise try_again(503, "not ready")
         if request.path_params.get("model", service.name) != service.name:
@@ -122,7 +122,6 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
     async def openapi(request: Request) -> Response:
-        """Describe all paths, and the rows that /score takes."""
         done = {"responses": {"200": {"description": "done"}, "4XX": {"description": "refused"}}}
         paths: dict[str, Any] = {
             route.path.replace(":path", ""): {

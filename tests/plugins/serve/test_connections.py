@@ -16,13 +16,12 @@ import serving
 import uvicorn
 from selection import first_quick, slow
 
-from streamrnn.plugins.serve import connections
+from streamrnn.plugins.serve import server as server_module
 
 PATIENCE = 4
 IMPATIENT = f"""
-from streamrnn.plugins.serve import connections
-connections.SLOWEST = {PATIENCE}
 from streamrnn.plugins.serve import web
+web.SLOWEST = {PATIENCE}
 web._MOST_HELD = 3_000_000
 from streamrnn.cli import main
 main()
@@ -175,7 +174,7 @@ async def app(scope: Any, _: Any, send: Any) -> None:
 async def left_open(sent: bytes, answered: int) -> int:
     """The number of connections after an answer to these requests; it may take half a minute."""
     config = uvicorn.Config(
-        app, http=connections.Connection, ws="none", lifespan="off", log_config=None,
+        app, http=server_module.Connection, ws="none", lifespan="off", log_config=None,
         limit_concurrency=100, timeout_keep_alive=1,
     )  # fmt: skip
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
@@ -207,7 +206,7 @@ def test_answers_that_are_late_arrive_and_those_not_read_are_dropped(
     monkeypatch: pytest.MonkeyPatch, paths: tuple[bytes, ...], answered: int
 ) -> None:
     """Slow: late answers, which take seconds, and other orders of the requests."""
-    monkeypatch.setattr(connections, "SLOWEST", 1.0)
+    monkeypatch.setattr(server_module, "SLOWEST", 1.0)
     sent = b"".join(b"GET /%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % path for path in paths)
     assert asyncio.run(left_open(sent, answered)) == 0
 

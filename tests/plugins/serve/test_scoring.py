@@ -19,8 +19,7 @@ from streamrnn.base.storage.local import lock_file
 from streamrnn.errors import CheckpointError, ConfigError, DataError, SinkError
 from streamrnn.outputs import drop_streams, export_state, history, import_state, reset_streams
 from streamrnn.plugins.serve.log import Log
-from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
-from streamrnn.plugins.serve.service import Service
+from streamrnn.plugins.serve.scoring import Asked, Scoring, Service, log_of
 
 ROWS = [{"id": "x", "t": "2024-05-01", "a": 1.0, "b": 2}]
 
@@ -77,7 +76,7 @@ def test_an_unexpected_error_ends_server_and_session(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Scoring, "_accepted", broken)
+        patch.setattr("streamrnn.plugins.serve.scoring.json_objects", broken)
         with pytest.raises(KeyboardInterrupt):
             serve()
     assert [len(rows) for rows in answered(pipeline)] == [1]

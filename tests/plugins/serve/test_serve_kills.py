@@ -25,7 +25,7 @@ from streamrnn.outputs import read_states, verify
 
 KILLS = int(os.environ.get("STREAMRNN_KILLS", "2"))
 POINTS = [
-    ("streamrnn.plugins.serve.service:Service.score", False, 40),  # a request is accepted
+    ("streamrnn.plugins.serve.scoring:Service.score", False, 40),  # a request is accepted
     ("streamrnn.plugins.serve.log:Log.sync", False, 25),
     ("streamrnn.plugins.serve.log:Log.sync", True, 25),  # before the answer
     ("streamrnn.jobs.session:Session.process_requests", True, 20),
