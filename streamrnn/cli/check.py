@@ -98,7 +98,6 @@ def explain(
 
 
 def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace sizes and positions by readable text."""
     words = {
         name: ", ".join(map(str, value)) if name in _LISTS else value
         for name, value in plan.items()

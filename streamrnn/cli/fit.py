@@ -7,7 +7,7 @@ import typer
 from streamrnn.base.display import count
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.process import stop_on_signal
-from streamrnn.cli.report import Json, Quiet, Set, Verbose, fit_progress, print_json, verdict
+from streamrnn.cli.report import Json, Quiet, Set, Verbose, print_json, progress, verdict
 from streamrnn.cli.run import INTERRUPTED, row_notes
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def fit(
     several = [] if seeds is None else [f"train.seeds={seeds}"]
     job = Pipeline.from_toml(pipeline, [*(overrides or []), *several])
     on_workers = job.config.train.seeds > 1
-    with fit_progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
+    with progress(quiet, of_fit=True) as show, stop_on_signal(on_workers=on_workers) as stop:
         summary = job.fit(
             extend=extend,
             full_refresh=full_refresh,
@@ -79,7 +79,6 @@ def fit(
 
 
 def _rates(summary: "FitSummary") -> str:
-    """Describe some of the tried rates with their losses, and the rate to start from."""
     if summary.interrupted:
         return "Interrupted, so no learning rate is proposed. Nothing was written."
     s, lines = summary, ["learning rate  loss"]
@@ -156,7 +155,6 @@ def _errors(s: "FitSummary") -> list[str]:
 
 
 def _seeds(s: "FitSummary") -> str:
-    """Describe the range of validation losses over all seeds, and which model is kept."""
     losses = [of.best["val_loss"] for of in s.seeds if "val_loss" in of.best]
     text = f"seeds    {s.seeds[0].seed} to {s.seeds[-1].seed}"
     if losses:

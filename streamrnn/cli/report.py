@@ -12,9 +12,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -217,37 +217,18 @@ def _value(scalar: "pa.Scalar") -> Any:
         return scalar.cast(pa.string()).as_py()
 
 
-class _Shown(NamedTuple):
-    """What shows the progress of a run or fit: a bar with a text on each side, or a line."""
-
-    total: int | None
-    completed: int
-    before: str
-    after: str
-    line: str
-
-
-def progress(quiet: bool) -> "AbstractContextManager[Callable[[Progress], None] | None]":
-    """Yield the callback for `Pipeline.run`, or None to show nothing."""
-    return _showing(quiet, "starting", _of_run, of_run=True)
-
-
-def fit_progress(quiet: bool) -> "AbstractContextManager[Callable[[FitProgress], None] | None]":
-    """Yield the callback for `Pipeline.fit`, or None to show nothing."""
-    return _showing(quiet, "reading", _of_fit, of_run=False)
-
-
-def _of_run(now: "Progress") -> _Shown:
+def _of_run(now: "Progress") -> tuple[dict[str, Any], str]:
     rows, total, note = f"{now.rows:,}", now.total_rows, f", {now.note}" if now.note else ""
     pace = f"{_rate(now.rows, now.seconds)}, {count(now.streams, 'stream')}{note}"
     before, line = ("", "") if total is None else (f"/{total:,}", f" of {total:,}")
-    return _Shown(total, now.rows, f"{rows}{before} rows", pace, f"{rows}{line} rows, {pace}")
+    bar = {"total": total, "completed": now.rows, "before": f"{rows}{before} rows", "after": pace}
+    return bar, f"{rows}{line} rows, {pace}"
 
 
-def _of_fit(now: "FitProgress") -> _Shown:
+def _of_fit(now: "FitProgress") -> tuple[dict[str, Any], str]:
     epoch, rate = f"epoch {now.epoch}/{now.epochs}", _rate(now.steps, now.seconds)
-    line = f"{epoch}: {now.steps:,} of {now.total_steps:,} rows, {rate}"
-    return _Shown(now.total_steps, now.steps, epoch, rate, line)
+    bar = {"total": now.total_steps, "completed": now.steps, "before": epoch, "after": rate}
+    return bar, f"{epoch}: {now.steps:,} of {now.total_steps:,} rows, {rate}"
 
 
 def _rate(rows: int, seconds: float) -> str:
@@ -255,46 +236,46 @@ def _rate(rows: int, seconds: float) -> str:
 
 
 @contextmanager
-def _showing(
-    quiet: bool, start: str, describe: Callable[[Any], _Shown], *, of_run: bool
-) -> Iterator[Callable[[Any], None] | None]:
-    """Yield the callback; in a fit, a message takes the place of a line."""
+def progress(quiet: bool, *, of_fit: bool = False) -> Iterator[Callable[[Any], None] | None]:
+    """Yield the callback for `Pipeline.run` or `fit`, or None to show nothing.
+
+    In a fit, a message takes the place of a line.
+    """
     if quiet:
         yield None
         return
     on_terminal, last = sys.stderr.isatty(), time.monotonic()
     pause = _PAUSE if on_terminal else SECONDS_BETWEEN_LINES
-    if of_run and (on_terminal or LOGGER.isEnabledFor(logging.DEBUG)):
+    if not of_fit and (on_terminal or LOGGER.isEnabledFor(logging.DEBUG)):
         pause = 0.0
-    with _bar(start, remaining=of_run) if on_terminal else nullcontext() as update:
+    with _bar(of_fit) if on_terminal else nullcontext() as update:
 
         def show(now: Any) -> None:
             nonlocal last
             if now.message:
                 LOGGER.info(now.message)
-            instead = bool(now.message) and not of_run
+            instead = bool(now.message) and of_fit
             if not instead and time.monotonic() - last < pause:
                 return
-            last, shown = time.monotonic(), describe(now)
+            last, (bar, line) = time.monotonic(), _of_fit(now) if of_fit else _of_run(now)
             if update is not None:
-                total, completed, before, after, _ = shown
-                update(total=total, completed=completed, before=before, after=after)
+                update(**bar)
             elif not instead:
-                LOGGER.info(shown.line)
+                LOGGER.info(line)
 
         yield show
 
 
 @contextmanager
-def _bar(start: str, *, remaining: bool) -> Iterator[Callable[..., None]]:
-    """Yield the call that updates a bar between two texts; `remaining`: show the time left."""
+def _bar(of_fit: bool) -> Iterator[Callable[..., None]]:
+    """Yield the call that updates a bar between two texts; a run also shows the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")]
-    if remaining:
+    if not of_fit:
         columns.append(TimeRemainingColumn(compact=True))
     # Transient: the summary replaces the bar.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, before=start, after="")
+        task = bar.add_task("", total=None, before="reading" if of_fit else "starting", after="")
         yield partial(bar.update, task)

@@ -228,7 +228,6 @@ def _source(summary: "Summary") -> str:
 
 
 def _written(summary: "Summary") -> str:
-    """Return how many rows were written, to how many parts, and the number of the commit."""
     if summary.nothing_new:
         return "" if summary.commit is None else f" (commit {summary.commit})"
     written = f"{count(summary.rows_out, 'row')} written"
@@ -238,7 +237,6 @@ def _written(summary: "Summary") -> str:
 
 
 def _state(summary: "Summary") -> str:
-    """Describe how many streams have a state, and how to show it."""
     streams = count(summary.streams, "stream")
     if 0 < summary.new_streams < summary.streams:
         streams += f", {summary.new_streams:,} of them new"
@@ -275,7 +273,6 @@ def row_notes(
 
 
 def _notes(summary: "Summary") -> list[str]:
-    """Return a note for each kind of row, stream and file that was handled specially."""
     s = summary
     notes = row_notes(
         vars(s),

@@ -5,8 +5,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Generic, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 _LARGE = 1 << 20
 """Size of a write, in bytes, from which on it is hashed on another thread: hashing is as slow as
@@ -44,50 +44,46 @@ def side_by_side(sync: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
         return list(pool.map(sync, items))
 
 
-class Prefetcher(Generic[_Item]):
-    """Runs an iterator on a thread, with `depth` items in its queue and one in hand.
+@contextmanager
+def read_ahead(items: Iterator[_Item]) -> Iterator[Iterator[_Item]]:
+    """Run an iterator on a thread, with two items in a queue and one in hand; yield its items.
 
-    Use it in a `with` block. An error of the iterator is raised in place of its next item.
+    An error of the iterator is raised in place of its next item.
     """
+    # Each entry has an item or an error; the last one, at the end, has neither.
+    entries: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(2)
+    closed = threading.Event()
 
-    def __init__(self, items: Iterator[_Item], depth: int = 2) -> None:
-        # Each entry has an item or an error; the last one, at the end, has neither.
-        self._queue: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(depth)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(items,), name="streamrnn-reader", daemon=True
-        )
+    def read() -> None:
+        try:
+            for item in items:
+                entries.put((item, None))
+                if closed.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            entries.put((None, error))
+        else:
+            entries.put((None, None))
 
-    def __enter__(self) -> Iterator[_Item]:
-        self._thread.start()
-        return self._items()
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        while self._thread.is_alive():
-            with suppress(queue.Empty):
-                self._queue.get_nowait()
-            self._thread.join(0.01)
-
-    def _items(self) -> Iterator[_Item]:
+    def taken() -> Iterator[_Item]:
         while True:
-            item, error = self._queue.get()
+            item, error = entries.get()
             if error is not None:
                 raise error
             if item is None:
                 return
             yield item
 
-    def _run(self, items: Iterator[_Item]) -> None:
-        try:
-            for item in items:
-                self._queue.put((item, None))
-                if self._closed.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            self._queue.put((None, error))
-        else:
-            self._queue.put((None, None))
+    thread = threading.Thread(target=read, name="streamrnn-reader", daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        closed.set()
+        while thread.is_alive():
+            with suppress(queue.Empty):
+                entries.get_nowait()
+            thread.join(0.01)
 
 
 def preparer() -> ThreadPoolExecutor:

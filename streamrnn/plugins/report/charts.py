@@ -244,7 +244,7 @@ def _bars(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _dots(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return dots on a line for each row; the first series is compared with the others."""
+    """Return dots on a line for each row; the line joins the first two series."""
     names = json.dumps([row[picture.x_field] for row in panel.rows])
     axis = {"title": None, "labelLimit": _LONGEST_NAME, "labelExpr": f"{names}[datum.value]"}
     y = {"field": "row", "type": "ordinal", "axis": axis}  # two rows may have the same name

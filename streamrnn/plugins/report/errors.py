@@ -75,7 +75,7 @@ class Errors(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The figure in words."""
+        """The name of the figure in words."""
         return _FIGURES[self.figure.name]
 
     def columns(self) -> dict[str, Any]:
@@ -85,8 +85,6 @@ class Errors(NamedTuple):
 
 
 class _Groups(GroupedMeasures):
-    """The measures of all pairs, by group."""
-
     def __init__(self, plan: EvaluationPlan) -> None:
         super().__init__(plan)
         self._plan = plan
@@ -156,9 +154,9 @@ class ForecastErrors:
 
     `means` collects the output with the number `output` and its label, for chosen streams, by the
     slots of the labels. `all` has all rows in one group; `by_time`, `by_stream` and `by_hour` group
-    them by bucket of the timeline, by slot of the labels, and by hour of day (without a clock,
-    `by_hour` has no rows). `reliability` is None for several targets, quantiles and distributions,
-    and for a target of floats.
+    them by bucket of the timeline, by slot of the labels, and, with a clock, by hour of day.
+    `reliability` is None for several targets, quantiles and distributions, and for a target of
+    floats.
     """
 
     def __init__(
@@ -215,7 +213,7 @@ _MOST_STREAMS = 30
 def error_pictures(
     subject: Subject, errors: ForecastErrors, keys: list[pa.Array]
 ) -> list[Picture | Missing]:
-    """Return all pictures of errors; `keys` has the keys of the streams of `errors`, by slot."""
+    """Return all pictures of errors; `keys` are the keys of the labels' streams, by slot."""
     if not errors.counts.rows:
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
@@ -315,7 +313,6 @@ def _by_horizon(errors: Sequence[Errors]) -> Picture:
 
 
 def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
-    """Return how often labels are at most each quantile, by time and stream."""
     quantiles = errors.plan.quantiles
     drawn = [Figure("coverage", "")] * len(quantiles)
     by_time = errors.by_time.errors(subject.timeline.buckets, drawn)
@@ -426,8 +423,7 @@ def _series(item: Errors) -> list[Drawn]:
 
 
 def _unit(errors: Sequence[Errors]) -> list[str]:
-    notes = []
-    item = errors[0]
+    item, notes = errors[0], []
     if item.figure.name in ("mae", "rmse", "pinball"):
         notes.append(f"In the unit of {item.target}.")
     if item.figure.baseline.endswith("persistence"):

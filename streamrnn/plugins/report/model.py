@@ -1,8 +1,12 @@
-"""The model: norms and saturation of its state, and the learning curves of its fit."""
+"""The model: its features over time, its state, and the learning curves of its fit.
+
+The features are drawn beside the model's Normalization, with the values of the source that a run
+changes; the state by its norm and its saturated units.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,28 +16,166 @@ from streamrnn.base.arrays import Doubles
 from streamrnn.base.display import count
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.fitting import HISTORY_FILE
+from streamrnn.jobs.preflight import scaling_of
 from streamrnn.plugins.report.output import even_histogram, histogram_rows
 from streamrnn.plugins.report.picture import (
     Drawn,
     Missing,
     Panel,
     Picture,
+    between,
     rows_of_columns,
     short,
     span,
 )
-from streamrnn.plugins.report.scan import Subject
-from streamrnn.plugins.report.timeline import BucketSample
+from streamrnn.plugins.report.scan import Subject, floats_of
+from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.checkpoints import load_state
+from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.sources.contract import Feature
+
+_MOST_FEATURES = 12
+
+
+class SourceValues:
+    """Counts and samples the values of a source within a timeline, as they are in its files.
+
+    `nulls`, `invalid` and `clipped` (buckets,) count the values of numeric features that are null
+    or NaN, outside `valid`, or limited by `clip`. Quantiles are of the values that remain, after
+    `clip`.
+    """
+
+    def __init__(
+        self, features: Sequence[Feature], time: str, timeline: Timeline, zone: str = ""
+    ) -> None:
+        self.features = features
+        self.sample = BucketSample(timeline.buckets, len(features))
+        self.nulls, self.invalid, self.clipped = np.zeros((3, timeline.buckets), np.int64)
+        self._time, self._zone = time, zone
+        self._timeline = timeline
+
+    @classmethod
+    def of(cls, loaded: LoadedPipeline, timeline: Timeline) -> Self:
+        """Return the values of a pipeline's first numeric features, before any is added."""
+        features, source = loaded.contract.features, loaded.config.source
+        numeric = [f for f in features if f.kind == "float32" and f.vocabulary is None]
+        return cls(numeric[:_MOST_FEATURES], str(source.time), timeline, source.time_zone)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a record batch; limit its values as a run does, and count the changes."""
+        time = batch.column(self._time)
+        place, line = positions(time, self._zone), self._timeline
+        inside = (place >= line.first) & (place < line.first + line.width * line.buckets)
+        inside &= time.is_valid().to_numpy(zero_copy_only=False)
+        if not inside.all():
+            batch, place = batch.filter(pa.array(inside)), place[inside]
+        bucket = line.bucket(place)
+        value = floats_of(batch, tuple(feature.name for feature in self.features))
+        for feature, value_N in zip(self.features, value.T, strict=True):
+            self.nulls += np.bincount(bucket[np.isnan(value_N)], minlength=line.buckets)
+            if feature.valid is not None:
+                low, high = np.array(feature.valid, np.float32)
+                outside = (value_N < low) | (value_N > high)
+                self.invalid += np.bincount(bucket[outside], minlength=line.buckets)
+                value_N[outside] = np.nan
+            if feature.clip is not None:
+                low, high = np.array(feature.clip, np.float32)
+                over = (value_N < low) | (value_N > high)
+                self.clipped += np.bincount(bucket[over], minlength=line.buckets)
+                np.clip(value_N, low, high, out=value_N)
+        self.sample.add(bucket, value)
+
+
+def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPipeline) -> Picture:
+    """Return the median of each feature, and the band of 80 % of its values."""
+    scaling = scaling_of(loaded)
+    starts = subject.timeline.starts()
+    panels = [
+        Panel(feature.name, rows_of_columns({**starts, **band}), scaling.get(feature.name))
+        for feature, band in zip(values.features, values.sample.bands(), strict=True)
+    ]
+    notes = ["Values after valid and clip, from the source as it is now."]
+    notes.append(
+        "Behind them: the mean of the model's Normalization (dashed), and one deviation on both "
+        "sides of it."
+        if scaling
+        else "The model has no Normalization to compare them with."
+    )
+    left = len(loaded.contract.features) - len(panels)
+    if left:
+        notes.append(
+            f"Not drawn: {count(left, 'feature')} of ids or text, or beyond the first "
+            f"{_MOST_FEATURES}."
+        )
+    return Picture(
+        "features",
+        f"Features {subject.timeline.per}",
+        _sentence(panels),
+        "band",
+        panels,
+        [Drawn("high", "10 to 90 % of the values", "low"), Drawn("median", "median")],
+        y_title="Each in its own unit",
+        notes=notes,
+        **subject.timeline.axis(),
+    )
+
+
+def _sentence(panels: list[Panel]) -> str:
+    """Describe the feature whose median is farthest from the mean of its Normalization.
+
+    Without a Normalization, describe the median of the first feature.
+    """
+    far = []
+    for panel in panels:
+        ends = span(panel.rows, "median")
+        if ends and panel.reference and panel.reference[1] > 0:
+            mean, deviation = panel.reference
+            far.append((max(abs(end - mean) for end in ends) / deviation, panel.label))
+    if far:
+        distance, name = max(far)
+        return (
+            f"{name} has the median farthest from the mean of its Normalization, by "
+            f"{short(distance)} deviations."
+        )
+    ends = span(panels[0].rows, "median")
+    if ends is None:
+        return f"{panels[0].label} has no finite value."
+    return f"Median {panels[0].label} {between(ends)}."
+
+
+def source_values(subject: Subject, values: SourceValues) -> Picture:
+    """Return a picture of the source's values that a run changes, by time."""
+    columns = {"missing": values.nulls, "invalid": values.invalid, "clipped": values.clipped}
+    labels = ("null or NaN", "outside valid", "clipped")
+    totals = [int(column.sum()) for column in columns.values()]
+    names = ", ".join(feature.name for feature in values.features)
+    return Picture(
+        "values",
+        f"Values that a run changes, {subject.timeline.per}",
+        f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
+        "stack",
+        [Panel("", rows_of_columns({**subject.timeline.starts(), **columns}))],
+        [Drawn(*of_column) for of_column in zip(columns, labels, strict=True)],
+        y_title="Values",
+        notes=[
+            f"Counted in the source as it is now, of {names}.",
+            "[source] nulls says whether nulls and values outside valid are filled, skipped or "
+            "rejected.",
+        ],
+        from_zero=True,
+        **subject.timeline.axis(),
+    )
+
 
 SATURATED = 0.99
 """A unit is called saturated if the absolute value of its state, at most 1, is above this."""
 
 
 class LayerNorms(NamedTuple):
-    """The state h of one layer in one commit: norms (S,), units, and the share of saturated units.
+    """The state h of one layer in one commit: units, norms (S,), and the share of saturated units.
 
-    The share is None without streams, or if a state exceeds 1, as with activations other than tanh.
+    The share is None without streams, or if a state exceeds 1, as it may if the activation is not
+    tanh.
     """
 
     layer: str

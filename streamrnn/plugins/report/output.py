@@ -1,6 +1,6 @@
-"""Pictures of an output: its values, also of some streams one by one, its rows, and its streams.
+"""Pictures of an output: its values, values of single streams, its rows, and its streams.
 
-For streams: the active and the new ones, how long each was silent, and how many steps it has.
+Of the streams: how many are active and new, how long each was silent, and how many steps it has.
 """
 
 from collections import Counter
@@ -275,7 +275,7 @@ def streams_over_time(subject: Subject) -> Picture | Missing:
 
 
 def silence(subject: Subject) -> Picture | Missing:
-    """Return for how long each stream had no row, as of the last row of all."""
+    """Return for how long each stream had had no row at the time of the last row."""
     title = "Silent streams"
     if not subject.columns.keys:
         return Missing("silence", title, NO_KEY)
@@ -315,7 +315,7 @@ def silence(subject: Subject) -> Picture | Missing:
 
 
 def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
-    """Return steps per stream, from the state, else from the rows of the output."""
+    """Return steps per stream, from the state; without one, from the rows of the output."""
     title = "Steps per stream"
     if state is not None and "steps" in state.column_names:
         value = state.column("steps").to_numpy()

@@ -73,7 +73,6 @@ run.</p></noscript>
 
 
 def _library() -> str:
-    """Return the script of Vega-Lite, from the wheel of vl-convert."""
     try:
         import vl_convert
 
@@ -91,7 +90,7 @@ def _read(name: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a sentence as HTML; code in it stands between backticks."""
+    """Return a sentence as HTML; text between backticks is code."""
     return _CODE.sub(r"<code>\1</code>", _text(text))
 
 

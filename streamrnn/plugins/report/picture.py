@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 GENERATOR = '<meta name="generator" content="streamrnn report">'
 """The element of a page that shows that it is a report."""
-LONGEST_HEAD = 200
+_LONGEST_HEAD = 200
 """Number of bytes at the start of a page that contain `GENERATOR`."""
 
 
@@ -97,9 +97,10 @@ class Missing:
         return {"id": self.id, "title": self.title, "missing": self.sentence}
 
 
-def is_report(start: bytes) -> bool:
-    """Return whether a file that starts with these bytes is the page of a report."""
-    return start.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in start[:LONGEST_HEAD]
+def is_report(file: BinaryIO) -> bool:
+    """Return whether a file, read from its start, is the page of a report."""
+    start = file.read(_LONGEST_HEAD)
+    return start.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in start
 
 
 @dataclass(frozen=True)

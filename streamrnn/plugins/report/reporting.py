@@ -1,6 +1,6 @@
 """`Pipeline.report`, and a report on an output without its pipeline file.
 
-A report reads the times of an output, then its rows once or twice; its states; its source; and the
+A report reads the times of an output, its rows once or twice, its states, its source, and the
 history of its fit.
 """
 
@@ -19,20 +19,9 @@ from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.jobs.preflight import refuse_result
+from streamrnn.plugins.report import model, output
 from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
-from streamrnn.plugins.report.features import SourceValues, features_over_time, source_values
-from streamrnn.plugins.report.model import learning_curves, norms
-from streamrnn.plugins.report.output import (
-    MOST_POINTS,
-    outputs_over_time,
-    rows_by_commit,
-    rows_over_time,
-    silence,
-    steps,
-    streams_one_by_one,
-    streams_over_time,
-)
-from streamrnn.plugins.report.picture import LONGEST_HEAD, Missing, Picture, ReportPage, is_report
+from streamrnn.plugins.report.picture import Missing, Picture, ReportPage, is_report
 from streamrnn.plugins.report.scan import OutputColumns, StreamMeans, Subject, extent_of
 from streamrnn.plugins.report.timeline import text_of
 from streamrnn.stream.checkpoints import load_state, read_manifest
@@ -57,8 +46,7 @@ def report_pipeline(
     folder = pipeline.config.sink.folder
     if folder is None:
         raise ConfigError("report needs a folder in [sink] path: stdout cannot be read again")
-    if file is not None:
-        _refuse_page(os.fspath(file), pipeline.config.canonical())
+    _refuse_page(file, pipeline.config.canonical())
     try:
         loaded: LoadedPipeline | str = pipeline.loaded
     except StreamRNNError as error:
@@ -83,8 +71,7 @@ def report_output(
             f"the pipeline cannot be loaded as the output records it: {error}. Report on the "
             "pipeline file instead: streamrnn report pipeline.toml."
         )
-    if file is not None:
-        _refuse_page(os.fspath(file), config)
+    _refuse_page(file, config)
     return _written(_make_report(output, loaded, ReportRequest(keys, since, until)), file)
 
 
@@ -114,10 +101,9 @@ def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"name": name} | {key: v for key, v in options.items() if v not in (None, [])}
 
 
-def _refuse_page(path: str, config: Mapping[str, Any]) -> None:
-    refuse_result(
-        path, "report", "report.html", config, lambda file: is_report(file.read(LONGEST_HEAD))
-    )
+def _refuse_page(path: str | os.PathLike[str] | None, config: Mapping[str, Any]) -> None:
+    if path is not None:
+        refuse_result(os.fspath(path), "report", "report.html", config, is_report)
 
 
 def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:
@@ -135,19 +121,19 @@ def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportP
 
 
 def _make_report(
-    output: str, loaded: LoadedPipeline | str, request: ReportRequest, name: str | None = None
+    path: str, loaded: LoadedPipeline | str, request: ReportRequest, name: str | None = None
 ) -> ReportPage:
-    """Make the report on an output.
+    """Make the report on the output at `path`.
 
     `loaded` is its pipeline, or the reason why there is none; `name` is the name of the pipeline
     file. Raises MissingFileError or CheckpointError without a readable output, ConfigError for an
     unknown key, or for a `since` or `until` that is not a time.
     """
-    manifest = read_manifest(output)
+    manifest = read_manifest(path)
     since, until = (None if t is None else str(t) for t in (request.since, request.until))
     columns = OutputColumns.of(manifest, since, until)
-    extent = extent_of(output, manifest, columns)
-    state = load_state(output)
+    extent = extent_of(path, manifest, columns)
+    state = load_state(path)
     streams: int | None = manifest.state_rows
     first, last = None, None
     if extent is None:
@@ -155,7 +141,7 @@ def _make_report(
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:
-        subject = Subject(output, manifest, columns, extent, request.keys)
+        subject = Subject(path, manifest, columns, extent, request.keys)
         streams = (
             len(subject.streams) if columns.keys else None if state is None else state.num_rows
         )
@@ -164,15 +150,15 @@ def _make_report(
             first, last = (text_of(end) if columns.clock else end for end in ends)
         items = _pictures(subject, state, loaded, request)
     if isinstance(loaded, LoadedPipeline):
-        items.append(learning_curves(loaded.config.model.path))
+        items.append(model.learning_curves(loaded.config.model.path))
     else:
-        items.append(learning_curves(value_of("model.path", manifest.config)))
+        items.append(model.learning_curves(value_of("model.path", manifest.config)))
     for i, item in enumerate(items):
         if isinstance(item, Missing):  # the text of an error may have several lines
             items[i] = replace(item, sentence=" ".join(item.sentence.split()))
     facts = {
         "pipeline": name,
-        "output": location(output),
+        "output": location(path),
         "model": short_model(manifest.model),
         "rows": 0 if extent is None else extent.rows,
         "rejected": manifest.named("rejects").rows,
@@ -184,7 +170,7 @@ def _make_report(
         "last_commit": manifest.time,
         "outputs": list(columns.outputs[:8]),
     }
-    return ReportPage(f"Report on {name or location(output)}", facts, items)
+    return ReportPage(f"Report on {name or location(path)}", facts, items)
 
 
 def _pictures(
@@ -193,7 +179,7 @@ def _pictures(
     """Return all pictures but the learning curves, in order; the output must have rows."""
     slots = subject.chosen()
     means, index, target = None, 0, ""
-    values: SourceValues | None = None
+    values: model.SourceValues | None = None
     columns, why = subject.columns, ""
     if isinstance(loaded, str):
         why = loaded
@@ -208,7 +194,7 @@ def _pictures(
             "[output] columns, and score again with --full-refresh."
         )
     else:
-        watched = SourceValues.of(loaded, subject.timeline)
+        watched = model.SourceValues.of(loaded, subject.timeline)
         try:
             errors, keys = _compared(subject, loaded, slots, request, watched)
         except StreamRNNError as error:
@@ -225,16 +211,16 @@ def _pictures(
     if why:
         of_errors = [Missing(id, title, why) for id, title in TITLES.items()]
     return [
-        outputs_over_time(subject),
-        streams_one_by_one(subject, slots, means, index, target),
+        output.outputs_over_time(subject),
+        output.streams_one_by_one(subject, slots, means, index, target),
         *of_errors,
-        rows_over_time(subject),
-        rows_by_commit(subject),
+        output.rows_over_time(subject),
+        output.rows_by_commit(subject),
         *_of_source(subject, loaded, values),
-        streams_over_time(subject),
-        silence(subject),
-        steps(subject, state),
-        *norms(subject, state),
+        output.streams_over_time(subject),
+        output.silence(subject),
+        output.steps(subject, state),
+        *model.norms(subject, state),
     ]
 
 
@@ -243,12 +229,12 @@ def _compared(
     loaded: LoadedPipeline,
     slots: Ints,
     request: ReportRequest,
-    values: SourceValues,
+    values: model.SourceValues,
 ) -> tuple[ForecastErrors, list[pa.Array]]:
     """Compare output and source; also return the keys of the streams of the errors, by slot."""
     labels, plan = comparison(loaded, subject.path, request.since, request.until, watch=values.add)
     chosen = [key.take(pa.array(slots)) for key in subject.streams.key_arrays()]
-    means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
+    means = StreamMeans(labels.find(chosen), subject.timeline.coarser(output.MOST_POINTS), 2)
     # Of quantiles, the middle one is drawn for single streams.
     middle = len(loaded.names) // 2 if loaded.config.quantiles else 0
     errors = ForecastErrors(plan, subject.timeline, means, middle)
@@ -257,7 +243,7 @@ def _compared(
 
 
 def _of_source(
-    subject: Subject, loaded: LoadedPipeline | str, values: SourceValues | None
+    subject: Subject, loaded: LoadedPipeline | str, values: model.SourceValues | None
 ) -> list[Picture | Missing]:
     """Return the pictures of the source, which is read if `values` is None."""
     why = ""
@@ -269,7 +255,7 @@ def _of_source(
             "to [output] columns, and score again with --full-refresh."
         )
     elif values is None:
-        values = SourceValues.of(loaded, subject.timeline)
+        values = model.SourceValues.of(loaded, subject.timeline)
         try:
             for batch in scored_source(loaded, subject.path)[0].batches():
                 values.add(batch.batch)
@@ -280,4 +266,7 @@ def _of_source(
     if why or values is None or isinstance(loaded, str):
         return [Missing("values", "Values that a run changes", why),
                 Missing("features", "Features over time", why)]  # fmt: skip
-    return [source_values(subject, values), features_over_time(subject, values, loaded)]
+    return [
+        model.source_values(subject, values),
+        model.features_over_time(subject, values, loaded),
+    ]

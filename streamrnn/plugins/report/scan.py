@@ -36,10 +36,10 @@ _AXES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """Names of the columns of an output: its keys, its time, the outputs of the model.
+    """The columns of an output: its keys, its time if it has one, the outputs of the model.
 
-    `time` is None if the output has no time. Rows are limited to times at or after `since` and
-    before `until`, both in ticks of the time column. `time_zone` is [source] time_zone.
+    Rows are limited to times at or after `since` and before `until`, both in ticks of the time
+    column. `time_zone` is [source] time_zone.
     """
 
     keys: tuple[pa.Field, ...]
@@ -105,7 +105,7 @@ class OutputColumns:
         return zone
 
     def limited(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the rows from `since` to `until`."""
+        """Return the rows between the limits."""
         for limit, keep in ((self.since, pc.greater_equal), (self.until, pc.less)):
             if limit is not None and self.time is not None:
                 time = batch.column(self.time.name)
@@ -120,7 +120,7 @@ class OutputColumns:
 
 
 def floats_of(batch: pa.RecordBatch, names: tuple[str, ...]) -> Floats:
-    """Return columns (N, V) as float32, NaN for null or for a column that is missing."""
+    """Return columns (N, V) as float32; null, and each value of a missing column, is NaN."""
     value_NV = np.full((batch.num_rows, len(names)), np.nan, np.float32)
     for index, name in enumerate(names):
         if name in batch.schema.names:
@@ -195,16 +195,14 @@ class OutputStreams:
         return len(self.rows)
 
     def find(self, batch: pa.RecordBatch) -> Ints:
-        """Return the slot of each row; without keys in the output, all rows are of one stream."""
+        """Return the slot of each row; without keys in the output, there is one stream."""
         if self._index is None:
             return np.zeros(batch.num_rows, np.int64)
         return self._index.find([batch.column(field.name) for field in self._index.fields])
 
     def add(self, slot_N: Ints, place_N: Ints) -> None:
         """Add rows."""
-        if not len(slot_N):
-            return
-        more = int(slot_N.max()) + 1 - len(self.rows)
+        more = int(slot_N.max(initial=-1)) + 1 - len(self.rows)
         if more > 0:
             limits = np.iinfo(np.int64)
             self.rows = np.append(self.rows, np.zeros(more, np.int64))
@@ -282,10 +280,9 @@ class StreamMeans:
 
 
 def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
-    """Return keys as text, from an array for each key column.
+    """Return keys, an array for each key column, as text that `--key` reads.
 
-    Several columns become a line of CSV, as `--key` reads it. A single column becomes plain text,
-    in quotes if it would be invisible.
+    That is a line of CSV; for one column plain text, in quotes if it would be invisible.
     """
     texts = [[_text(value) for value in column] for column in columns]
     if len(columns) == 1:
@@ -308,9 +305,9 @@ def _text(value: pa.Scalar) -> str:
 class Subject:
     """An output that has rows, and the result of a pass over its keys, times and drawn outputs.
 
-    `keys`: the streams to draw, as for `drop_streams`. `timeline`: the axis of pictures over time.
-    `scored`: number of rows (buckets,) whose first output has a value; `infinite`: number of
-    infinite values in all drawn outputs. Raises CheckpointError.
+    `keys`: the streams to draw, as for `drop_streams`. `scored`: number of rows (buckets,) whose
+    first output has a value; `infinite`: number of infinite values in all drawn outputs. Raises
+    CheckpointError.
     """
 
     def __init__(
@@ -337,7 +334,7 @@ class Subject:
             self.infinite += int(np.isinf(value).sum())
 
     def _rows(self) -> Iterator[tuple[Ints, Ints, Floats]]:
-        """Read the rows from `since` to `until`: their slots, their places, and drawn outputs."""
+        """Yield the slots, the places and the drawn outputs of the rows, by record batch."""
         columns, before = self.columns, 0
         time = [] if columns.time is None else [columns.time.name]
         names = [*(field.name for field in columns.keys), *time, *columns.drawn]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ _WIDTHS = {
     364 * _DAY: "52 weeks",
 }
 _MONDAY = 4 * _DAY  # 1970-01-05
-_EPOCH = datetime(1970, 1, 1)
 
 
 def positions(column: pa.Array, zone: str = "") -> Ints:
@@ -94,19 +93,20 @@ class Timeline:
         bucket_N: Ints = ((place_N - self.first) // self.width).clip(0, self.buckets - 1)
         return bucket_N
 
-    def names(self) -> list[str | int]:
-        """Return the start of each bucket: a number, a date, or (if less than a day) a time."""
-        return [self.name(self.first + i * self.width) for i in range(self.buckets)]
-
     def name(self, place: int) -> str | int:
-        """Return a place as a number or as text."""
+        """Return a place as a number, a date, or (if a bucket is less than a day) a time."""
         if not self.clock:
             return place
-        return text_of(place, "T%H:%M" if self.width < _DAY else "")
+        return text_of(place, "m" if self.width < _DAY else "D")
+
+    @property
+    def column(self) -> str:
+        """The name of the column that has the starts of the buckets."""
+        return "time" if self.timed else "row_number"
 
     def starts(self) -> dict[str, Any]:
         """Return the column of a table that has the starts of the buckets."""
-        return {"time" if self.timed else "row_number": self.names()}
+        return {self.column: [self.name(self.first + i * self.width) for i in range(self.buckets)]}
 
     @property
     def per(self) -> str:
@@ -118,39 +118,28 @@ class Timeline:
 
     def axis(self) -> dict[str, Any]:
         """Return what a picture needs to know about its horizontal axis."""
-        field = "time" if self.timed else "row_number"
         return {
-            "x_field": field,
-            "x_title": self.unit if self.clock else field.removesuffix("_number"),
+            "x_field": self.column,
+            "x_title": self.unit if self.clock else self.column.removesuffix("_number"),
             "clock": self.clock,
             "step": self.width,
         }
 
 
-def text_of(place: int, clock: str = "T%H:%M") -> str:
-    """Return a place as a date, with the time of day in the format `clock`.
+def text_of(place: int, unit: str = "m") -> str:
+    """Return a place as a date and, in the unit "m", its hour and minute.
 
-    >>> text_of(86400 + 3600)
-    '1970-01-02T01:00'
+    >>> text_of(86400 + 3600), text_of(86400 + 3600, "D")
+    ('1970-01-02T01:00', '1970-01-02')
     """
-    try:
-        moment = _EPOCH + timedelta(seconds=place)
-    except OverflowError:  # before year 1 or after 9999
-        return str(np.datetime64(place, "s"))
-    return moment.strftime(f"{moment.year:04}-%m-%d{clock}")
+    return str(np.datetime64(place, "s").astype(f"M8[{unit}]"))
 
 
 def _widths(clock: bool) -> Iterator[int]:
     if clock:
         yield from _WIDTHS
-        width = 364 * _DAY
-        while True:
-            width *= 2
-            yield width
-    power = 1
-    while True:
-        yield from (power, 2 * power, 5 * power)
-        power *= 10
+        yield from (364 * _DAY << doublings for doublings in count(1))
+    yield from (first * 10**zeros for zeros in count() for first in (1, 2, 5))
 
 
 def _shift(width: int) -> int:
@@ -169,8 +158,8 @@ class BucketSample:
 
     A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …:
     between about `most` and 2 `most` rows. The rows to keep are drawn at random, with a fixed seed:
-    if every second row were kept, this could coincide with a period of the streams. Values that are
-    not finite are left out of quantiles.
+    every second row, say, could coincide with a period of the streams. Quantiles are of finite
+    values.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:
@@ -231,14 +220,14 @@ class BucketSample:
 
 def _quantiles(bucket: Ints, value: Floats, buckets: int, shares: Sequence[float]) -> Doubles:
     ordered = value[np.lexsort((value, bucket))].astype(np.float64)
-    count = np.bincount(bucket, minlength=buckets)
-    start = np.cumsum(count) - count
-    some = count > 0
+    size = np.bincount(bucket, minlength=buckets)
+    start = np.cumsum(size) - size
+    some = size > 0
     result = np.full((buckets, len(shares)), np.nan)
     for column, share in enumerate(shares):
-        place = (count[some] - 1) * share
+        place = (size[some] - 1) * share
         low = place.astype(np.int64)
-        high = np.minimum(low + 1, count[some] - 1)
+        high = np.minimum(low + 1, size[some] - 1)
         below, above = ordered[start[some] + low], ordered[start[some] + high]
         result[some, column] = below + (above - below) * (place - low)
     return result

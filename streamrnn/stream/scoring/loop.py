@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
-from streamrnn.base.storage.threads import BackgroundWriter, Prefetcher, preparer
+from streamrnn.base.storage.threads import BackgroundWriter, preparer, read_ahead
 from streamrnn.nn.kernels import seconds_compiling
 from streamrnn.stream.config.schema import ModelSection
 from streamrnn.stream.config.values import EngineType, NewModel, OnChange
@@ -156,7 +156,7 @@ class Loop:
         contract = self.scorer.bound.loaded.contract
         with (
             BackgroundWriter() as writer,
-            Prefetcher(_read(batches, contract, self._watch)) as ahead,
+            read_ahead(_read(batches, contract, self._watch)) as ahead,
             preparer() as prepare,
         ):
             work = self._prepared(next(ahead, None))

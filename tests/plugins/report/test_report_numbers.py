@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 from selection import first_quick
 
-from streamrnn.plugins.report.features import SourceValues
-from streamrnn.plugins.report.model import layer_norms, norm_quantiles
+from streamrnn.plugins.report.model import SourceValues, layer_norms, norm_quantiles
 from streamrnn.plugins.report.output import even_histogram, log_histogram
 from streamrnn.plugins.report.scan import OutputStreams, StreamMeans
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions, text_of
@@ -102,9 +101,9 @@ def test_the_width_of_a_bucket_follows_from_the_span(seconds: int, unit: str) ->
 
 def test_weeks_begin_on_monday_and_places_without_a_clock_are_numbers() -> None:
     line = Timeline.of(0, 2000 * DAY, clock=True)
-    assert {datetime.fromisoformat(str(name)).weekday() for name in line.names()} == {0}
-    assert Timeline.of(-7, 12, clock=False, most=5).names() == [-10, -5, 0, 5, 10]
-    assert Timeline.of(5, 5, clock=False).names() == [5]
+    assert {datetime.fromisoformat(str(name)).weekday() for name in line.starts()["time"]} == {0}
+    assert Timeline.of(-7, 12, clock=False, most=5).starts()["time"] == [-10, -5, 0, 5, 10]
+    assert Timeline.of(5, 5, clock=False).starts()["time"] == [5]
     assert Timeline.of(5, 5, clock=False).per == "by 1 unit of time"
     assert Timeline.of(0, 5000, clock=False, timed=False).per == "by 20 rows"
     assert text_of(-62135596800 - 1).startswith("0000")
