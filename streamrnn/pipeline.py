@@ -23,16 +23,14 @@ else:  # so that a type checker reports misspelled names
 
     def __getattr__(name: str) -> Any:
         if name in ("Draft", "draft_pipeline", "write_demo"):
-            from streamrnn.jobs import guesses  # noqa: PLC0415 - a run drafts nothing
-
-            return getattr(guesses, name)
-        if name in ("FitProgress", "FitSummary"):
-            from streamrnn.jobs import fitting  # noqa: PLC0415 - and fits nothing
-
-            return getattr(fitting, name)
-        if name == "report_output":
+            from streamrnn.jobs import guesses as room  # noqa: PLC0415 - a run drafts nothing
+        elif name in ("FitProgress", "FitSummary"):
+            from streamrnn.jobs import fitting as room  # noqa: PLC0415 - and fits nothing
+        elif name == "report_output":
             return load_plugin("report", "output")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(room, name)
 
 
 __all__ = [

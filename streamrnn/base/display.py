@@ -251,17 +251,16 @@ def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[st
     '<table><caption>A &amp; B</caption><tbody><tr><th>rows</th><td>3</td></tr></tbody></table>'
     """
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
+    body = ""
+    for row in rows:
+        first, *others = (escape(str(value)) for value in row)
+        cells = "".join(f"<td>{text}</td>" for text in others)
+        body += f"<tr><th>{first}</th>{cells}</tr>"
     return (
         f"<table><caption>{escape(title)}</caption>"
         + (f"<thead><tr>{head}</tr></thead>" if head else "")
         + f"<tbody>{body}</tbody></table>"
     )
-
-
-def _cells(row: Sequence[object]) -> str:
-    first, *others = (escape(str(value)) for value in row)
-    return f"<th>{first}</th>" + "".join(f"<td>{text}</td>" for text in others)
 
 
 def show_in(
@@ -271,10 +270,9 @@ def show_in(
 ) -> None:
     """Let `dir`, `help` and `repr` show a public module of streamrnn as the home of its names.
 
-    That module passes its own namespace as `names`. Names that are loaded on first use come from
-    its `__getattr__`, or, if it has none, from the function to which `later` maps the name. Pickles
-    look the names up in the public module. `inspect.getsource` fails for a class that is shown in
-    this way.
+    `names` is the module's own namespace. Names that are loaded on first use come from its
+    `__getattr__`, or, if it has none, from the function to which `later` maps the name. Pickles
+    look the names up in the public module. `inspect.getsource` fails for a class shown in this way.
     """
 
     def shown(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Plug-ins by kind and name: entry points of the group `streamrnn.plugins`.
 
 A plug-in adds a `callback`, a `command`, an `engine` and so on; the name of its entry point is the
-kind, a dot and a name: `engine.ray`. No module imports a plug-in: it is loaded here on first use.
+kind, a dot and a name: `engine.ray`. No module imports a plug-in; it is loaded here on first use.
 """
 
 import ast

@@ -1,6 +1,6 @@
 """The `streamrnn` command: its subcommands, and how errors are reported.
 
-The exit codes are in the help (`EXIT_CODES`). No input causes a traceback.
+The exit codes are in the help (`EXIT_CODES`). A traceback is printed with -v alone.
 """
 
 import errno

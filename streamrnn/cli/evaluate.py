@@ -14,6 +14,8 @@ from streamrnn.errors import ConfigError
 if TYPE_CHECKING:
     from streamrnn.jobs.evaluation import Evaluation
 
+_ZONE = "Without an offset it is in [source] time_zone, else in UTC."
+
 
 def evaluate(
     pipeline: PipelineFile,
@@ -26,19 +28,11 @@ def evaluate(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Compare rows from this time on. Without an offset it is in [source] time_zone, "
-            "else in UTC.",
-        ),
+        typer.Option(metavar="TIME", help=f"Compare rows from this time on. {_ZONE}"),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Compare rows before this time. Without an offset it is in [source] time_zone, "
-            "else in UTC.",
-        ),
+        typer.Option(metavar="TIME", help=f"Compare rows before this time. {_ZONE}"),
     ] = None,
     quantiles: Annotated[
         str | None,
@@ -141,10 +135,8 @@ def _print_verdict(row: dict[str, Any]) -> None:
 
 
 def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
-    """Return the cells of a line: "all" for the group of all rows, figures with four digits.
-
-    The names of a group stay as they are: an id 1000 is not 1,000.
-    """
+    """Return the cells of a line: "all" for the group of all rows, figures with four digits."""
+    # Names are text: an id 1000 is not 1,000.
     values: list[Any] = [as_text(row[name]) for name in shown[:groups]]
     if groups and row[shown[0]] is None:
         values = ["all", *[""] * (groups - 1)]

@@ -53,10 +53,9 @@ def run_without_pandas() -> None:
 
 
 def collect_rarely() -> None:
-    """Keep the garbage collector of this process from traversing imported modules, now and at exit.
+    """Keep the garbage collector from traversing imported modules, now and at exit.
 
-    Traversing them takes a third of a short run. Record batches and the steps of a fit leave no
-    cycles.
+    That takes a third of a short run. Record batches and the steps of a fit leave no cycles.
     """
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
@@ -65,7 +64,7 @@ def collect_rarely() -> None:
 def fill_closed_streams() -> None:
     """Open the null device for standard streams that the caller closed (`2>&-`).
 
-    Else the next file that is opened would take its number, and get what libraries print. Python's
+    Otherwise the next file opened would take the number, and receive what libraries print. Python's
     own stdout stays None, so that rows are not lost there without an error.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:

@@ -100,12 +100,10 @@ class Output(ABC):
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview | pa.Buffer, *, hashed: bool = True) -> int:
-        """Write all bytes, in as many system calls as needed. `data` must not change afterwards.
+        """Write all bytes, which must not change afterwards. Raises SinkError.
 
-        Only `hashed` bytes count for `sha256`.
-
-        A closed file ignores writes: an abandoned pyarrow writer writes its footer when it is
-        garbage-collected, where an error could not be handled. Raises SinkError.
+        Only `hashed` bytes count for `sha256`. A closed file ignores writes: an abandoned pyarrow
+        writer writes its footer when it is garbage-collected, where no error could be handled.
         """
         view = memoryview(data).cast("B")
         if self.closed:
@@ -215,8 +213,8 @@ class Files(ABC):
     def options(self) -> dict[str, str]:
         """Return the options with which other libraries connect, named as in `object_store` (Rust).
 
-        They hold credentials: never show them. They are empty for a local disk, and for a
-        store that is configured by the environment alone.
+        They hold credentials: never show them. A local disk has none, and neither has a store that
+        is configured by the environment alone.
         """
         return {}
 

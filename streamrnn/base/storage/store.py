@@ -80,8 +80,6 @@ class Entry(NamedTuple):
 
 
 class _Folder(NamedTuple):
-    """A folder on a walk: its path, the filter of its entries, and the folders above it."""
-
     path: str
     wanted: Wanted
     above: frozenset[tuple[str, Wanted]] = frozenset()

@@ -173,8 +173,13 @@ class ForecastErrors:
 
     def read(self, path: str, labels: SourceLabels) -> None:
         """Read the output at `path` and its labels. Raises what `evaluate` raises."""
+        kind = self.plan.time.type
+        width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
         for scores, happened in compared_rows(path, labels.find, labels, self.plan, self.counts):
-            place = _places(scores.time, self.plan.time.type, self.plan.zone)
+            times = pa.array(scores.time, pa.int64())
+            if not pa.types.is_integer(kind):
+                times = times.cast(width).cast(kind)
+            place = positions(times, self.plan.zone)
             self.counts.rows += len(place)
             self.all.add(np.zeros(len(place), np.int64), scores, happened)
             self.by_time.add(self._timeline.bucket(place), scores, happened)
@@ -185,13 +190,6 @@ class ForecastErrors:
                 self.reliability.add(scores, happened)
             both: Array = np.stack([scores.score[:, self.output], happened.label[:, 0]], axis=1)
             self.means.add(scores.slot, place, both)
-
-
-def _places(ticks_N: Ints, kind: pa.DataType, zone: str) -> Ints:
-    width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
-    integers = pa.array(ticks_N, pa.int64())
-    times = integers if pa.types.is_integer(kind) else integers.cast(width).cast(kind)
-    return positions(times, zone)
 
 
 TITLES = {

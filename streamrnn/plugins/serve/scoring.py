@@ -117,9 +117,9 @@ class Scoring:
                 self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
-        """Replace the model, and commit with it at once. Raises what a session raises.
+        """Replace the model, and commit, so that after a crash no other model is taken.
 
-        After a crash, another model in [model] path is then refused.
+        Raises what a session raises.
         """
         if self.answer_schema is None:
             raise ConfigError(
@@ -229,7 +229,6 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _refused(reasons: pa.Array) -> pa.Array:
-    """Return which rows were refused: late, repeated or rejected."""
     refused = pc.match_substring_regex(reasons, "^(late$|repeated$|rejected: )")
     return pc.fill_null(refused, False)
 

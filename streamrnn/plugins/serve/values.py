@@ -36,10 +36,7 @@ class RequestColumns:
         self._kinds = {f.name: None if pa.types.is_null(f.type) else f.type for f in schema}
 
     def of_objects(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        """Return rows as a record batch; a missing key is null, and an unknown one is ignored.
-
-        Raises what `batch` raises.
-        """
+        """Return rows as a record batch, as `batch` does: each key is a column."""
         if self._new_names:
             rows = [self._renamed(row.items(), f"row {i} (from 0): ") for i, row in enumerate(rows)]
         columns = [(name, [row.get(name) for row in rows]) for name in self._kinds]
