@@ -19,10 +19,10 @@ import streamrnn
 from streamrnn import activations, errors, losses, metrics, optimizers, regularizers
 from streamrnn.cli.app import app
 from streamrnn.jobs.running.metrics import METRICS
-from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.keys import may_change
-from streamrnn.stream.config.sample import toml
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
+from streamrnn.stream.config.toml_text import toml
 from streamrnn.stream.config.training import ValidationSection
 from streamrnn.stream.config.values import Section
 from streamrnn.stream.scoring.summary import RowCounts, Summary

@@ -29,7 +29,7 @@ from streamrnn.jobs.preflight import after_rule, file_source, lenient, refuse_re
 from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.nn.training.metrics import level_weights
 from streamrnn.stream.checkpoints import current_names, read_manifest
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, SourceLabels
 from streamrnn.stream.sources import FileSource, SourceBatch, SourceFile, canonical_name, parse_time
 from streamrnn.stream.states import StateTable

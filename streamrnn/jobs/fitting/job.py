@@ -37,7 +37,7 @@ from streamrnn.jobs.preflight import reader
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, starting_table, ticks_of
 from streamrnn.stream.sources import shown

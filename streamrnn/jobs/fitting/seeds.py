@@ -53,7 +53,7 @@ from streamrnn.nn.kernels.threads import get_threads
 from streamrnn.nn.layers import registry
 from streamrnn.nn.models.mixture import mixture_of
 from streamrnn.stream.config import Config, value_of
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, starting_table
 
 _PAUSE = 0.05

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from streamrnn.base.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.stream.checkpoints import Manifest, UsedFile, current_names, rows_of_no_file
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.config.values import OTHER_WAYS, OnChange, length_text
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import Position, Source, SourceFile, canonical_name, shown_time

@@ -26,7 +26,7 @@ from streamrnn.plugins.report.scan import OutputColumns, StreamMeans, Subject, e
 from streamrnn.plugins.report.timeline import text_of
 from streamrnn.stream.checkpoints import load_state, read_manifest
 from streamrnn.stream.config import Config, value_of
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline
 
 

@@ -20,7 +20,7 @@ import pyarrow.types as types
 
 from streamrnn.errors import ConfigError
 from streamrnn.stream.config import SIDE_OUTPUTS, did_you_mean, title
-from streamrnn.stream.config.filters import FilterToken, mistake, parse_filter
+from streamrnn.stream.config.notations import FilterToken, mistake, parse_filter
 
 _Operator = Callable[[Any, Any], pc.Expression]
 # The operator of each comparison, and the one that stands for it if the sides are exchanged.

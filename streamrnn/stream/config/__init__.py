@@ -1,7 +1,5 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
-from streamrnn.stream.config.durations import parse_duration
-from streamrnn.stream.config.fixed_steps import both_answers, use_of, windows_of_predict
 from streamrnn.stream.config.keys import (
     FREE,
     check_recorded,
@@ -11,7 +9,7 @@ from streamrnn.stream.config.keys import (
     value_of,
 )
 from streamrnn.stream.config.load import Config, absolute_paths, json_schema
-from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
+from streamrnn.stream.config.notations import PartitionLevel, parse_duration, partition_levels
 from streamrnn.stream.config.paths import (
     SIDE_OUTPUTS,
     SideOutput,
@@ -23,7 +21,7 @@ from streamrnn.stream.config.paths import (
     without_secrets,
 )
 from streamrnn.stream.config.problems import did_you_mean
-from streamrnn.stream.config.rules import TODO
-from streamrnn.stream.config.sample import Filled, sample
+from streamrnn.stream.config.rules import TODO, both_answers, use_of, windows_of_predict
 from streamrnn.stream.config.schema import is_pipe
+from streamrnn.stream.config.toml_text import Filled, sample
 from streamrnn.stream.config.training import whole_schedule

@@ -19,7 +19,6 @@ from pydantic_core import ErrorDetails
 
 from streamrnn.base.display import location, uri_fault
 from streamrnn.errors import ConfigError, ConfigFileMissingError
-from streamrnn.stream.config.overrides import apply_overrides, interpolate, listed_overrides
 from streamrnn.stream.config.paths import PATHS, SIDE_OUTPUTS, side_folder
 from streamrnn.stream.config.problems import (
     Path,
@@ -38,7 +37,12 @@ from streamrnn.stream.config.schema import (
     IcebergTable,
     Sections,
 )
-from streamrnn.stream.config.toml_lines import key_lines
+from streamrnn.stream.config.toml_text import (
+    apply_overrides,
+    interpolate,
+    key_lines,
+    listed_overrides,
+)
 from streamrnn.stream.config.training import ValidationSection
 from streamrnn.stream.config.values import Kind, Section
 

@@ -11,8 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from streamrnn.base.display import location, uri_fault
 from streamrnn.base.plugin import plugin_names
-from streamrnn.stream.config.durations import PATTERN, format_duration, parse_duration
-from streamrnn.stream.config.partitions import partition_texts
+from streamrnn.stream.config.notations import (
+    PATTERN,
+    format_duration,
+    parse_duration,
+    partition_texts,
+)
 from streamrnn.stream.config.problems import choices, did_you_mean, received, unexpected
 
 

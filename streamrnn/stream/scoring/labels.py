@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.errors import DTypeError
-from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.sources import Rows, SourceBatch, TargetColumns

@@ -4,7 +4,7 @@ import pytest
 
 from streamrnn.errors import ConfigError
 from streamrnn.stream.config.load import Config
-from streamrnn.stream.config.overrides import apply_overrides, interpolate
+from streamrnn.stream.config.toml_text import apply_overrides, interpolate
 
 
 def filled(text, **environment):

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from streamrnn.stream.config.load import Config, json_schema
-from streamrnn.stream.config.sample import sample
 from streamrnn.stream.config.schema import FeatureSection, Sections
+from streamrnn.stream.config.toml_text import sample
 
 TABLES = {name: field.annotation for name, field in Sections.model_fields.items()}
 SCHEMA = json_schema()

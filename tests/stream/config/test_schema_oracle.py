@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamrnn.stream.config.load import json_schema
-from streamrnn.stream.config.sample import sample
+from streamrnn.stream.config.toml_text import sample
 
 PIPELINES = sorted((Path(__file__).parents[3] / "pipelines").rglob("*.toml"))
 

@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrnn.stream.config.toml_lines import key_lines
+from streamrnn.stream.config.toml_text import key_lines
 
 DOCUMENT = '''\
 # comment with a = 1 and [table]
