@@ -26,7 +26,7 @@ from streamrnn.stream.config.toml_text import toml
 from streamrnn.stream.config.training import ValidationSection
 from streamrnn.stream.config.values import Section
 from streamrnn.stream.scoring.summary import RowCounts, Summary
-from streamrnn.stream.sources import angles
+from streamrnn.stream.sources.times import sine_and_cosine
 
 GUIDE = Path(streamrnn.__file__).parent / "guide"
 
@@ -188,7 +188,7 @@ def formulas() -> str:
         "",
         "## Time features",
         "",
-        inspect.getdoc(angles.sine_and_cosine) or "",
+        inspect.getdoc(sine_and_cosine) or "",
     ]
     for module in (losses, metrics, optimizers, activations, regularizers):
         title = module.__name__.rpartition(".")[2].capitalize()

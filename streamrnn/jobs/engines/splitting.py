@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Words
 from streamrnn.errors import StreamRNNError
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline
-from streamrnn.stream.sources import FileSource, Origin, Position, Reading, SourceFile, shown
+from streamrnn.stream.sources import FileSource, Origin, Position, Reading, SourceFile, named_values
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
 
 
@@ -170,8 +170,7 @@ class KeyCounts:
         largest = int(counts.argmax())
         if counts[largest] and largest not in self._keys:
             row = int(np.argmax(bucket_N == largest))
-            named = zip(self._fields, keys, strict=True)
-            self._keys[largest] = ", ".join(f"{of.name}={shown(key, row)}" for of, key in named)
+            self._keys[largest] = named_values([field.name for field in self._fields], keys, row)
 
     def heaviest(self) -> Heavy:
         """Return the buckets with the most rows; each was the largest one of a record batch."""

@@ -40,7 +40,7 @@ from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, starting_table, ticks_of
-from streamrnn.stream.sources import shown
+from streamrnn.stream.sources import named_values
 
 _CHANGING = {"the initial model", "the initial state", "continues"}
 """Keys of an identity in which a fit differs from the fit that continues it."""
@@ -341,8 +341,7 @@ class FitJob:
     def _place(
         self, staged: Staged, fit: FitSource, row_reader: Reader, row: int, stream: int
     ) -> str:
-        named = zip(fit.bound.layout.keys, staged.keys, strict=True)
-        key = ", ".join(f"{field.name}={shown(column, stream)}" for field, column in named)
+        key = named_values([field.name for field in fit.bound.layout.keys], staged.keys, stream)
         return f"{row_reader.place(fit.batches(), row)}: stream {key}"
 
     # ---- results

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.plugins.spark.types import arrow_type, pyspark, quoted
-from streamrnn.stream.sources import Origin, shown, ticks
+from streamrnn.stream.sources import Origin, named_values, ticks
 
 _ADVICE = (
     'For files, name the order of a local run: order=["_metadata.file_path", '
@@ -99,8 +99,7 @@ class Places(Origin):
     def place(self, row: int) -> str:
         if self.order.is_file_and_row:
             return f"{self.file(row)}: row {self.values[1][row].as_py()} (from 0)"
-        named = zip(self.order.names, self.values, strict=True)
-        return "the DataFrame: row " + ", ".join(f"{n}={shown(array, row)}" for n, array in named)
+        return f"the DataFrame: row {named_values(self.order.names, self.values, row)}"
 
     def key(self, row: int) -> list[tuple[bool, str | int]]:
         """Return values that sort rows as their order does, null first, for JSON."""

@@ -1,8 +1,7 @@
 """Which keys may change between two runs of one output, and the values of missing keys.
 
 A key is free if changing it changes no bit of the output; all others are fixed. An output records
-the keys it was written with; a key that is missing, because the output is older than the key, has
-its default.
+the keys it was written with. A key that is newer than the output has its default.
 """
 
 from collections.abc import Mapping
@@ -65,7 +64,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the value of a key in a config, or its default if the config is older than the key."""
+    """Return the value of a key in a config; its default if the config is older than the key."""
     if key in config:
         return config[key]
     table, _, name = key.partition(".")
@@ -115,19 +114,18 @@ _USED = (
 def check_recorded(config: Mapping[str, Any]) -> None:
     """Raise ValueError or TypeError, naming the key, for a value that no file could contain.
 
-    Only keys that are used without a pipeline file are checked; others are compared with it.
+    The keys that are used without a pipeline file are checked; others are compared with the file.
     """
-    for key in _USED:
-        if key in config:
-            table, _, name = key.partition(".")
-            section = TABLES[table]
-            try:
-                section.model_validate({**STAND_INS.get(table, {}), name: config[key]})
-            except ValidationError as error:
-                for detail in error.errors(include_url=False):
-                    problem = problem_of(detail, table, section)
-                    if problem is not None and detail["loc"][0] == name:
-                        raise ValueError(f"{key}: {problem.message}") from None
+    for key in filter(config.__contains__, _USED):
+        table, _, name = key.partition(".")
+        section = TABLES[table]
+        try:
+            section.model_validate({**STAND_INS.get(table, {}), name: config[key]})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                problem = problem_of(detail, table, section)
+                if problem is not None and detail["loc"][0] == name:
+                    raise ValueError(f"{key}: {problem.message}") from None
     check_schema_types(config.get("source.schema", {}))
 
 

@@ -1,7 +1,4 @@
-"""Loading of pipeline files: every key gets a value, and all problems are reported at once.
-
-A file may be a pipe that the shell opened.
-"""
+"""Loading of pipeline files: every key gets a value, and all problems are reported at once."""
 
 import errno
 import os
@@ -68,7 +65,7 @@ class Config(Sections):
     def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = (), *more: str) -> Self:
         """Read a TOML file, apply `dotted.key=value` overrides, and replace environment variables.
 
-        `more` are further overrides. Raises ConfigError that lists all problems by file, line and
+        `more` are further overrides. Raises ConfigError, which lists all problems by file, line and
         dotted key; ConfigFileMissingError if the file does not exist.
         """
         changes = [*listed_overrides(overrides), *more]
@@ -92,7 +89,7 @@ class Config(Sections):
     def parse(cls, data: Mapping[str, Any]) -> Self:
         """Make a config from a dict with the tables of a file; `${VAR}` is not replaced.
 
-        Raises ConfigError that lists all problems by dotted key.
+        Raises ConfigError, which lists all problems by dotted key.
         """
         if not isinstance(data, Mapping):
             raise ConfigError(
@@ -261,7 +258,9 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
         case "missing":
             return Problem(path, f"required but missing: {owner.model_fields[name].description}")
         case "literal_error":
-            options = _options(owner, name)
+            annotation = owner.model_fields[name].annotation
+            literals = [kind for kind in get_args(annotation) if get_origin(kind) is Literal]
+            options = [str(o) for kind in literals or [annotation] for o in get_args(kind)]
             expected, hint = choices(options), did_you_mean(str(detail["input"]), options)
         case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
             schema = owner.model_json_schema()["properties"][name]
@@ -292,12 +291,6 @@ def _unknown(name: str, table: type[Section]) -> str:
     return f"unknown key{hint} (known here: {', '.join(keys)})"
 
 
-def _options(table: type[Section], key: str) -> list[str]:
-    annotation = table.model_fields[key].annotation
-    literals = [arg for arg in get_args(annotation) if get_origin(arg) is Literal]
-    return [str(option) for kind in literals or [annotation] for option in get_args(kind)]
-
-
 def _portable(value: Any) -> Any:
     """Replace infinities (open ends of ranges) with text, as JSON has none."""
     if isinstance(value, list | tuple):
@@ -315,7 +308,7 @@ def read_file(path: str) -> bytes:
     """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
 
     Raises OSError, also for a named pipe, which may never get a writer; ValueError for a path with
-    a null byte; ConfigError for a pipe that sends nothing for a while, or too much.
+    a null byte; ConfigError for a pipe that is silent for too long, or sends too much.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):
@@ -355,8 +348,7 @@ def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
     for name in PATHS:
         table, _, key = name.partition(".")
         path = data.get(table, {}).get(key)
-        if isinstance(path, str) and path != PIPE and ":" not in path.partition("/")[0]:
-            data[table][key] = os.path.join(folder, path)
-        elif isinstance(path, str):
-            data[table][key] = location(path)
+        if isinstance(path, str):
+            local = path != PIPE and ":" not in path.partition("/")[0]
+            data[table][key] = os.path.join(folder, path) if local else location(path)
     return data

@@ -260,7 +260,7 @@ def _tokens(text: str) -> Iterator[FilterToken]:
 
 
 def _check(text: str, tokens: Sequence[FilterToken]) -> None:
-    """Raise ValueError if tokens break `_GRAMMAR`, have too many comparisons, or nest too deeply."""
+    """Raise ValueError if tokens break `_GRAMMAR`, nest too deeply, or compare too often."""
     expected, comparisons, depth = _START, 0, 0
     opened = [0]  # the depth at the beginning, and after each open parenthesis
     for index, token in enumerate(tokens):

@@ -11,8 +11,7 @@ from streamrnn.base.display import location
 class SideOutput(NamedTuple):
     """An output beside the rows: its metric, and the keys of its directory and of its filter.
 
-    The filter copies rows of the main output; without a filter (""), the side output has rows of
-    its own.
+    The filter copies rows of the main output; with "", the side output has rows of its own.
     """
 
     metric: str

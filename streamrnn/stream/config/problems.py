@@ -107,7 +107,7 @@ def config_error(
 
 
 def _nearest(path: Path, locations: Mapping[Path, _Location]) -> _Location | None:
-    """Return the location of the path, or else of the closest table around it."""
+    """Return the location of the path, else of the closest table around it."""
     for length in range(len(path), 0, -1):
         if path[:length] in locations:
             return locations[path[:length]]

@@ -1,6 +1,6 @@
-"""Checks between the keys of a pipeline file; the types in `schema` check single keys.
+"""Checks between the keys of a pipeline file, and [window] for a model of fixed steps.
 
-Also the settings of [window] for a model whose inputs have a fixed number of steps.
+The types in `schema` check single keys.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ _FILTERS = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.wher
 def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
     """Return all problems between keys.
 
-    A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
+    A check that needs a key in `invalid` is skipped, as the problem of that key is reported.
     """
     return [
         Problem(tuple(at.split(".")) if isinstance(at, str) else at, message)
@@ -388,18 +388,16 @@ def windows_of_predict(steps: int) -> dict[str, str | int]:
 
 def both_answers(steps: int, not_carried: str | None) -> str:
     """Describe the kinds that can be set; `not_carried`: why carry is not one (None: it is)."""
-    carry = 'kind = "carry"'
+    carry = (
+        ": the state goes on from row to row, for a model trained that way; after training on "
+        "windows its scores differ from what predict gives"
+    )
     if not_carried is not None:
-        carry += f" is not possible: {not_carried}"
-    else:
-        carry += (
-            ": the state goes on from row to row, for a model trained that way; after training on "
-            "windows its scores differ from what predict gives"
-        )
+        carry = f" is not possible: {not_carried}"
     return (
         f'  kind = "independent", steps = {steps}, stride = 1: what predict gives. Each row is '
         f"scored from zero by the {steps} rows that end with it; the first {steps - 1} rows of a "
-        f"stream have no score\n  {carry}"
+        f'stream have no score\n  kind = "carry"{carry}'
     )
 
 

@@ -37,7 +37,7 @@ class Filled:
 
 
 def sample(filled: Mapping[str, Filled] | None = None) -> str:
-    """Return a pipeline file with every key: those of a simple run are set, the rest are comments.
+    """Return a pipeline file with every key: what a simple run needs is set, the rest are comments.
 
     `filled` sets other keys and values instead, by dotted name.
     """

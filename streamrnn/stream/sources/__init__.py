@@ -9,6 +9,7 @@ from streamrnn.stream.sources.casts import (
     fitted,
     is_real,
     may_cast,
+    named_values,
     shown,
 )
 from streamrnn.stream.sources.columns import Faults
@@ -30,6 +31,7 @@ from streamrnn.stream.sources.formats import (
 from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.schema import (
+    TargetColumns,
     common_schema,
     in_earlier_types,
     joined_renames,
@@ -42,7 +44,6 @@ from streamrnn.stream.sources.schema import (
 )
 from streamrnn.stream.sources.stream import DAMAGE, StreamSource
 from streamrnn.stream.sources.tables import Listing, Table, open_table
-from streamrnn.stream.sources.targets import TargetColumns
 from streamrnn.stream.sources.times import (
     FileTimes,
     check_zone,

@@ -18,15 +18,13 @@ from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.times import FileTimes, parse_time, require_times, shown_time
 
 
-def after_path(
-    files: Sequence[SourceFile], path: str, used: Sequence[str] = ()
-) -> list[SourceFile]:
+def after_path(files: Sequence[SourceFile], path: str, used: Sequence[str]) -> list[SourceFile]:
     """Return the files after the file that `path` names by its whole path or the end of it.
 
-    `used` are the names of files that the output has used. If there are any, the named file may be
-    gone: then its place in the order of paths counts, or, if its folder is unknown, all used files
-    are taken to come after it. Raises ConfigError if `path` is the end of several paths, or if it
-    names no file and the output has used none.
+    `used` are the names of the files that the output has used. If there are any, the named file may
+    be gone: then its place in the order of paths counts, or, if its folder is unknown, all used
+    files are taken to come after it. Raises ConfigError if `path` is the end of several paths, or
+    if it names no file and the output has used none.
     """
     places = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
         i for i, file in enumerate(files) if _ends(file.path, path)
@@ -41,7 +39,11 @@ def after_path(
     names = [file.name for file in files]
     gone = [path] if path in used else [name for name in used if _ends(name, path)]
     _refuse_several(gone, path)
-    gone = gone or _within([*names, *used], path)
+    if not gone:
+        name, folder = canonical_name(path), "/"
+        with suppress(ValueError):  # files that have moved from a disk to an object store
+            folder = posixpath.commonpath([posixpath.dirname(other) for other in (*names, *used)])
+        gone = [name] if name.startswith(folder + "/") else []
     order = Hive([*names, *used, *gone]).order
     limit = order(gone[0]) if gone else min(map(order, used))
     return [file for file in files if order(file.name) > limit]
@@ -61,25 +63,15 @@ def _ends(name: str, path: str) -> bool:
     return name == path or name.endswith("/" + path.lstrip("./"))
 
 
-def _within(names: Sequence[str], path: str) -> list[str]:
-    """Return the name of `path`, in a list, if the folder that contains all `names` contains it."""
-    name = canonical_name(path)
-    folder = "/"
-    with suppress(ValueError):  # files that have moved from a disk to an object store
-        folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
-    return [name] if name.startswith(folder + "/") else []
-
-
 def after_partition(
     files: Sequence[SourceFile], partition: str, among: Sequence[SourceFile]
 ) -> list[SourceFile]:
     """Return the files whose partitions are greater than `partition`, such as `year=2013/month=1`.
 
     `partition` names the levels from the first one on; a value alone, such as `2013`, is a value of
-    the only level. Values are compared as in the order of paths: as numbers if all files of the
-    source (`among`) have numbers, else as text in natural order, null last. Raises ConfigError if a
-    file has no such partition, if its partitions begin with other levels, or if a value in
-    `partition` is text where all files have numbers.
+    the only level. Values are compared as numbers if all files of the source (`among`) have
+    numbers, else as text in natural order, null last. Raises ConfigError if the partitions of a
+    file do not begin with these levels, or if a value is text where all files have numbers.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
@@ -91,12 +83,8 @@ def after_partition(
         for name, _ in named
     ]
     limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
-
-    def key(file: SourceFile) -> list[tuple[bool, tuple[str | int | Decimal, ...]]]:
-        texts = [_text(file, name) for name, _ in named]
-        return list(map(_key, texts, numbers))
-
-    return [file for file in files if key(file) > limit]
+    keys = (list(map(_key, [_text(file, name) for name, _ in named], numbers)) for file in files)
+    return [file for file, key in zip(files, keys, strict=True) if key > limit]
 
 
 def after_time(
@@ -104,10 +92,10 @@ def after_time(
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    `zone` applies to a time without an offset. Raises ConfigError unless `time` can be read as the
-    column's type; DataError for a file whose footer has no range, or whose range has times before
-    and after `time`. A file that ends at `time`, and begins before it, is left out: its last row
-    may be the last one that was scored.
+    A file that begins before `time`, and ends at it, is left out: its last row may be the last one
+    that was scored. `zone` applies to a time without an offset. Raises ConfigError unless `time`
+    can be read as the column's type; DataError for a file whose footer has no range, or whose range
+    has times before and after `time`.
     """
     kind = source.schema.field(column).type
     limit = parse_time(time, kind, "[source] after: time", zone)
@@ -162,9 +150,9 @@ def _text(file: SourceFile, name: str) -> str:
 
 
 def _key(text: str, numbers: bool) -> tuple[bool, tuple[str | int | Decimal, ...]]:
-    """Return the sort key of a value of a partition; `numbers`: the files' values are numbers.
+    """Return the sort key of a value of a partition.
 
-    Raises ConfigError for another value then.
+    Raises ConfigError for a text if the files' values are `numbers`.
     """
     if text == NULL_PARTITION:
         return True, ()

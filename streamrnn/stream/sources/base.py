@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """One record batch, the file and row that each row comes from, and the position after it.
+    """One record batch, the origin of its rows, and the position after it.
 
     `readings`: name -> what was read so far of the file, for each file that has rows or ends in the
     batch. `cast` counts the values of columns that have another type in their file than in the

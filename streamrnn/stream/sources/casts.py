@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -44,8 +44,8 @@ def type_named(text: str) -> pa.DataType | None:
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether types differ at most in width or sign, or in unit or zone of a timestamp.
 
-    Decimals in place of floats, and columns without values, are accepted, too. Whether each value
-    fits is checked by the cast.
+    Decimals may also stand in place of floats, and columns without values in place of any type. The
+    cast checks whether each value fits.
     """
     types = pa.types
     if stored == kind or types.is_null(stored):
@@ -87,17 +87,6 @@ def is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Cast values to `kind` without loss; return None if one does not fit."""
-    if array.type == kind:
-        return array
-    if pa.types.is_null(array.type):
-        return pa.nulls(len(array), kind)
-    if is_text(kind) or _is_bytes(kind):
-        return array.cast(kind)
-    return _exact(array, kind)
-
-
 def has_equality(kind: pa.DataType) -> bool:
     """Return whether values of a type can be keys: equal values have equal bytes."""
     types = pa.types
@@ -106,7 +95,7 @@ def has_equality(kind: pa.DataType) -> bool:
 
 
 def is_real(kind: pa.DataType) -> bool:
-    """Return whether values are integers or floats."""
+    """Return whether the values of a type are integers or floats."""
     return any(test(kind) for test in _NUMBERS)
 
 
@@ -159,7 +148,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast values to `kind`, with null for each that it cannot hold; also return the rows of these.
+    """Cast values to `kind`, with null for each that it cannot hold; also return their rows.
 
     Use it for few values only: if one does not fit, they are cast one by one.
     """
@@ -175,12 +164,12 @@ def cast_columns(
 ) -> pa.RecordBatch:
     """Return a record batch whose columns are cast to the types of the schema.
 
-    `file` and `first_row` locate its rows, `origin` is where the types come from, for the DataError
-    about a value that does not fit.
+    Raises DataError for a value that does not fit: its message names the row by `file` and
+    `first_row`, and `origin`, where the types come from.
     """
     arrays = []
     for field, array in zip(schema, batch.columns, strict=True):
-        cast, kind = _cast(array, field.type), field.type
+        cast, kind = _exact(array, field.type), field.type
         if cast is None:
             # Cast one by one, 65,536 decimals of which none fits took 35 s.
             sizes = range(1, len(array))
@@ -202,7 +191,7 @@ def cast_what_fits(
     """
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):
-        cast = _cast(array, field.type)
+        cast = _exact(array, field.type)
         if cast is None:
             cast, unfit = fitted(array, field.type)
             reasons = {row: _why_unfit(field, array, row, origin) for row in unfit} | reasons
@@ -235,11 +224,21 @@ def shown(array: pa.Array, row: int) -> str:
         return " ".join(one.to_string().split())
 
 
-def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Cast numbers or times; return None if a value changes. Arrow rounds floats silently.
+def named_values(names: Sequence[str], keys: Sequence[pa.Array], row: int) -> str:
+    """Format a row of key columns for a message: `origin=JFK, flight=12`."""
+    return ", ".join(f"{n}={shown(key, row)}" for n, key in zip(names, keys, strict=True))
 
-    The floats nearest to decimals count as equal if the decimals can be restored from them.
+
+def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Cast values to `kind`; return None if one changes or does not fit.
+
+    Arrow rounds floats silently. The floats nearest to decimals count as equal if the decimals can
+    be restored from them.
     """
+    if array.type == kind:
+        return array
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), kind)
     if pa.types.is_decimal(array.type) and kind in _DIGITS:
         # Trailing zeros of a decimal need not be restored: 0.5 with scale 18 counts as 0.5.
         nulls, (values, fits) = nulls_of(array), nearest_floats(array, _DIGITS[kind])

@@ -1,7 +1,4 @@
-"""Convert columns to arrays, numbers to float32 without silent loss, and collect faults of rows.
-
-Identifiers are not changed.
-"""
+"""Convert columns to arrays, numbers to float32 without silent loss, and collect faults of rows."""
 
 from __future__ import annotations
 
@@ -38,13 +35,13 @@ class Faults:
 
     @classmethod
     def of_rows(cls, rows: int) -> Faults:
-        """Return an object that has no faults yet, for `rows` rows."""
+        """Return an object without faults yet, for `rows` rows."""
         return cls(np.zeros(rows, np.int32))
 
     def add(self, rows: Bools, reason: str, advice: str = "") -> None:
         """Set the reason of the rows that have none yet.
 
-        `advice` is what the user could do, such as "set `nulls` for the column"; "" for no advice.
+        `advice` is what the user could do, such as "set `nulls` for the column"; "" for none.
         """
         if not rows.any():
             return
@@ -61,10 +58,9 @@ class Faults:
 
     def replace(self, reasons: Mapping[int, str]) -> None:
         """Set the reason of some rows, even if they have one already."""
-        for row, reason in reasons.items():
-            self.reasons.append(reason)
-            self.advice.append("")
-            self.codes[row] = len(self.reasons)
+        self.codes[list(reasons)] = np.arange(len(reasons)) + len(self.reasons) + 1
+        self.reasons += reasons.values()
+        self.advice += [""] * len(reasons)
 
     def reason(self, row: int) -> str:
         """Return the reason of a row whose code is not 0."""
@@ -90,9 +86,9 @@ class PlainFloats:
     def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
         """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
 
-        Columns of other types are 0 in the array and missing in the mapping. If a value other than
-        null is not finite in float32, the mapping is empty: then all columns are checked one by
-        one, because a row is reported with the fault of its first column.
+        Columns of other types are 0 in the array and missing in the mapping. The mapping is empty
+        if a value other than null is not finite in float32: then columns are checked one by one,
+        because a row is reported with the fault of its first column.
         """
         schema, index, alike = self._last
         if not schema.equals(batch.schema):
@@ -127,9 +123,9 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
 
     Faults: infinity, NaN if nan = "error", numbers beyond the range of float32, integers that
     float32 cannot hold (also in decimals without digits after the point), and null if nulls =
-    "error". Decimals with such digits are rounded, as float64 is. First, NaN becomes null if nan =
-    "null", and so do values outside `valid` (inclusive), then `clip` limits the rest, then a number
-    in `nulls` replaces null.
+    "error". Decimals with such digits are rounded, as is float64. First, NaN becomes null if nan =
+    "null", as do values outside `valid` (inclusive), then `clip` limits the rest, then a number in
+    `nulls` replaces null.
     """
     kind = array.type
     if pa.types.is_null(kind):
@@ -229,7 +225,7 @@ def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
 def to_identifiers(
     array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
 ) -> tuple[Array, Bools]:
-    """Convert a column to int64 or text (object); the second array is True where present."""
+    """Convert a column to int64 or text (object), unchanged; also return which are present."""
     name, kind, nulls = feature.name, feature.kind, feature.nulls
     if pa.types.is_null(array.type):
         array = pa.nulls(len(array), pa.string() if kind == "string" else pa.int64())
@@ -247,14 +243,13 @@ def to_identifiers(
         values = raw.astype(np.int64)
         if raw.dtype == np.uint64:
             faults.add(raw > np.uint64(_INT64), f"column {name!r}: integer overflows int64")
-    if missing is None:
-        return values, np.ones(len(array), bool)
-    if nulls == "error":
-        faults.add(missing, f'column {name!r}: value is null, and nulls = "error"', _SET_NULLS)
-    if nulls in ("error", "previous", "skip"):
-        return values, ~missing
-    values[missing] = nulls if kind == "string" else int(nulls)
-    counts["filled"] += int(missing.sum())
+    if missing is not None:
+        if nulls == "error":
+            faults.add(missing, f'column {name!r}: value is null, and nulls = "error"', _SET_NULLS)
+        if nulls in ("error", "previous", "skip"):
+            return values, ~missing
+        values[missing] = nulls if kind == "string" else int(nulls)
+        counts["filled"] += int(missing.sum())
     return values, np.ones(len(array), bool)
 
 

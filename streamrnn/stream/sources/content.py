@@ -53,11 +53,7 @@ class Content:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None) -> Self:
-        """Return the content of a record batch; `time` names its time column.
-
-        A number counts as a value of the column's type in `schema` if that type can hold it: a file
-        may be rewritten, or merged with others, in another type.
-        """
+        """Return the content of a record batch, as `of_slices` does of each slice."""
         return cls.of_slices(batch, time, [batch.num_rows], schema)[0]
 
     @classmethod
@@ -68,16 +64,22 @@ class Content:
         sizes: Sequence[int],
         schema: pa.Schema | None = None,
     ) -> list[Self]:
-        """Return the content of each of the consecutive slices that a record batch consists of.
+        """Return the content of consecutive slices of these `sizes`, of which a batch consists.
 
-        `sizes` has the number of rows of each slice. (Hashing files of 20 rows one by one took 5
-        times longer than reading them.)
+        `time` names its time column. A number counts as a value of the column's type in `schema` if
+        that type can hold it: a file may be rewritten, or merged with others, in another type.
+        (Hashing files of 20 rows one by one took 5 times longer than reading them.)
         """
         hashes = np.zeros(batch.num_rows, np.uint64)
         for field, column in zip(schema or batch.schema, batch.columns, strict=True):
             factor = _factor(field.name)
             if is_real(column.type) and is_real(field.type) and column.type != field.type:
-                _add_in_type(hashes, column, field.type, factor)
+                # Values that the other type can hold count as values of it.
+                values, fits = in_type(column, field.type)
+                own, common = np.zeros_like(hashes), np.zeros_like(hashes)
+                _add(own, column, factor)
+                _add(common, values, factor)
+                hashes += np.where(fits, common, own)
             else:
                 _add(hashes, column, factor)
         starts = np.cumsum([0, *sizes])[:-1]
@@ -112,8 +114,7 @@ NOTHING = Content()
 class Reading:
     """The part of a file that has been read.
 
-    `etag` is the object store's name for the version that was read, `opened_ns` the time at which
-    it was opened.
+    `etag` is the object store's name for the version that was read, `opened_ns` when it was opened.
     """
 
     content: Content = NOTHING
@@ -133,8 +134,8 @@ def hashes_of(columns: Sequence[pa.Array]) -> Words:
 
 
 def sum_of(contents: Iterable[Content]) -> Content:
-    """Return the content of the rows of all `contents` together."""
-    return functools.reduce(Content.__add__, contents, NOTHING)
+    """Return the content of all rows of `contents`."""
+    return sum(contents, NOTHING)
 
 
 def _ranges(times: pa.Array, start_S: Ints, size_S: Ints) -> list[_Times]:
@@ -165,7 +166,6 @@ def _factor(name: str) -> int:
 
 
 def _add(hashes: Words, column: pa.Array, factor: int) -> None:
-    """Add a column to the hashes of its rows, in place."""
     column = _plain(column)
     if not column.null_count:
         _add_values(hashes, column, factor)
@@ -175,18 +175,6 @@ def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     _add_values(values, column, factor)
     values[nulls_of(column)] = _NULL * factor % _WORD
     hashes += values
-
-
-def _add_in_type(hashes: Words, column: pa.Array, kind: pa.DataType, factor: int) -> None:
-    """Add a column of numbers to the hashes of its rows, in place, as values of another type."""
-    values, fits = in_type(column, kind)
-    common = np.zeros(len(column), np.uint64)
-    _add(common, values, factor)
-    if not fits.all():
-        own = np.zeros(len(column), np.uint64)
-        _add(own, column, factor)
-        common = np.where(fits, common, own)
-    hashes += common
 
 
 def _plain(column: pa.Array) -> pa.Array:

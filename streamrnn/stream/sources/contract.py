@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels.plain_rows import PlainColumns
-from streamrnn.stream.sources.angles import MOST_TICKS, sine_and_cosine
-from streamrnn.stream.sources.casts import has_equality, is_number, is_text, nulls_of, shown
+from streamrnn.stream.sources.casts import has_equality, is_number, is_text, named_values, nulls_of
 from streamrnn.stream.sources.columns import (
     Faults,
     PlainFloats,
@@ -24,7 +23,7 @@ from streamrnn.stream.sources.columns import (
     to_identifiers,
 )
 from streamrnn.stream.sources.position import Origin
-from streamrnn.stream.sources.times import with_clock
+from streamrnn.stream.sources.times import MOST_TICKS, sine_and_cosine, with_clock
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
 
 _DATE32 = pa.date32().id
@@ -36,6 +35,11 @@ _TIMES = {pa.int32(): 4, pa.date32(): 4, pa.int64(): 8, pa.date64(): 8}
 _FLOATS = {pa.float32(): 4, pa.float64(): 8}
 _OFFSETS = {pa.string(): -4, pa.binary(): -4, pa.large_string(): -8, pa.large_binary(): -8}
 _FINITE = np.finfo(np.float32)
+READ_AS_IDS = (
+    ". To read text as ids, list its values in a file, one per line: "
+    '{{ name = {0!r}, vocabulary = "values.txt" }}'
+)
+"""Advice on a column of text, whose name is to be filled in."""
 _CAST_IDS = (
     ". The model reads it as ids. pandas turns integers beside a null into double: cast the column "
     'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
@@ -48,8 +52,8 @@ class Feature:
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
     unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
-    `nan` is "error" or "null". For a column with a `vocabulary`, the model reads ids. `ids`: the
-    integers are ids from 0 to below this number, a layer's limit; None: no limit.
+    `nan` is "error" or "null". With a `vocabulary`, the model reads ids. `ids`: the integers are
+    ids below this number, a layer's limit; None: no limit.
     """
 
     name: str
@@ -66,10 +70,9 @@ class Feature:
 class Rows:
     """A record batch as arrays, which do not depend on earlier batches.
 
-    `features` (N, F) float32 has NaN for null, and no NaN if `complete`; `identifiers` maps a
-    feature of kind int64 or string to its values and a bool array that is True where they are
-    present. `time` is in ticks. `looked_up` has the columns with a vocabulary. What `counts`
-    omits is 0.
+    `features` (N, F) float32 has NaN for null, and no NaN if `complete`; `identifiers`: feature of
+    kind int64 or string -> its values, and which are present. `time` is in ticks. `looked_up` has
+    the columns with a vocabulary. What `counts` omits is 0.
     """
 
     batch: pa.RecordBatch
@@ -95,8 +98,7 @@ class Rows:
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
-        named = zip(self.key_names, self.keys, strict=True)
-        key = ", ".join(f"{name}={shown(array, row)}" for name, array in named)
+        key = named_values(self.key_names, self.keys, row)
         return f"{self.origin.place(row)}: stream {key}"
 
     def number(self, row: int) -> int | None:
@@ -123,8 +125,7 @@ class Contract:
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
         """Return the columns that are only features; none if all are carried (`carried` is None).
 
-        They become float32, int64 or text anyway, so files may have them in any type that can be
-        read.
+        As they become float32, int64 or text, files may have them in any type that can be read.
         """
         if carried is None:
             return {}
@@ -133,12 +134,12 @@ class Contract:
 
     @cached_property
     def vocabularies(self) -> dict[str, Vocabulary]:
-        """Vocabularies by feature."""
+        """The vocabularies, by feature."""
         return {f.name: f.vocabulary for f in self.features if f.vocabulary is not None}
 
     @cached_property
     def limited(self) -> tuple[Feature, ...]:
-        """Features with a maximum id. Ids from a vocabulary never exceed their maximum."""
+        """The features with a maximum id, except those with a vocabulary, which never exceed it."""
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
 
     @cached_property
@@ -177,13 +178,12 @@ class Contract:
             check_feature(schema.field(feature.name).type, feature, path)
 
     def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
-        """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
+        """Convert a record batch of N rows to arrays; `faults` has the invalid rows."""
         faults = Faults.of_rows(batch.num_rows)
         counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
         looked_up: dict[str, LookedUp] = {}
 
         def ids_of(name: str) -> pa.Array:
-            """Return a column, or the ids of its values."""
             array = batch.column(name)
             if name not in self.vocabularies:
                 return array
@@ -244,9 +244,8 @@ class Contract:
             return None
         array = batch.column(self.reset)
         if array.null_count:
-            faults.add(
-                nulls_of(array), f"column {self.reset!r}: expected true or false, received null"
-            )
+            reason = f"column {self.reset!r}: expected true or false, received null"
+            faults.add(nulls_of(array), reason)
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
@@ -268,9 +267,9 @@ class Contract:
         return self.with_time(out, batch), complete
 
     def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
-        """Return how to read columns in place, if rows may be plain (see `kernels.plain_rows`).
+        """Return how to read columns in place (see `kernels.plain_rows`), if rows may be plain.
 
-        Returns None if columns of other kinds are needed, too, or a type needs conversion. `stored`
+        They are not if columns of other kinds are needed, too, or a type needs conversion. `stored`
         has the types in which keys are compared.
         """
         if len(self.key) > 1 or self.reset or len(self.floats) < len(self.features):
@@ -321,10 +320,7 @@ def ticks(array: pa.Array) -> Ints:
 
 
 def _key_width(kind: pa.DataType) -> int | None:
-    """Return the size of a key in bytes, or minus the size of an offset if keys have offsets.
-
-    Returns None for a boolean, and for any other type without a size of whole bytes or offsets.
-    """
+    """Return the size of a key in bytes, or minus the size of its offsets; None without either."""
     types = pa.types
     if types.is_decimal(kind) or types.is_fixed_size_binary(kind) or types.is_primitive(kind):
         return None if types.is_boolean(kind) else kind.bit_width // 8
@@ -368,21 +364,17 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         feature.vocabulary.check(kind, feature.name, path)
         return
     types = pa.types
-    text = is_text(kind)
-    empty = types.is_null(kind)  # a column without values fits any type
+    text, number = is_text(kind), is_number(kind)
     if feature.kind == "string":
-        good, expected = text or empty, "string"
+        fits, expected = text, "string"
     elif feature.kind == "int64":
-        good, expected = types.is_integer(kind) or empty, "integer"
+        fits, expected = types.is_integer(kind), "integer"
     else:
-        good, expected = is_number(kind), "number or boolean"
-    if not good:
-        advice = _CAST_IDS if feature.kind == "int64" and is_number(kind) else ""
+        fits, expected = number, "number or boolean"
+    if not fits and not types.is_null(kind):  # a column without values fits any type
+        advice = _CAST_IDS if feature.kind == "int64" and number else ""
         if text:
-            advice = (
-                ". To read text as ids, list its values in a file, one per line: "
-                f'{{ name = {feature.name!r}, vocabulary = "values.txt" }}'
-            )
+            advice = READ_AS_IDS.format(feature.name)
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
             f"received {kind}{advice}"

@@ -39,9 +39,9 @@ Partitions = tuple[tuple[str, pa.Scalar], ...]
 class SourceFile:
     """One file of a source: `path` is for messages, `name` identifies it.
 
-    However a path is spelled (relative, through links, as a URI), a file has one `name`: the real
-    absolute path on a disk, else scheme, bucket and key. The log of a table may record `rows`, and
-    its schema `defaults`: column -> null, for the columns that the file may lack.
+    A file has one `name`, however its path is spelled: the real absolute path on a disk, else
+    scheme, bucket and key. The log of a table may record `rows`, and its schema `defaults`: column
+    -> null, for the columns that the file may lack.
     """
 
     path: str
@@ -90,7 +90,7 @@ class SourceFile:
 
 
 def etag(stream: pa.NativeFile) -> str:
-    """Return the object store's name for the version of an open object; "" on a disk."""
+    """Return the object store's name for the version of an open object; "" if there is none."""
     if isinstance(stream, pa.MemoryMappedFile | pa.OSFile):
         return ""
     try:
@@ -125,9 +125,8 @@ def list_files(
 ) -> list[SourceFile]:
     """List the files that a file name, glob, directory or URI matches, sorted by `Hive.order`.
 
-    In a directory, these are the files at any depth whose names end in one of `suffixes`; names
-    that begin with "." or "_" are skipped, as in Arrow. A file that several paths lead to is listed
-    once. Raises MissingFileError if nothing exists at `path`.
+    In a directory, these are `AllFiles` with one of `suffixes`. A file that several paths lead to
+    is listed once. Raises MissingFileError if nothing exists at `path`.
     """
     store, location = _split_glob_uri(path)
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
@@ -150,17 +149,17 @@ def list_files(
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
-    """List the files of a format as `list_files` does; with "auto", Parquet files are preferred.
+    """List the files of a format, as `list_files` does; with "auto", Parquet files are preferred.
 
-    With "auto", a folder without Parquet files is read if all its files are of one format. Raises
-    ConfigError for several formats, with the number of files of each; MissingFileError if nothing
-    exists at `path`.
+    With "auto", a folder without Parquet files may have files of one other format. Raises
+    ConfigError for several formats, MissingFileError if nothing exists at `path`.
     """
     files = list_files(path, suffixes_of(format))
     if files or format != "auto":
         return files
-    others = {name: list_files(path, suffixes_of(name)) for name in SOURCE_FORMATS}
-    others = {name: listed for name, listed in others.items() if listed}
+    others = {
+        name: listed for name in SOURCE_FORMATS if (listed := list_files(path, suffixes_of(name)))
+    }
     if len(others) > 1:
         counts = " and ".join(
             f"{count(len(listed), 'file')} of {SOURCE_FORMATS[name].name}"
@@ -237,7 +236,7 @@ def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry
 
 @contextmanager
 def read_errors(location: str) -> Iterator[None]:
-    """Convert errors of a store to a DataError that names the path and how to fix it."""
+    """Convert errors of a store to a DataError, with the path and how to fix it."""
     try:
         yield
     except StreamRNNError:
@@ -273,15 +272,15 @@ class AllFiles(Wanted):
 class Pattern(Wanted):
     """The unmatched part of a pattern: several `rests`, as `**` may match any number of folders.
 
-    `*`, `?` and `[]` match within one name. They match a name that begins with "." only in a part
-    that begins with "." itself.
+    `*`, `?` and `[]` match within one name; a name that begins with "." is matched only by a part
+    that begins with ".", too.
     """
 
     rests: frozenset[tuple[str, ...]]
 
     @classmethod
     def of(cls, text: str) -> "Pattern":
-        """Parse a pattern: empty parts are ignored, a final `**` matches all files.
+        """Parse a pattern: empty parts and `.` are ignored, a final `**` matches all files.
 
         Raises ConfigError for `..`: with links, its meaning would depend on the matches.
         """
@@ -327,8 +326,8 @@ def _fits(name: str, part: str) -> bool:
 class Hive:
     """Hive partitions (`year=2013/`) of some paths: integers if all values are, else text.
 
-    If all values are numbers (`x=1.25`, `x=+2`), their texts are sorted as numbers. `paths`: the
-    path of each file, relative to the source, with "/" between folders.
+    If all values are numbers (`x=1.25`, `x=+2`), their texts are sorted as numbers. The `paths` are
+    relative to the source.
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -357,10 +356,10 @@ class Hive:
         return (*self._keys[folder], natural(name)), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
-        kind = pa.int64() if name in self._integers else pa.string()
+        integer = name in self._integers
         if value == NULL_PARTITION:
-            return pa.scalar(None, kind)
-        return pa.scalar(int(value) if name in self._integers else value, kind)
+            return pa.scalar(None, pa.int64() if integer else pa.string())
+        return pa.scalar(int(value) if integer else value)
 
     def _step_key(self, folder: str) -> tuple[str | int | Decimal, ...]:
         name, mark, value = folder.partition("=")

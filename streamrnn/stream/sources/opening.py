@@ -9,7 +9,7 @@ import pyarrow as pa
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.base import Source
 from streamrnn.stream.sources.casts import type_named, value_type
-from streamrnn.stream.sources.contract import Feature
+from streamrnn.stream.sources.contract import READ_AS_IDS, Feature
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import (
     ColumnStatistics,
@@ -51,16 +51,14 @@ _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 class SourceFiles(Source):
     """Files that have the columns of the first; `rows`: the largest size of a record batch.
 
-    `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
-    must have the columns of the first; their values are cast to its types if no value changes. The
-    columns `features` are not cast: each file may have them in any type that can be read.
-    `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
-    the first file of earlier runs, in their order. `format`: the format of all files; "auto" goes
-    by suffix. `types` (column -> type) and `delimiter` are for files of text; columns without such
-    a type have the one that the first file or earlier runs gave them. Columns not among `roles`
-    (None: all are) are text if no file has values for them. `table`: the table to which the files
-    belong. `by_time`: the rows of each file are read, and positions counted, in the order of time.
-    `numbers`: the features that are read as numbers.
+    `columns`: the columns in use (None: all of the first file). Values are cast to the types of the
+    first file if none of them changes; the columns `features` are not cast: each file may have them
+    in any type that can be read. `renames`: old names that files may have for columns. `format`:
+    the format of all files; "auto" goes by suffix. `types` (column -> type) and `delimiter` are for
+    files of text; columns without such a type have the one that the first file or earlier runs gave
+    them. Columns not among `roles` (None: all are) are text if no file has values for them.
+    `table`: the table to which the files belong. `by_time`: the rows of each file are read, and
+    positions counted, in the order of time. `numbers`: the features that are read as numbers.
     """
 
     files: list[SourceFile]
@@ -110,8 +108,8 @@ class SourceFiles(Source):
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
         """Return the first readable file, and its columns in use.
 
-        A damaged file is skipped, and so is, after earlier runs, a file without these columns: it
-        may have been used already, and reading it raises an error.
+        A damaged file is skipped, as is, after earlier runs, a file without these columns: it may
+        have been used already, and otherwise reading it raises an error.
         """
         if not self.files and self.table is not None:
             raise MissingFileError(
@@ -121,11 +119,8 @@ class SourceFiles(Source):
         errors: list[StreamRNNError] = []
         for file in self.files:
             if file.size and self.awaits_rows(file):
-                errors.append(
-                    MissingFileError(
-                        f"{file.path}: the file has no rows yet. Add some, or wait with --follow."
-                    )
-                )
+                message = "the file has no rows yet. Add some, or wait with --follow."
+                errors.append(MissingFileError(f"{file.path}: {message}"))
                 continue
             try:
                 reader = self._open(file)
@@ -153,10 +148,9 @@ class SourceFiles(Source):
         raise errors[0]
 
     def _refuse_text(self, file: SourceFile, used: pa.Schema) -> None:
-        """Raise DTypeError if a column of numbers or times is text, and name the first such value.
+        """Raise DTypeError if a column of numbers or times is text, and name the first text in it.
 
-        Without this check, the message would name only the type, which one value among many numbers
-        decides.
+        One text among many numbers makes a column text: naming that type alone would not help.
         """
         if self._format_of(file).typed:
             return
@@ -166,13 +160,12 @@ class SourceFiles(Source):
             kinds = _TIMES if name == self.time else ("double",)
             errors = [self._unfit(file, name, kind) for kind in kinds]
             if error := max(filter(None, errors), key=lambda error: error.row, default=None):
-                advice = (
-                    ", or write times such as 2013-01-31 08:00:00, with Z or an offset if "
-                    "they have a zone"
-                    if name == self.time
-                    else ". To read text as ids, list its values in a file, one per line: "
-                    f'{{ name = {name!r}, vocabulary = "values.txt" }}'
-                )
+                advice = READ_AS_IDS.format(name)
+                if name == self.time:
+                    advice = (
+                        ", or write times such as 2013-01-31 08:00:00, with Z or an offset if they "
+                        "have a zone"
+                    )
                 raise DTypeError(f"{file.path}: {error}. Correct the value{advice}")
 
     def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
@@ -195,7 +188,7 @@ class SourceFiles(Source):
     ) -> pa.Schema:
         """Return the columns in use, with types for those in `names` that had no values so far.
 
-        A column gets the type that it has in the first file of text in `files` with values for it.
+        They get the type that they have in the first file of text in `files` with values for them.
         """
         for file in files:
             pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
@@ -247,10 +240,7 @@ class SourceFiles(Source):
         return [FileTimes(path, *times) for path, times in ranges if times is not None]
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times (an empty file: time 0); ties keep their order.
-
-        Raises DataError if a file has rows but its footer does not record their times.
-        """
+        """Sort files by their earliest times (an empty file: time 0); ties keep their order."""
         need = '[source] order = "time" requires the minimum'
         for file in files:
             if (footer := self.footer(file)).rows:
@@ -262,10 +252,7 @@ class SourceFiles(Source):
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footers of all files record about these columns. No rows are read.
-
-        Raises DataError if a file cannot be opened.
-        """
+        """Return what the footers of all files record about these columns. Raises DataError."""
         total = dict.fromkeys(columns, ColumnStatistics())
         for file in self.files:
             reader, rows = self._open(file), self.footer(file).rows
@@ -279,17 +266,14 @@ class SourceFiles(Source):
         return total
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError if a file lacks a column in use, or has it in a type that cannot be cast.
-
-        Raises DTypeError if a file has a feature in a type that cannot be read.
-        """
+        """Raise DataError or DTypeError unless each file has the columns, in types that fit."""
         for file in files:
             self._common(file, self._open(file))
 
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: one that is still being written has no footer.
 
-        A file of text is read to its end: it must have rows, and end with a newline.
+        A file of text must have rows, and end with a newline: it is read to its end.
         """
         try:
             reader = self._open(file)

@@ -14,8 +14,7 @@ from streamrnn.base.arrays import Ints
 class Position:
     """The first row that has not been read: file, row group, row within the group.
 
-    `file_row` is the same row counted from the start of the file; `done` is True if the file has
-    no more rows.
+    `file_row` is the same row, counted from the start of the file; `done`: no row is left in it.
     """
 
     file: str
@@ -39,10 +38,10 @@ class Position:
 class Origin:
     """The file of each of N rows, and the number of the row in that file, from 0.
 
-    `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file. The rows
-    of a record batch may come from several files, in any order. `number_N` (N,) int64 is the number
-    of each row in the input of the run, None if these rows follow those that were scored before.
-    `by_time`: the rows of each file are counted in the order of their time.
+    `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file.
+    `number_N` (N,) int64 is the number of each row in the input of the run; None if these rows
+    follow those that were scored before. `by_time`: the rows of each file are counted in the order
+    of their time.
 
     >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
     'a.parquet: row 12 (from 0)'
@@ -55,26 +54,19 @@ class Origin:
     by_time: bool = False
 
     @classmethod
-    def consecutive(cls, file: str, first_row: int, rows: int, by_time: bool = False) -> Self:
+    def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
         """Return the origin of consecutive rows of one file."""
-        row_N = np.arange(first_row, first_row + rows)
-        return cls((file,), np.zeros(rows, np.int64), row_N, by_time=by_time)
+        return cls((file,), np.zeros(rows, np.int64), np.arange(first_row, first_row + rows))
 
     @classmethod
     def of_slices(
-        cls,
-        files: Sequence[str],
-        first_rows: Sequence[int],
-        sizes: Sequence[int],
-        by_time: bool = False,
+        cls, files: Sequence[str], first_rows: Sequence[int], sizes: Sequence[int], by_time: bool
     ) -> Self:
         """Return the origin of consecutive rows of some files, one after another.
 
-        >>> Origin.of_slices(["a", "b"], first_rows=[7, 0], sizes=[2, 3]).place(2)
+        >>> Origin.of_slices(["a", "b"], [7, 0], sizes=[2, 3], by_time=False).place(2)
         'b: row 0 (from 0)'
         """
-        if len(files) == 1:
-            return cls.consecutive(files[0], first_rows[0], sizes[0], by_time)
         starts = np.cumsum([0, *sizes])[:-1]
         file_N = np.repeat(np.arange(len(files)), sizes)
         row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]
@@ -86,10 +78,7 @@ class Origin:
 
     @classmethod
     def joined(cls, origins: Sequence[Self]) -> Self:
-        """Return the origin of the rows of several origins, one after another.
-
-        Each of the origins must have `number_N`.
-        """
+        """Return the origin of the rows of several origins with `number_N`, one after another."""
         files = tuple(file for origin in origins for file in origin.files)
         first = np.cumsum([0, *(len(origin.files) for origin in origins)])
         numbered = zip(origins, first[:-1], strict=True)

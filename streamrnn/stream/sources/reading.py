@@ -28,10 +28,7 @@ _MOST_SLICES = 256
 class FileSlice(NamedTuple):
     """Consecutive rows of one file, from `first_row` on, and the position after the last of them.
 
-    `etag` is the object store's name for the version that was read, `opened_ns` the time at which
-    it was opened, `cast` the number of values of columns that have another type in the file.
-    `by_time`: its rows were sorted by time, and are counted in that order. `offset`: an offset
-    other than UTC in the text of its times.
+    `etag` and `opened_ns` are as in `Reading`, `cast` and `offset` as in `SourceBatch`.
     """
 
     batch: pa.RecordBatch
@@ -41,7 +38,6 @@ class FileSlice(NamedTuple):
     etag: str
     opened_ns: int
     cast: int
-    by_time: bool
     offset: str
 
 
@@ -78,16 +74,16 @@ class FileSource(SourceFiles):
         return self
 
     def offset(self) -> str:
-        """Return an offset other than UTC in the text of times that are read as UTC; "" for none.
+        """Return an offset other than UTC in the first rows of files of text; "" for none.
 
-        The first rows of files of text are read. Raises DataError.
+        Raises DataError.
         """
         texts = (file for file in self.files if not self._format_of(file).typed)
         offsets = (next(self._slices_of(file, None, None)).offset for file in texts)
         return next(filter(None, offsets), "") if self.time is not None else ""
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
-        """Read the first `rows` rows of a file (default: all) and return their content.
+        """Read the first `rows` rows of a file (None: all), and return their content.
 
         Raises DataError if the file cannot be read or lacks a column in use.
         """
@@ -106,15 +102,14 @@ class FileSource(SourceFiles):
         """Read all record batches from `start` (a position in the first file), in order.
 
         `before` is the content of the rows before `start`, `stop` (a position in the last file) the
-        first row that is not read. A file without rows yields a slice without rows, so that its end
-        is a position, too. If a file cannot be read to its end, the rows before the error are
-        yielded, then a DataError that names the file is raised.
+        first row that is not read. The end of a file without rows is a position, too. If a file
+        cannot be read to its end, the rows before the error are yielded, then DataError is raised.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
         yield from self._gathered(slices, before or NOTHING)
 
     def _gathered(self, slices: Iterable[FileSlice], before: Content) -> Iterator[SourceBatch]:
-        """Yield several slices as one batch if they are small and have the same columns."""
+        """Yield slices, of which small ones with the same columns are joined to one batch."""
         waiting: list[FileSlice] = []
         last = Reading(before)
         free_rows = free_bytes = 0
@@ -161,7 +156,7 @@ class FileSource(SourceFiles):
             last = Reading(content, each.etag, each.opened_ns)
             readings[each.position.file] = last
         paths, first_rows = [each.path for each in slices], [each.first_row for each in slices]
-        origin = Origin.of_slices(paths, first_rows, sizes, slices[0].by_time)
+        origin = Origin.of_slices(paths, first_rows, sizes, self.by_time)
         cast = sum(each.cast for each in slices)
         offset = max(each.offset for each in slices)
         return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
@@ -192,13 +187,12 @@ class FileSource(SourceFiles):
         if not at.done:
             read = self._sorted if self.by_time else self._cast
             batches = read(file, reader, schemas, at, end)
-        path, by_time = file.path, self.by_time
         try:
             for batch in batches:
                 first, cast = at.file_row, changed * batch.num_rows
                 at = Position.at(file.name, ends, first + batch.num_rows)
                 offset = reader.offset(self.time) if self.time is not None else ""
-                yield FileSlice(batch, path, first, at, version, opened, cast, by_time, offset)
+                yield FileSlice(batch, file.path, first, at, version, opened, cast, offset)
         except UnparsedError as error:
             raise self._unparsed(file, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -215,13 +209,13 @@ class FileSource(SourceFiles):
         start: Position,
         end: int | None,
     ) -> Iterator[pa.RecordBatch]:
-        """Read the rows from `start` to `end`, counted in the order of their time; null comes last.
+        """Read the rows from `start` to `end`, counted in the order of their time, null last.
 
-        Rows of one time keep their order. Memory holds all rows of the file.
+        Rows of one time keep their order. All rows of the file are in memory.
         """
         first = Position(start.file, 0, 0, 0)
-        whole = pa.Table.from_batches(list(self._cast(file, reader, schemas, first)))
-        order = pc.sort_indices(whole[self.time])  # stable, null last
+        whole = pa.Table.from_batches(list(self._cast(file, reader, schemas, first, None)))
+        order = pc.sort_indices(whole[self.time])  # stable
         end = len(order) if end is None else end
         for row in range(start.file_row, end, self.rows):
             rows = order.slice(row, min(self.rows, end - row))
@@ -233,9 +227,9 @@ class FileSource(SourceFiles):
         reader: FileReader,
         schemas: tuple[pa.Schema, pa.Schema],
         start: Position,
-        end: int | None = None,
+        end: int | None,
     ) -> Iterator[pa.RecordBatch]:
-        """Read the rows from `start` to `end` (None: the last), and cast them."""
+        """Read the rows from `start` to `end` (None: all), and cast them."""
         (own, schema), first = schemas, start.file_row
         # A column in the file takes precedence over a partition of that name.
         present, skip = set(reader.schema.names), start.row

@@ -3,13 +3,24 @@
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from streamrnn.base.arrays import Bools, Doubles, Ints
 from streamrnn.base.display import closest, first_of
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.stream.sources.casts import decoded, may_cast, type_named, value_type
-from streamrnn.stream.sources.contract import Feature, check_feature
+from streamrnn.stream.sources.casts import (
+    decoded,
+    is_number,
+    is_real,
+    may_cast,
+    nulls_of,
+    type_named,
+    value_type,
+)
+from streamrnn.stream.sources.contract import Feature, Rows, check_feature
 
 NamesInFiles = Mapping[str, Sequence[str]]
 """The name of a column -> its old names."""
@@ -18,7 +29,7 @@ NamesInFiles = Mapping[str, Sequence[str]]
 def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[str, str]:
     """Return the old names of columns among `names`, with their new names.
 
-    Raises DataError, with the file, if a column is present under two names.
+    Raises DataError if a column is present under two names.
 
     >>> new_names(["id", "temp_f"], {"temp": ["temp_c", "temp_f"]}, "a.parquet")
     {'temp_f': 'temp'}
@@ -37,10 +48,9 @@ def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[st
 
 def joined_renames(renames: NamesInFiles, others: NamesInFiles) -> dict[str, tuple[str, ...]]:
     """Return the old names of columns from both mappings."""
-    names = dict.fromkeys([*renames, *others])
     return {
         name: tuple(dict.fromkeys([*renames.get(name, ()), *others.get(name, ())]))
-        for name in names
+        for name in dict.fromkeys([*renames, *others])
     }
 
 
@@ -69,8 +79,8 @@ def select(
 def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
     """Return the fields of the columns in use, with their `value_type`; None means all columns.
 
-    Raises DataError, with file and column, for a missing or duplicate column, DTypeError for a type
-    that Arrow cannot `take` rows from.
+    Raises DataError for a missing or duplicate column, DTypeError for a type of which Arrow cannot
+    `take` rows.
     """
     counts = Counter(schema.names)
     names = list(schema.names) if columns is None else list(columns)
@@ -94,7 +104,7 @@ def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> 
 
 @functools.lru_cache(maxsize=256)
 def _has_take(kind: pa.DataType) -> bool:
-    # Cached: it takes 10 µs per column, in each record batch, which may have only three rows.
+    # Cached, as it takes 10 µs per column of each record batch, which may have only three rows.
     try:
         pa.nulls(0, kind).take(pa.nulls(0, pa.int64()))  # pa.array imports pandas
     except pa.ArrowNotImplementedError:
@@ -133,7 +143,7 @@ def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) ->
 def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
     """Return the schema with the types that its columns had in earlier runs, where these are known.
 
-    The columns come in the order of earlier runs if they are the same.
+    Columns that are the same as in earlier runs come in their order, too.
     """
     names = list(earlier) if sorted(earlier) == sorted(schema.names) else schema.names
     fields = []
@@ -156,8 +166,8 @@ def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
 def check_present(expected: pa.Schema, received: pa.Schema, path: str, origin: str) -> None:
     """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
     present = set(received.names)
-    if missing := [name for name in expected.names if name not in present]:
-        name = missing[0]
+    name = next((name for name in expected.names if name not in present), None)
+    if name is not None:
         old = closest(name, received.names) or "its name here"
         raise DataError(
             f"{missing_column(path, name, received.names)}. Expected the columns of {origin}. If "
@@ -175,8 +185,8 @@ def common_schema(
     """Return a file's columns in use, first in its own types, then in the types to cast them to.
 
     Both are in the order of `expected`, the schema of `origin`. Raises DataError for a missing or
-    an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
-    `features`, which are not cast, if its type cannot be read.
+    an additional column, or one whose type cannot be cast; DTypeError if the type of one of the
+    `features`, which are not cast, cannot be read.
     """
     check_present(expected, received, path, origin)
     own, target = [], []
@@ -204,3 +214,80 @@ def common_schema(
             "same columns in all files. List the columns to copy instead."
         )
     return pa.schema(own), pa.schema(target)
+
+
+@dataclass(frozen=True)
+class TargetColumns:
+    """The columns of `[target]`: K columns of values, and one of weights (None: all are 1).
+
+    They are read as the source has them: `valid`, `clip` and `nulls` apply to features only.
+    """
+
+    values: tuple[str, ...]
+    weight: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns, each once."""
+        return tuple(dict.fromkeys([*self.values, *filter(None, [self.weight])]))
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        """Raise DataError if a column is missing, DTypeError if it holds no numbers."""
+        used_schema(schema, self.names, path)
+        for key, names in (("column", self.values), ("weight", (self.weight,))):
+            for name in filter(None, names):
+                kind = schema.field(name).type
+                if not is_number(kind):
+                    advice = ". Number its classes from 0" if key == "column" else ""
+                    raise DTypeError(
+                        f"{path}: [target] {key}: column {name!r}: expected number or boolean, "
+                        f"received {kind}{advice}"
+                    )
+
+    def read(self, rows: Rows) -> tuple[Doubles, Doubles]:
+        """Return values (N, K) float64, NaN for null, and weights (N,) float64, 0 for null.
+
+        Values are converted as they are, also in invalid rows: `refuse` checks them.
+        """
+        values = np.empty((len(rows), len(self.values)))
+        for k, name in enumerate(self.values):
+            values[:, k] = _numbers(rows.batch.column(name))
+        if self.weight is None:
+            return values, np.ones(len(rows))
+        column = rows.batch.column(self.weight)
+        weight = _numbers(column)
+        if column.null_count:
+            weight[nulls_of(column)] = 0
+        return values, weight
+
+    def refuse(self, rows: Rows, values: Doubles, weight: Doubles, valid: Ints) -> None:
+        """Raise DataError for an infinite value, or a weight that is negative, infinite or NaN.
+
+        `valid` are the rows to check, in order.
+        """
+        for k, name in enumerate(self.values):
+            _refuse(rows, np.isinf(values[:, k]), valid, "column", name, "a finite number or null")
+        if self.weight is not None:
+            wrong = ~((weight >= 0) & (weight < np.inf))
+            _refuse(rows, wrong, valid, "weight", self.weight, "a finite number, 0 or more")
+
+
+def _refuse(rows: Rows, wrong: Bools, valid: Ints, key: str, name: str, expected: str) -> None:
+    unfit = valid[wrong[valid]]
+    if len(unfit):
+        row = int(unfit[0])
+        value = rows.batch.column(name)[row].as_py()
+        raise DataError(
+            f"{rows.place(row)}: [target] {key}: column {name!r}: expected {expected}, received "
+            f"{value}. Rows like it in this record batch: {len(unfit)}."
+        ).at(rows.number(row))
+
+
+def _numbers(array: pa.Array) -> Doubles:
+    """Return numbers or booleans (N,) as float64, NaN for null."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    if not is_real(array.type):  # a decimal, or null
+        array = array.cast(pa.float64())
+    values: Doubles = array.to_numpy(zero_copy_only=False).astype(np.float64)
+    return values

@@ -65,10 +65,7 @@ class StreamSource(Source):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use.
-
-        Raises DataError if the input is not an Arrow stream.
-        """
+        """Names and types of the columns in use. Raises DataError."""
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property
@@ -98,8 +95,7 @@ class StreamSource(Source):
         """Read all record batches; rows before `start` are read and skipped.
 
         Raises DataError if the stream is damaged or truncated, if its end-of-stream marker is
-        missing (its writer may have been stopped early), and, on stdin, if more bytes follow, such
-        as another stream.
+        missing (its writer may have been stopped early), or, on stdin, if more bytes follow.
         """
         origin = "earlier runs"
         own, schema = common_schema(self.schema, self._own, STDIN, origin, self.features)
@@ -117,11 +113,10 @@ class StreamSource(Source):
                     batch = select(used.slice(first, self.rows), own)
                     if own != schema:
                         batch = cast_columns(batch, schema, STDIN, row, origin)
-                    position = Position(STDIN, 0, 0, row + batch.num_rows, done=False)
                     places = Origin.consecutive(STDIN, row, batch.num_rows)
-                    values = changed * batch.num_rows
-                    yield SourceBatch(batch, places, position, cast=values)
                     row += batch.num_rows
+                    position = Position(STDIN, 0, 0, row)
+                    yield SourceBatch(batch, places, position, cast=changed * batch.num_rows)
         except DAMAGE as error:
             problem = "ends early" if self._input.ended else "is damaged"
             raise DataError(
@@ -144,8 +139,8 @@ class StreamSource(Source):
 class _Input:
     """A binary stream that records whether a read was cut short by the end of the input.
 
-    pyarrow accepts the end of the input between two messages, too, as the end of an Arrow stream.
-    pyarrow does not read beyond the end-of-stream marker.
+    pyarrow also accepts the end of the input between two messages as the end of an Arrow stream. It
+    does not read beyond the end-of-stream marker.
     """
 
     closed = False

@@ -1,7 +1,7 @@
-"""Tables: lists of data files, with a log that tells what became of them.
+"""Tables: lists of data files, with a log that tells what each version did to them.
 
-A plug-in reads the log of a format, and returns a `Table`: its entry point is `table.NAME`. The log
-tells what each version of a table did to its files, and so which of them hold unread rows.
+So the log tells which files hold unread rows. A plug-in reads the log of a format, and returns a
+`Table`: its entry point is `table.NAME`.
 """
 
 import posixpath
@@ -32,10 +32,10 @@ class Commit:
 class Listing:
     """The files to read of a table whose files were used before.
 
-    `files` are in the order of their arrival, used ones included. `covered` are the files
-    whose rows were all used under other names; `changed` maps a used file whose rows were changed
-    to what changed them; `deleted` are the changed files of versions that added no file; `taken`
-    are the files that the versions with these changes added.
+    `files` are in the order of their arrival, used ones included. `covered` are the files whose
+    rows were all used under other names; `changed`: used file whose rows were changed -> what
+    changed them; `deleted` are the changed files of versions that added no file; `taken` are the
+    files that the versions with these changes added.
     """
 
     files: list[SourceFile] = field(default_factory=list)

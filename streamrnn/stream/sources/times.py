@@ -1,13 +1,18 @@
-"""Values of time: ticks, texts, seconds, the clock of [source] time_zone, and ranges in footers."""
+"""Values of time: ticks, texts, seconds, clocks, ranges in footers, sines and cosines."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Context, Decimal, localcontext
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.base.arrays import Floats
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import Footer
@@ -25,15 +30,15 @@ def check_zone(zone: str) -> None:
 
 
 def with_clock(times: pa.Array, zone: str) -> pa.Array:
-    """Return timestamps (N,) with the clock of a time zone; "" leaves them as they are.
+    """Return timestamps (N,) with the clock of a time zone ("": as they are), at the same instants.
 
-    The instants stay the same. Times without a zone are taken as UTC.
+    Times without a zone are taken as UTC.
     """
     return times.view(pa.timestamp(times.type.unit, zone)) if zone else times
 
 
 def note_on_offset(time: str, offset: str) -> str:
-    """Return the note about times in UTC whose texts have other offsets, such as `offset`."""
+    """Return the note about times in UTC whose texts have another offset."""
     return (
         f"the times in {time!r} are in UTC, and their text has other offsets, such as {offset}: "
         "hours, days and months (time_features, calendar partitions, --by month) are in "
@@ -69,9 +74,7 @@ def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
 
 def shown_time(ticks: int, kind: pa.DataType) -> str:
     """Format a time in ticks of its type, for a message."""
-    if not pa.types.is_temporal(kind):
-        return str(ticks)
-    return str(time_of(ticks, kind).cast(pa.string()))
+    return str(time_of(ticks, kind).cast(pa.string()) if pa.types.is_temporal(kind) else ticks)
 
 
 def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
@@ -80,10 +83,7 @@ def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
 
 
 def unix_seconds(time: pa.Scalar) -> float | None:
-    """Return the seconds from 1970 to a time; a time without a zone is read as UTC.
-
-    Returns None for null, and for a type that is neither timestamp nor date.
-    """
+    """Return the seconds from 1970 to a time, by default in UTC; None for null and other types."""
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
     zone = getattr(time.type, "tz", None)
@@ -110,7 +110,7 @@ class FileTimes(NamedTuple):
 def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
     """Return the first and last time of a file. Raises DataError if its footer lacks them.
 
-    `need` begins the message, after the path: it names the key that needs the times.
+    After the path, the message begins with `need`, which names the key that needs the times.
     """
     if footer.times is not None:
         return footer.times
@@ -138,5 +138,66 @@ def steps_back(times: Sequence[FileTimes]) -> list[tuple[FileTimes, FileTimes]]:
 
 
 def last_with(times: Sequence[FileTimes], moment: int) -> FileTimes | None:
-    """Return the last file whose range of times includes `moment`; None if there is none."""
+    """Return the last file whose range of times includes `moment`."""
     return next((file for file in reversed(times) if file.first <= moment <= file.last), None)
+
+
+@cache
+def _table(period: int) -> Floats:
+    """Return sine and cosine (period + 1, 2) of n * (2 pi / period), float64 rounded to float32.
+
+    They are computed by their series, so that no bit depends on the C library: in float64, a
+    library that uses fused multiply-add computes other sines than one that does not.
+    """
+    table = np.empty((period + 1, 2))
+    with localcontext(Context(prec=40)):  # a caller's traps would raise
+        for n in range(period + 1):
+            angle, term, k = Decimal(n * (2 * math.pi / period)), Decimal(1), 0
+            sums = [Decimal(0), Decimal(0)]
+            while term > Decimal("1e-36"):
+                sums[k % 2] += -term if k % 4 > 1 else term
+                k += 1
+                term *= angle / k
+            table[n] = sums[::-1]
+    return table.astype(np.float32)
+
+
+_SECONDS = 9 * 10**11  # 28,500 years: Arrow's calendar ends in the year 32,767
+MOST_TICKS = {
+    "day": _SECONDS // 86_400,
+    "s": _SECONDS,
+    "ms": _SECONDS * 10**3,
+    "us": _SECONDS * 10**6,
+    "ns": 2**63 - 1,
+}
+"""The largest distance from 1970 of a time that has angles, in ticks, by the unit of its type."""
+
+
+def _hour(times: pa.Array) -> pa.Array:
+    return pc.hour(times) if pa.types.is_timestamp(times.type) else pa.repeat(0, len(times))
+
+
+_FEATURES: dict[str, tuple[int, Callable[[pa.Array], pa.Array]]] = {
+    "hour": (24, _hour),
+    "day_of_week": (7, pc.day_of_week),
+    "day_of_year": (366, pc.day_of_year),
+}
+
+
+def sine_and_cosine(name: str, times: pa.Array) -> Floats:
+    """Return the sine and the cosine of an angle for N timestamps or dates: (N, 2) float32.
+
+    The angle of `hour` is 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes;
+    the angle of `day_of_week` is 2 pi day / 7, with Monday as 0; the angle of `day_of_year` is
+    2 pi day / 366, with days from 1 to 366. Hours and days are in the time zone of the column,
+    which [source] time_zone replaces; a null has the angle 0.
+    """
+    period, part_of = _FEATURES[name]
+    if getattr(times.type, "tz", None) == "UTC":
+        # Without this, Arrow would look up the offset of each time.
+        times = times.view(pa.timestamp(times.type.unit))
+    part = part_of(times)
+    if part.null_count:
+        part = pc.fill_null(part, 0)
+    values: Floats = _table(period).take(part.to_numpy(zero_copy_only=False), axis=0, mode="clip")
+    return values

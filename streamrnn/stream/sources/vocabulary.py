@@ -1,7 +1,5 @@
 """Vocabularies: the id of each value of a column, for a model that does not look values up itself.
 
-The pipeline file states a vocabulary as a list, a table, or a file of either.
-
 The rules are as in the layers StringLookup and IntegerLookup: the special token for unknown
 values may be listed at its own place and nowhere else, and no value is listed twice.
 """
@@ -93,8 +91,7 @@ class Vocabulary:
     ) -> Vocabulary:
         """Make a vocabulary; without `ids`, these are positions + `oov`. Raises ConfigError.
 
-        If `oov` is 1, the special token may come first or, with `ids`, have id 0; no other value
-        may have id 0 then.
+        If `oov` is 1, the special token may come first or, with `ids`, have id 0, as no other may.
         """
         if ids is None:
             if oov and values and values[0] == _SPECIAL[type(values[0])]:
@@ -174,22 +171,19 @@ class Vocabulary:
         if ids.null_count == array.null_count:
             return ids, seen
         unknown = pc.and_(array.is_valid(), ids.is_null())
+        values = array.filter(unknown).dictionary_encode()
         if self.oov:
             seen.unknown = unknown.true_count
-            seen.examples = _values(array.filter(unknown).unique()[:_COMPARED])
+            seen.examples = _values(values.dictionary[:_COMPARED])
         else:
-            self._refuse(array, unknown, column, faults)
+            rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
+            reasons = [
+                f"column {column!r}: value {shown(values.dictionary, i)} is not in the vocabulary "
+                f"([source] features: vocabulary of {column!r})"  # clients must not see its path
+                for i in range(len(values.dictionary))
+            ]
+            faults.add_each(rows, values.indices.to_numpy(), reasons, "set oov = 1 for the column")
         return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
-
-    def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:
-        rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
-        values = array.filter(unknown).dictionary_encode()
-        reasons = [
-            f"column {column!r}: value {shown(values.dictionary, i)} is not in the vocabulary "
-            f"([source] features: vocabulary of {column!r})"  # clients must not see its path
-            for i in range(len(values.dictionary))
-        ]
-        faults.add_each(rows, values.indices.to_numpy(), reasons, "set oov = 1 for the column")
 
     def _table(self, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
         """Return the values that a column of this type can have, and their ids."""
@@ -214,10 +208,7 @@ class Vocabulary:
 def refuse_all_unknown(
     vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
 ) -> None:
-    """Raise DataError for a column that has at least 100 values, all of them unknown.
-
-    The message says how the values seem to differ from the vocabulary's.
-    """
+    """Raise DataError for a column that has at least 100 values, all of them unknown."""
     for column, seen in looked_up.items():
         if not seen.unknown == seen.values >= _FEW:
             continue
@@ -239,7 +230,7 @@ def refuse_all_unknown(
 
 
 def _values(array: pa.Array) -> list[str | int]:
-    """Return values of a column; bytes that are not UTF-8 are replaced."""
+    """Return the values of a column; bytes that are not UTF-8 are replaced."""
     if not is_text(array.type):
         return list(array.to_pylist())
     return [value.decode(errors="replace") for value in array.cast(pa.large_binary()).to_pylist()]
@@ -250,7 +241,7 @@ def _some(values: Sequence[str | int]) -> str:
 
 
 def _difference(received: Sequence[str], listed: Sequence[str]) -> str:
-    """Return how a received value differs from a listed one: in case, or in blanks at its ends."""
+    """Return how a received value differs from a listed one; "" if not just in case or blanks."""
     forms: dict[str, Callable[[str], str]] = {
         "blanks at the ends": str.strip,
         "case": str.casefold,
@@ -262,9 +253,6 @@ def _difference(received: Sequence[str], listed: Sequence[str]) -> str:
             if form(value) in same:
                 return f"Received {value!r} differs from {same[form(value)]!r} only in {what}. "
     return ""
-
-
-_PARQUET = (".parquet", ".pq")
 
 
 def load_vocabulary(
@@ -281,11 +269,24 @@ def load_vocabulary(
     if not isinstance(vocabulary, str):
         return Vocabulary.of(vocabulary, oov, label)
     path, label = vocabulary, f"{label}: {vocabulary}"
-    data = _read(path, label)
-    if path.lower().endswith(_PARQUET):
+    store, location = resolve(path)
+    try:
+        with store.open(location) as stream:
+            data: bytes = stream.read()
+    except (OSError, pa.ArrowException) as error:
+        number = getattr(error, "errno", None)
+        cause = os.strerror(number) if number else " ".join(str(error).split())
+        raise ConfigError(f"{label}: cannot be read: {cause}") from error
+    if path.lower().endswith((".parquet", ".pq")):
         values, ids = _parquet(data, label)
         return Vocabulary.of(values, oov, label, ids=ids)
-    text = _decoded(data, label)
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{label}: expected UTF-8, which byte {error.start} is not. Only names that end "
+            "in .parquet, .pq or .csv are read as tables."
+        ) from error
     if path.lower().endswith(".csv"):
         texts, ids = _csv(text, label)
         return Vocabulary.of(texts, oov, label, True, ids)
@@ -296,28 +297,6 @@ def load_vocabulary(
             "value needs a list, or a file with ids."
         )
     return Vocabulary.of(lines, oov, label, is_text=True)
-
-
-def _read(path: str, label: str) -> bytes:
-    store, location = resolve(path)
-    try:
-        with store.open(location) as stream:
-            data: bytes = stream.read()
-    except (OSError, pa.ArrowException) as error:
-        number = getattr(error, "errno", None)
-        cause = os.strerror(number) if number else " ".join(str(error).split())
-        raise ConfigError(f"{label}: cannot be read: {cause}") from error
-    return data
-
-
-def _decoded(data: bytes, label: str) -> str:
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{label}: expected UTF-8, which byte {error.start} is not. Only names that end "
-            "in .parquet, .pq or .csv are read as tables."
-        ) from error
 
 
 def _csv(text: str, label: str) -> tuple[list[str], list[int]]:

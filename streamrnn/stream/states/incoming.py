@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
-from streamrnn.stream.sources import missing_column, shown
+from streamrnn.stream.sources import missing_column, named_values
 from streamrnn.stream.sources.casts import decoded, is_text, nulls_of
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
@@ -87,8 +87,7 @@ class Incoming:
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
-        named = zip(self._fields, self.keys, strict=False)
-        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
+        key = named_values([field.name for field in self._fields], self.keys, row)
         return f"{self.label}: row {row} (from 0): stream {key}"
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.stream.sources import Contract, Origin, angles
+from streamrnn.stream.sources import Contract, Origin
+from streamrnn.stream.sources.times import _table
 
 BITS = 256
 PERIODS = {"hour": 24, "day_of_week": 7, "day_of_year": 366}
@@ -79,7 +80,7 @@ def test_no_function_of_the_c_library_is_asked(name: str, monkeypatch: pytest.Mo
 
 def test_the_decimal_context_of_the_caller_does_not_matter() -> None:
     """A program that counts money may trap every rounding."""
-    angles._table.cache_clear()
+    _table.cache_clear()
     traps = [decimal.Inexact, decimal.FloatOperation]
     with decimal.localcontext(decimal.Context(prec=2, Emin=-9, traps=traps)):
         assert features("hour", seconds(np.array([3600])))[0].tolist() == expected("hour", 1)

@@ -1,6 +1,5 @@
 """Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
 
-from streamrnn.stream.sources.formats.arrow import ARROW
 from streamrnn.stream.sources.formats.base import (
     ColumnStatistics,
     FileFormat,
@@ -11,8 +10,8 @@ from streamrnn.stream.sources.formats.base import (
 )
 from streamrnn.stream.sources.formats.csv import CSV, OTHER_DELIMITERS
 from streamrnn.stream.sources.formats.ndjson import NDJSON
-from streamrnn.stream.sources.formats.parquet import PARQUET
 from streamrnn.stream.sources.formats.text import shows_rows
+from streamrnn.stream.sources.formats.typed import ARROW, PARQUET
 
 SOURCE_FORMATS = {"parquet": PARQUET, "arrow": ARROW, "csv": CSV, "ndjson": NDJSON}
 """Formats by their names in [source] format."""
@@ -22,10 +21,7 @@ def format_of(path: str, name: str) -> FileFormat:
     """Return the named format; for "auto", go by the file's suffix, or else take Parquet."""
     if name != "auto":
         return SOURCE_FORMATS[name]
-    matches = (
-        format for format in SOURCE_FORMATS.values() if path.lower().endswith(format.suffixes)
-    )
-    return next(matches, SOURCE_FORMATS["parquet"])
+    return next((f for f in SOURCE_FORMATS.values() if path.lower().endswith(f.suffixes)), PARQUET)
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ class Footer:
 class ColumnStatistics:
     """What footers record about a column: nulls, and minimum and maximum of its numbers.
 
-    `unrecorded` is the number of rows without such a record. `rows` counts these, too; the other
-    fields leave them out. Minimum and maximum are None for a column of text, or without a value.
+    `unrecorded` is the number of rows without such a record; of the other fields, `rows` alone
+    counts them. Minimum and maximum are None for a column of text, or without a value.
     """
 
     rows: int = 0
@@ -68,9 +68,9 @@ class ColumnStatistics:
 class Hints:
     """What a text format needs to open a file, besides the file.
 
-    `types`: types of columns; others are inferred from the first rows. The pipeline file states the
-    types of the `declared` ones. `delimiter`: the character between the values of a row; "" means
-    that the suffix of `path` decides. `rows`: the number of rows, if they were counted before.
+    `types`: types of columns, which the pipeline file states for the `declared` ones; others are
+    inferred from the first rows. `delimiter`: the character between the values of a row; "": the
+    suffix of `path` decides. `rows`: the number of rows, if they were counted before.
     """
 
     path: str = ""
@@ -111,10 +111,7 @@ class FileReader(Protocol):
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC that was read in the text of a UTC column; "" for none.
-
-        Only rows that were read so far count.
-        """
+        """Return an offset other than UTC in the text of a UTC column, in rows read so far."""
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -129,8 +126,8 @@ class FileFormat:
     """A format of files. In a directory, files with one of `suffixes` are read.
 
     `open` raises pa.ArrowException, OSError or ValueError for a file that is damaged or not of this
-    format. `typed`: its files state the types of their columns; files of other formats are text,
-    and `header` is the number of lines before their rows.
+    format. `typed`: its files state the types of their columns; other files are text, with `header`
+    lines before their rows.
     """
 
     name: str

@@ -162,10 +162,7 @@ class CsvReader(TextReader):
         return next(islice(lines, row + 1, None), None)  # the first is the header
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of the last line and the values of the header, then of each row.
-
-        This is slow.
-        """
+        """Yield the number of the last line and the values of the header, then of each row."""
         text = io.TextIOWrapper(self._text(), encoding="utf-8-sig", errors="replace", newline="")
         lines = csv.reader(text, delimiter=self._delimiter)
         with suppress(csv.Error):

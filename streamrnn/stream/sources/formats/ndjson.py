@@ -40,8 +40,7 @@ class NdjsonReader(TextReader):
     def _columns(self, hints: Hints) -> pa.Schema:
         """Return the columns of the first block, and columns of `hints` that later blocks have.
 
-        Types of columns without a hint are inferred. Raises ValueError for an integer that would
-        be rounded.
+        Other types are inferred. Raises ValueError for an integer that would be rounded.
         """
         inferred: dict[str, pa.DataType] = {}
         missing = set(hints.types)
@@ -163,12 +162,11 @@ def _mentions(block: bytes, name: str) -> bool:
 
 
 def _lines(block: bytes) -> list[bytes]:
-    """Return the lines of a block that are not blank."""
     return [line for line in block.split(b"\n") if line and not line.isspace()]
 
 
 def _read_lines(lines: list[bytes], schema: pa.Schema, unexpected: str) -> pa.RecordBatch:
-    """Read one row of each line. Raises pa.ArrowException."""
+    """Read a row of each line. Raises pa.ArrowException."""
     if not lines:
         return pa.RecordBatch.from_pylist([], schema=schema)
     data = b"\n".join(lines)

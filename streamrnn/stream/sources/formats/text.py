@@ -36,9 +36,8 @@ def also_compressed(*suffixes: str) -> tuple[str, ...]:
 def decompressed(stream: pa.NativeFile) -> pa.NativeFile:
     """Return the text of an open file from its beginning, at a position of its own.
 
-    The beginning of a file tells whether it is compressed. Reading a torn file raises OSError.
-    Arrow's readers read ahead in threads that nothing waits for: these must run no Python code, or
-    the process aborts if it ends meanwhile.
+    Reading a torn file raises OSError. Arrow's readers read ahead in threads that nothing waits
+    for: these must run no Python code, or the process aborts if it ends meanwhile.
     """
     codec = _codec(stream)
     raw = stream.get_stream(0, stream.size())
@@ -54,7 +53,7 @@ class TextReader(FileReader):
     """One open file of text, whose rows are one group, as a row may begin at any byte.
 
     `_whole` is the text if one block holds it, else None; `_head` its first bytes. Raises
-    ValueError if a byte of `_head` is 0, as in UTF-16, or if the file is empty; OSError if a
+    ValueError if the file is empty, or if a byte of `_head` is 0, as in UTF-16; OSError if a
     compressed file is torn.
     """
 
@@ -83,8 +82,7 @@ class TextReader(FileReader):
         if self._whole is not None:
             return self._whole[-size:]
         if not _codec(self._stream):
-            start = max(self._stream.size() - size, 0)
-            return bytes(self._stream.read_at(size, start))
+            return bytes(self._stream.read_at(size, max(self._stream.size() - size, 0)))
         text, tail = self._text(), b""
         while data := text.read(TEXT_BLOCK):
             tail = (tail + data)[-size:]
@@ -129,25 +127,21 @@ class TextReader(FileReader):
         """Return texts in the types of their columns; their first row is number `row`."""
         arrays, fields = [], [self.schema.field(name) for name in texts.schema.names]
         for field, values in zip(fields, texts.columns, strict=True):
-            try:
-                if pa.types.is_string(values.type):
-                    padded, text = field.name in self._declared, values
-                    values = parse_texts(text, field.type, padded=padded)
-                    note_offset(self._offsets, field, text)
-            except UnfitTextError as error:
-                place = row + error.row
-                raise UnparsedError(
-                    place, self._line(place), field.name, repr(error.value), str(field.type)
-                ) from None
+            if pa.types.is_string(values.type):
+                note_offset(self._offsets, field, values)
+                try:
+                    values = parse_texts(values, field.type, padded=field.name in self._declared)
+                except UnfitTextError as error:
+                    place = row + error.row
+                    raise UnparsedError(
+                        place, self._line(place), field.name, repr(error.value), str(field.type)
+                    ) from None
             arrays.append(values)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
-    """Return whether the beginning of a file has lines after its header.
-
-    If so, the file has rows, or is damaged. Returns False if the beginning does not tell.
-    """
+    """Return whether the beginning of a file has lines after its header: rows, or damage."""
     try:
         text = decompressed(stream).read(_HEAD)
     except OSError:
@@ -189,10 +183,9 @@ class UnfitTextError(ValueError):
 def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
-    The type is null if no text is a value (see `NULLS`). A timestamp has microseconds, or
-    nanoseconds if texts have these, and is in UTC if the texts have offsets. A text that looks like
-    a number, but would not be kept as written, is a string: "007", "0x1f", integers that int64
-    cannot hold.
+    It is null if no text is a value (see `NULLS`). A timestamp has microseconds, or nanoseconds if
+    texts have these, and is in UTC if the texts have offsets. A text that looks like a number, but
+    would not be kept as written, is a string: "007", "0x1f", integers that int64 cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
