@@ -177,19 +177,17 @@ class Config(Sections):
         The keys of a feature are listed under its name: `source.features.temp.clip`.
         """
         data = self.model_dump(mode="json", by_alias=True)
-        source = data["source"]
-        for feature, spec in zip(source["features"], self.source.features, strict=True):
+        features = data["source"]["features"]
+        data["source"]["features"] = [feature["name"] for feature in features]
+        for feature, spec in zip(features, self.source.features, strict=True):
             feature["nulls"] = self.source.nulls_of(spec)
             feature["nan"] = self.source.nan_of(spec)
+            name = feature.pop("name")
+            data[f"source.features.{name}"] = feature
         flat: dict[str, Any] = {}
         for table, keys in data.items():
             for key, value in keys.items():
                 flat[f"{table}.{key}"] = _portable(value)
-        flat["source.features"] = [feature["name"] for feature in source["features"]]
-        for feature in source["features"]:
-            name = feature.pop("name")
-            for key, value in feature.items():
-                flat[f"source.features.{name}.{key}"] = _portable(value)
         flat["output.columns"] = "*" if self.columns is None else list(self.columns)
         return flat
 

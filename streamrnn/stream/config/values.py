@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -99,11 +99,10 @@ def _columns(value: Any) -> Any:
 
 
 def _time_features(value: Any) -> Any:
-    names, options = _names(value), ("hour", "day_of_week", "day_of_year")
+    names, options = _names(value), get_args(TimeFeature)
     for name in names:
         if name not in options:
-            hint = did_you_mean(name, options)
-            raise unexpected(choices(options), name, hint)
+            raise unexpected(choices(options), name, did_you_mean(name, options))
     return names
 
 
@@ -112,8 +111,7 @@ def _source_format(value: Any) -> Any:
     if value not in SOURCE_FORMAT_NAMES:
         names = tuple(dict.fromkeys([*SOURCE_FORMAT_NAMES, *plugin_names("table")]))
         if value not in names:
-            hint = did_you_mean(str(value), names)
-            raise unexpected(choices(names), value, hint)
+            raise unexpected(choices(names), value, did_you_mean(str(value), names))
     return value
 
 
@@ -370,9 +368,8 @@ Levels = Annotated[
 ]
 Names = Annotated[tuple[str, ...], BeforeValidator(_filled), _NAMES]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), _NAMES]
-TimeFeatures = Annotated[
-    tuple[Literal["hour", "day_of_week", "day_of_year"], ...], BeforeValidator(_time_features)
-]
+TimeFeature = Literal["hour", "day_of_week", "day_of_year"]
+TimeFeatures = Annotated[tuple[TimeFeature, ...], BeforeValidator(_time_features)]
 Kind = Literal["carry", "independent", "whole"]
 Range = Annotated[
     tuple[float, float],

@@ -9,17 +9,24 @@ import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels import digest
-from streamrnn.stream.sources.casts import decoded, in_type, is_real, nulls_of, value_type
+from streamrnn.stream.sources.casts import (
+    decoded,
+    in_type,
+    is_real,
+    nulls_of,
+    value_type,
+    zero_for_null,
+)
 
 _WORD = 1 << 64
 _BYTES = 8  # of a word
@@ -82,13 +89,23 @@ class Content:
                 hashes += np.where(fits, common, own)
             else:
                 _add(hashes, column, factor)
-        starts = np.cumsum([0, *sizes])[:-1]
+        slices = [
+            slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)
+        ]
         times: list[_Times] = [(None, None)] * len(sizes)
         if time is not None:
-            times = _ranges(batch.column(time), starts, np.array(sizes))
+            column = batch.column(time)
+            if pa.types.is_temporal(column.type):
+                column = column.view(pa.int64() if column.type.bit_width == 64 else pa.int32())
+            ticks = zero_for_null(column)
+            present = [ticks[part] for part in slices]
+            if column.null_count:
+                valid = ~nulls_of(column)
+                present = [ticks[part][valid[part]] for part in slices]
+            times = [(int(t.min()), int(t.max())) if len(t) else (None, None) for t in present]
         return [
-            cls(rows, digest.total(hashes[start : start + rows]), *ends)
-            for rows, start, ends in zip(sizes, starts.tolist(), times, strict=True)
+            cls(size, digest.total(hashes[part]), *first_and_last)
+            for size, part, first_and_last in zip(sizes, slices, times, strict=True)
         ]
 
     def __add__(self, other: "Content") -> "Content":
@@ -136,27 +153,6 @@ def hashes_of(columns: Sequence[pa.Array]) -> Words:
 def sum_of(contents: Iterable[Content]) -> Content:
     """Return the content of all rows of `contents`."""
     return sum(contents, NOTHING)
-
-
-def _ranges(times: pa.Array, start_S: Ints, size_S: Ints) -> list[_Times]:
-    """Return the first and the last time of each of S slices, in ticks of their type."""
-    if pa.types.is_temporal(times.type):
-        times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
-    if times.null_count or len(size_S) == 1:
-        ends = [
-            pc.min_max(times.slice(start, size))
-            for start, size in zip(start_S.tolist(), size_S.tolist(), strict=True)
-        ]
-        return [(end["min"].as_py(), end["max"].as_py()) for end in ends]
-    ranges: list[_Times] = [(None, None)] * len(size_S)
-    filled = np.flatnonzero(size_S)
-    if len(filled):
-        ticks = times.to_numpy()
-        firsts = np.minimum.reduceat(ticks, start_S[filled]).tolist()
-        lasts = np.maximum.reduceat(ticks, start_S[filled]).tolist()
-        for place, *ends in zip(filled.tolist(), firsts, lasts, strict=True):
-            ranges[place] = (ends[0], ends[1])
-    return ranges
 
 
 @functools.cache

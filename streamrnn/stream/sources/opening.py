@@ -25,7 +25,6 @@ from streamrnn.stream.sources.schema import (
     NamesInFiles,
     check_present,
     common_schema,
-    earlier_schema,
     in_earlier_types,
     new_names,
     refuse_unknown_types,
@@ -97,12 +96,15 @@ class SourceFiles(Source):
     def schema(self) -> pa.Schema:
         if self._schema is None:
             self._first = _EARLIER if self.earlier else ""
-            used = earlier_schema(self.earlier, self.columns)
-            self._schema = used and self._with_types(used, self.files, self.features)
-        if self._schema is None:
-            first, used = self._first_readable()
-            self._first = _EARLIER if self.earlier else first.path
-            self._schema = in_earlier_types(used, self.earlier)
+            names = list(self.earlier if self.columns is None else self.columns)
+            kinds = [type_named(self.earlier.get(name, "")) for name in names]
+            if names and None not in kinds:
+                used = pa.schema(list(zip(names, kinds, strict=True)))
+                self._schema = self._with_types(used, self.files, self.features)
+            else:
+                first, used = self._first_readable()
+                self._first = self._first or first.path
+                self._schema = in_earlier_types(used, self.earlier)
         return self._schema
 
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:

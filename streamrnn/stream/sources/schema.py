@@ -128,18 +128,6 @@ def refuse_unknown_types(
             raise DataError(f"[source] types: {missing_column(path, name, names)}")
 
 
-def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) -> pa.Schema | None:
-    """Return the schema of the columns in use (None: all) in earlier runs; None if unknown.
-
-    `earlier`: names and types, as text, in order.
-    """
-    names = list(earlier) if columns is None else list(columns)
-    kinds = [type_named(earlier.get(name, "")) for name in names]
-    if not names or None in kinds:
-        return None
-    return pa.schema(list(zip(names, kinds, strict=True)))
-
-
 def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
     """Return the schema with the types that its columns had in earlier runs, where these are known.
 

@@ -45,6 +45,7 @@ class Listing:
     taken: list[SourceFile] = field(default_factory=list)
 
 
+@dataclass(eq=False, repr=False)
 class Table:
     """A version of a table: its data files, in the order of their arrival, and how it came to be.
 
@@ -55,25 +56,19 @@ class Table:
     format gave the table, the current one last.
     """
 
-    def __init__(
-        self,
-        root: str,
-        version: str,
-        base: Sequence[SourceFile],
-        commits: Sequence[Commit],
-        renames: Mapping[str, tuple[str, ...]] | None = None,
-        ids: Sequence[str] = (),
-    ) -> None:
-        self.version = version
-        self.renames = renames or {}
-        self._ids = ids
-        self.root = root
-        self._commits = commits
-        self._removed = {file.name for commit in commits for file in commit.removed}
-        active = {file.name: file for file in base}
-        place = {file.name: i for i, file in enumerate(base)}
-        end = len(base)
-        for commit in commits:
+    root: str
+    version: str
+    base: Sequence[SourceFile]
+    commits: Sequence[Commit]
+    renames: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self._removed = {file.name for commit in self.commits for file in commit.removed}
+        active = {file.name: file for file in self.base}
+        place = {file.name: i for i, file in enumerate(self.base)}
+        end = len(self.base)
+        for commit in self.commits:
             for file in commit.removed:
                 active.pop(file.name, None)
             for i, file in enumerate(commit.added):
@@ -88,11 +83,11 @@ class Table:
     @property
     def id(self) -> str:
         """The name that the format gave the table; "" if it has none."""
-        return self._ids[-1] if self._ids else ""
+        return self.ids[-1] if self.ids else ""
 
     def refuse_another(self, earlier: str) -> None:
         """Raise CheckpointError unless `earlier` ("": unknown) is or was the id of this table."""
-        if earlier and self._ids and earlier not in self._ids:
+        if earlier and self.ids and earlier not in self.ids:
             raise CheckpointError(
                 f"{self.root}: expected the table {earlier}, whose rows were read before, received "
                 f"the table {self.id}: it was dropped and created again. Which rows are new is "
@@ -108,7 +103,7 @@ class Table:
     def deleted(self, names: Collection[str]) -> set[str]:
         """Return the files whose rows a version removed without adding a file."""
         origins, deleted = {name: {name} for name in names}, set[str]()
-        for commit in self._commits:
+        for commit in self.commits:
             if commit.changes and not commit.added:
                 deleted |= _origins(commit.removed, origins)
             changed = [(commit.removed, commit.added)] if commit.changes else []
@@ -129,7 +124,7 @@ class Table:
         covered = set(used) - {partly}
         origins = {name: {name} for name in used}  # the used files whose rows a file holds
         unread: dict[str, list[SourceFile]] = {}
-        for commit in self._commits:
+        for commit in self.commits:
             if commit.changes:
                 hit = _origins(commit.removed, origins).difference(gone)
                 if hit:
