@@ -74,8 +74,8 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
     if precision == FLOAT32 or loaded.config.source.path is None or loaded.config.source.piped:
         return [], []
     try:
-        model = loaded.config.model.model_copy(update={"precision": FLOAT32})
-        exact = LoadedPipeline(loaded.config.model_copy(update={"model": model}), loaded.read_init)
+        config = loaded.config.with_keys(model={"precision": FLOAT32})
+        exact = LoadedPipeline(config, loaded.read_init)
     except ConfigError:
         return [], [
             f"the file of the model has weights in {precision}: to see their error, name the "
@@ -84,8 +84,7 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
     previews = []
     for each in (exact, loaded):
         from_zeros = lenient(each)  # without an initial state, which belongs to one precision
-        state = from_zeros.config.state.model_copy(update={"init": None})
-        from_zeros.config = from_zeros.config.model_copy(update={"state": state})
+        from_zeros.config = from_zeros.config.with_keys(state={"init": None})
         previews.append(preview_rows(from_zeros, COMPARED))
     before, after = previews
     steps = _steps(after, loaded.contract.key)

@@ -217,8 +217,7 @@ class FitJob:
                 f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
                 "--full-refresh."
             )
-        state = self.config.state.model_copy(update={"init": str(path)})
-        return self.config.model_copy(update={"state": state})
+        return self.config.with_keys(state={"init": str(path)})
 
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary

@@ -157,8 +157,7 @@ def _first_model(config: Config) -> bytes:
 
 def without_layers(config: Config) -> Config:
     """Return the config for a native file, which has its own layers."""
-    model = config.model.model_copy(update={"layers": ()})
-    return config.model_copy(update={"model": model})
+    return config.with_keys(model={"layers": ()})
 
 
 def load_for_training(
@@ -168,13 +167,11 @@ def load_for_training(
 
     Precision, quantiles and the names of quantiles apply only to later runs.
     """
-    settings = config.model.model_copy(update={"layers": (), "precision": "auto"})
-    trained, output = config.model_copy(update={"model": settings}), config.output
+    trained, output = config.with_keys(model={"layers": (), "precision": "auto"}), config.output
     with ModelFile("model.safetensors", model).on_disk() as path:
         if output.quantiles is not None:
             LoadedPipeline(trained, read_init, path)
-            output = output.model_copy(update={"quantiles": None, "names": None})
-            trained = trained.model_copy(update={"output": output})
+            trained = trained.with_keys(output={"quantiles": None, "names": None})
         return LoadedPipeline(trained, read_init, path)
 
 

@@ -139,12 +139,12 @@ class SeedsJob:
 
     def _member(self, seed: int, threads: int) -> Config:
         """Return the config of the fit of one seed."""
-        config, path = self.config, str(self._of(seed).model)
-        train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
-        model = config.model.model_copy(update={"path": path, "threads": threads})
-        alone = {"names": None} | ({"quantiles": None} if config.train.keep == "all" else {})
-        output = config.output.model_copy(update=alone)
-        return config.model_copy(update={"train": train, "model": model, "output": output})
+        alone = {"names": None} | ({"quantiles": None} if self.config.train.keep == "all" else {})
+        return self.config.with_keys(
+            train={"seed": seed, "seeds": 1, "keep": "best"},
+            model={"path": str(self._of(seed).model), "threads": threads},
+            output=alone,
+        )
 
     def _fit_members(self) -> list[FitSummary | None]:
         options = self.options
@@ -298,8 +298,7 @@ class SeedsJob:
             return path.exists()
         config = without_layers(self.config)
         if self.options.extend:
-            state = config.state.model_copy(update={"init": str(folder.path / STATE_FILE)})
-            config = config.model_copy(update={"state": state})
+            config = config.with_keys(state={"init": str(folder.path / STATE_FILE)})
         model = folder.pending(folder.model.name)
         loaded = LoadedPipeline(config, reader(self._state_table), model)
         if not self.config.train.state or loaded.kind.needs_end:
@@ -316,8 +315,7 @@ def fit_job(config: Config, state_table: pa.Table | None, options: FitOptions) -
     if config.train.seeds > 1 and not options.find_rate:
         return SeedsJob(config, state_table, options)
     if options.find_rate:
-        one = config.train.model_copy(update={"seeds": 1, "keep": "best"})
-        config = config.model_copy(update={"train": one})
+        config = config.with_keys(train={"seeds": 1, "keep": "best"})
     return FitJob(config, state_table, options)
 
 

@@ -222,8 +222,7 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     late = "drop" if source.late == "error" else source.late
     repeated = "score" if source.repeated == "error" else source.repeated
     update = {"late": late, "repeated": repeated, "bad": "reject", "max_rejects": 2**31 - 1}
-    source = source.model_copy(update=update)
-    copied.config = loaded.config.model_copy(update={"source": source})
+    copied.config = loaded.config.with_keys(source=update)
     return copied
 
 

@@ -24,7 +24,7 @@ from streamrnn.jobs.preflight import lenient
 from streamrnn.jobs.running.replay_plan import plan_replay
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, has_manifest, read_manifest
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, REPLAY, STAGING
-from streamrnn.stream.config.paths import folder_inside
+from streamrnn.stream.config.paths import longer
 from streamrnn.stream.config.values import OTHER_WAYS
 from streamrnn.stream.scoring import BoundPipeline, Loop, Progress, RunOptions, Scorer, Summary
 from streamrnn.stream.sources import FileSource, Position, Source, SourceBatch, SourceFile, ticks
@@ -56,7 +56,7 @@ class Replay:
         self._bound = replace(loaded.bind(files.schema, files.name), writes=False)
         self._source, self._last, self._state = files, last, state
         self._summary, self._options, self._committed = summary, options, committed
-        self._path = folder_inside(self._output, REPLAY)
+        self._path = longer(self._output, f"/{REPLAY}")
         self._loop_summary = Summary()
         self._before = {"rows": 0, "passed_over": 0}  # left by an interrupted replay
 
@@ -196,7 +196,7 @@ class Replay:
 
 def discard_replay(output: str) -> None:
     """Remove what a replay into this output has committed, if there is one."""
-    files = open_files(folder_inside(output, REPLAY))
+    files = open_files(longer(output, f"/{REPLAY}"))
     names = files.tree()
     # The manifest goes first: without it, the other files count for nothing.
     for name in sorted(names, key=lambda name: name != MANIFEST):

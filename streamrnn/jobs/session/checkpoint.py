@@ -294,9 +294,10 @@ def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
 def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str] | None) -> Config:
     """Return the config of a checkpoint with the model and the map of `Pipeline.resume`, if any."""
     if mapping is not None:
-        state = config.state.model_copy(update={"map": dict(mapping)})
-        config = config.model_copy(update={"state": state})
-    return config.with_kind(config.window.kind).with_model(path=model)
+        config = config.with_keys(state={"map": dict(mapping)})
+    if model is not None:
+        config = config.with_keys(model={"path": model})
+    return config.with_keys(window={"kind": config.window.kind})
 
 
 def resume_scorer(

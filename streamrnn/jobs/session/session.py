@@ -251,7 +251,7 @@ class Session:
         path = os.fspath(path)
         if on_change not in get_args(LiveChange):
             raise ConfigError(_not_here(on_change, path))
-        config = self._loaded.config.with_model(path=path, on_change=on_change)
+        config = self._loaded.config.with_keys(model={"path": path, "on_change": on_change})
         loaded = LoadedPipeline(config, self._loaded.read_init, has_commits=self._has_rows)
         compile_beside(loaded)
         with self._committing:

@@ -379,7 +379,7 @@ class StatefulPipeline:
             raise ConfigError("there is no checkpoint before the first call of process()")
         scorer = self._scorer
         config = self.loaded.config_with_vocabularies()
-        config = config.with_kind(config.window.kind)  # as `resume` does, for the same bytes
+        config = config.with_keys(window={"kind": config.window.kind})  # as in `resumed_config`
         schema, position = scorer.bound.schema, self.position
         return CheckpointHeader(
             config, schema, scorer.counters(), position, self._model_file, self._name

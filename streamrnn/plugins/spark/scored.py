@@ -132,8 +132,7 @@ def score(
         pipeline = Pipeline.from_toml(pipeline)
     loaded = copy.copy(pipeline.loaded)
     # Workers use one thread each, as Spark uses the rest.
-    model = loaded.config.model.model_copy(update={"threads": 1})
-    loaded.config = loaded.config.model_copy(update={"model": model})
+    loaded.config = loaded.config.with_keys(model={"threads": 1})
     names = new_names(df.columns, loaded.renames, _FRAME)
     if names:
         df = df.toDF(*(names.get(name, name) for name in df.columns))
@@ -210,8 +209,7 @@ def _without_init(bound: BoundPipeline) -> BoundPipeline:
     """Return a bound pipeline that can be sent to workers: without the table of [state] init."""
     loaded = copy.copy(bound.loaded)
     loaded.read_init = read_state_file
-    state = loaded.config.state.model_copy(update={"init": None})
-    loaded.config = loaded.config.model_copy(update={"state": state})
+    loaded.config = loaded.config.with_keys(state={"init": None})
     return replace(bound, loaded=loaded)
 
 

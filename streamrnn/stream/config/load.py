@@ -41,7 +41,7 @@ from streamrnn.stream.config.toml_text import (
     listed_overrides,
 )
 from streamrnn.stream.config.training import ValidationSection
-from streamrnn.stream.config.values import Kind, Section
+from streamrnn.stream.config.values import Section
 
 # Stand-ins for required keys, so that the checks between keys can run on the valid ones.
 STAND_INS: dict[str, dict[str, Any]] = {
@@ -132,15 +132,14 @@ class Config(Sections):
         problems += run_checks(config, invalid)
         return (None if problems or reported else config), problems
 
-    def with_model(self, **changes: str | None) -> Self:
-        """Return the same config with other keys of [model]; None keeps a key."""
-        update = {key: value for key, value in changes.items() if value is not None}
-        return self.model_copy(update={"model": self.model.model_copy(update=update)})
+    def with_keys(self, **tables: Mapping[str, Any]) -> Self:
+        """Return the same config with other values: `with_keys(model={"threads": 1})`.
 
-    def with_kind(self, kind: Kind) -> Self:
-        """Return the same config with [window] kind set."""
-        window = self.window.model_copy(update={"kind": kind})
-        return self.model_copy(update={"window": window})
+        The keys count as set, even to their defaults. Values are not checked.
+        """
+        return self.model_copy(
+            update={name: getattr(self, name).model_copy(update=k) for name, k in tables.items()}
+        )
 
     @property
     def quantiles(self) -> tuple[float, ...]:

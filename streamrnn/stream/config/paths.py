@@ -53,19 +53,10 @@ def side_folder(output: str, name: str) -> str:
     >>> side_folder("s3://logs/out?region=eu-west-3", "rejects")
     's3://logs/out.rejects?region=eu-west-3'
     """
-    return _longer(output, f".{name}")
+    return longer(output, f".{name}")
 
 
-def folder_inside(output: str, name: str) -> str:
-    """Return a directory inside an output.
-
-    >>> folder_inside("s3://logs/out?region=eu-west-3", "a")
-    's3://logs/out/a?region=eu-west-3'
-    """
-    return _longer(output, f"/{name}")
-
-
-def _longer(path: str, end: str) -> str:
+def longer(path: str, end: str) -> str:
     """Append a suffix to a path, or to the path of a URI."""
     if "://" not in path:
         return f"{path.rstrip('/')}{end}"

@@ -68,15 +68,12 @@ def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None
 @_needs("source.key", "source.features", "model.inputs")
 def _nothing_is_left_to_do(tables: Sections) -> Problems:
     source, inputs = tables.source, tables.model.inputs
-    named: list[tuple[Path, tuple[object, ...]]] = [
-        (("source", "key"), source.key),
-        *(
-            (("source", "features", index), (feature.name, feature.vocabulary))
-            for index, feature in enumerate(source.features)
-        ),
-        *((("model", "inputs", name), features) for name, features in inputs.items()),
-    ]
-    for path, names in named:
+    named: dict[Path, tuple[object, ...]] = {("source", "key"): source.key}
+    for index, feature in enumerate(source.features):
+        named["source", "features", index] = feature.name, feature.vocabulary
+    for name, features in inputs.items():
+        named["model", "inputs", name] = features
+    for path, names in named.items():
         if TODO in names:
             yield path, f'still "{TODO}"; see the comment above the key'
 

@@ -72,7 +72,9 @@ class LoadedPipeline:
         self.read_init = read_init
         self.model, self.moments = _load(config, model_path or config.model.path)
         self.choice = choose_kind(config, self.model, has_commits)
-        self.config = config.with_kind(config.window.kind) if self.choice.kept else config
+        if self.choice.kept:
+            config = config.with_keys(window={"kind": config.window.kind})
+        self.config = config
         check_zone(config.source.time_zone)
         specs, names = self.model.input_specs, config.source.feature_names
         chosen = choose_inputs(specs, names, _wanted_inputs(config, self.model))
@@ -149,22 +151,20 @@ class LoadedPipeline:
     def for_worker(self) -> "LoadedPipeline":
         """Return a copy that can be pickled, scores on one thread, and reads no [state] init."""
         worker = copy(self)
-        model = self.config.model.model_copy(update={"threads": 1})
-        worker.config = self.config.model_copy(update={"model": model})
+        worker.config = self.config.with_keys(model={"threads": 1})
         worker.read_init = read_state_file
         return worker
 
     def config_with_vocabularies(self) -> Config:
         """Return the config with the content of vocabularies in place of their files."""
-        source, vocabularies = self.config.source, self.contract.vocabularies
+        vocabularies = self.contract.vocabularies
         features = tuple(
             f.model_copy(update={"vocabulary": vocabularies[f.name].as_table()})
             if f.name in vocabularies
             else f
-            for f in source.features
+            for f in self.config.source.features
         )
-        source = source.model_copy(update={"features": features})
-        return self.config.model_copy(update={"source": source})
+        return self.config.with_keys(source={"features": features})
 
     def bind(self, schema: pa.Schema, path: str) -> "BoundPipeline":
         """Bind the pipeline to a source whose columns in use have this schema.

@@ -143,11 +143,10 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     if decimals is not None and kind.scale <= 0:
         # float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 can hold.
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
-        if len(wide):
-            integers = map(int, decimals.take(pa.array(wide)).to_pylist())
-            floats = map(int, values[wide].tolist())
-            changed = [one != other for one, other in zip(integers, floats, strict=True)]
-            _note_changed(wide[changed], feature.name, faults)
+        integers = map(int, decimals.take(pa.array(wide)).to_pylist())
+        floats = map(int, values[wide].tolist())
+        changed = [one != other for one, other in zip(integers, floats, strict=True)]
+        _note_changed(wide[np.array(changed, bool)], feature.name, faults)
     if nulls is not None:
         values = np.where(nulls, np.float32(np.nan), values)
     return limit(values, feature, faults, counts)
@@ -207,12 +206,11 @@ def _note_loss(
     elif raw.dtype.itemsize > 2:
         signed = raw.dtype.kind == "i"
         wide = np.flatnonzero((raw > _EXACT) | (raw < -_EXACT) if signed else raw > _EXACT)
-        if len(wide):
-            size = raw[wide].astype(np.int64).view(np.uint64)
-            if signed:
-                size = np.where(raw[wide] < 0, -size, size)
-            # float32 can hold integers whose highest and lowest set bits span at most 24 bits.
-            _note_changed(wide[(size >> np.uint64(24)) >= (size & -size)], name, faults)
+        size = raw[wide].astype(np.int64).view(np.uint64)
+        if signed:
+            size = np.where(raw[wide] < 0, -size, size)
+        # float32 can hold integers whose highest and lowest set bits span at most 24 bits.
+        _note_changed(wide[(size >> np.uint64(24)) >= (size & -size)], name, faults)
 
 
 def _note_changed(rows: Ints, name: str, faults: Faults) -> None:

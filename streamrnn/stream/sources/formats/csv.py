@@ -37,7 +37,7 @@ class CsvReader(TextReader):
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
         super().__init__(stream, hints)
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
-        names = self._names_of_a_line() or self._names()
+        names = self._names()
         other = next((mark for mark in OTHER_DELIMITERS if mark in names[0]), "")
         if len(names) == 1 and other and not hints.delimiter:
             raise ValueError(
@@ -65,19 +65,13 @@ class CsvReader(TextReader):
             raise ValueError("the last row is cut off: a quote is not closed")
         return rows
 
-    def _names_of_a_line(self) -> list[str]:
-        """Return the names in a header of one line; [] if the header is longer or missing."""
-        lines = self._head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
-        if not lines or not lines[0].endswith(NEWLINES):
-            return []
-        line = lines[0].rstrip(b"\r\n").decode()
-        try:
-            return next(csv.reader([line], delimiter=self._delimiter, strict=True))
-        except csv.Error:  # such as a quote that is not closed in the line
-            return []
-
     def _names(self) -> list[str]:
         """Return the names in the header. Raises ValueError if it is missing or cut off."""
+        lines = self._head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
+        if lines and lines[0].endswith(NEWLINES):
+            line = lines[0].rstrip(b"\r\n").decode()
+            with suppress(csv.Error):  # such as a quote that is not closed in the line
+                return next(csv.reader([line], delimiter=self._delimiter, strict=True))
         try:
             with self._located():
                 names: list[str] = self._open(None).schema.names

@@ -128,7 +128,8 @@ class TextReader(FileReader):
         arrays, fields = [], [self.schema.field(name) for name in texts.schema.names]
         for field, values in zip(fields, texts.columns, strict=True):
             if pa.types.is_string(values.type):
-                note_offset(self._offsets, field, values)
+                if getattr(field.type, "tz", None) == "UTC" and not self.offset(field.name):
+                    self._offsets[field.name] = _offset_in(values)
                 try:
                     values = parse_texts(values, field.type, padded=field.name in self._declared)
                 except UnfitTextError as error:
@@ -233,21 +234,10 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
     return values
 
 
-def note_offset(offsets: dict[str, str], field: pa.Field, texts: pa.StringArray) -> None:
-    """Record, by column, an offset other than UTC that texts of times have.
-
-    >>> offsets = {}
-    >>> times = pa.array(["2013-01-01T05:00Z", "2013-07-01T05:00:00-04:00"])
-    >>> note_offset(offsets, pa.field("t", pa.timestamp("us", "UTC")), times)
-    >>> offsets
-    {'t': '-04:00'}
-    """
-    kind = field.type
-    if field.name in offsets or not pa.types.is_timestamp(kind) or kind.tz != "UTC":
-        return
+def _offset_in(texts: pa.StringArray) -> str:
+    """Return the first offset other than UTC in texts of times, such as "-04:00"; "" for none."""
     row = pc.index(pc.match_substring_regex(texts, _OFFSET), True).as_py()
-    if row >= 0:
-        offsets[field.name] = str(pc.extract_regex(texts[row], f"(?P<offset>{_OFFSET})")["offset"])
+    return "" if row < 0 else str(pc.extract_regex(texts[row], f"(?P<offset>{_OFFSET})")["offset"])
 
 
 def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
