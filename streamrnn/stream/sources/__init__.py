@@ -14,7 +14,7 @@ from streamrnn.stream.sources.casts import (
 )
 from streamrnn.stream.sources.columns import Faults
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
-from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks
+from streamrnn.stream.sources.contract import Contract, Feature, Rows
 from streamrnn.stream.sources.files import (
     SourceFile,
     canonical_name,
@@ -29,7 +29,7 @@ from streamrnn.stream.sources.formats import (
     suffixes_of,
 )
 from streamrnn.stream.sources.position import Origin, Position
-from streamrnn.stream.sources.reading import FileSource
+from streamrnn.stream.sources.reading import DAMAGE, FileSource, StreamSource
 from streamrnn.stream.sources.schema import (
     TargetColumns,
     common_schema,
@@ -42,7 +42,6 @@ from streamrnn.stream.sources.schema import (
     with_new_names,
     with_values,
 )
-from streamrnn.stream.sources.stream import DAMAGE, StreamSource
 from streamrnn.stream.sources.tables import Listing, Table, open_table
 from streamrnn.stream.sources.times import (
     FileTimes,
@@ -52,6 +51,7 @@ from streamrnn.stream.sources.times import (
     parse_time,
     shown_time,
     steps_back,
+    ticks,
     time_of,
     unix_seconds,
     with_clock,

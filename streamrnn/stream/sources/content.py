@@ -19,14 +19,8 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels import digest
-from streamrnn.stream.sources.casts import (
-    decoded,
-    in_type,
-    is_real,
-    nulls_of,
-    value_type,
-    zero_for_null,
-)
+from streamrnn.stream.sources.casts import decoded, in_type, is_real, nulls_of, value_type
+from streamrnn.stream.sources.times import ticks
 
 _WORD = 1 << 64
 _BYTES = 8  # of a word
@@ -95,13 +89,11 @@ class Content:
         times: list[_Times] = [(None, None)] * len(sizes)
         if time is not None:
             column = batch.column(time)
-            if pa.types.is_temporal(column.type):
-                column = column.view(pa.int64() if column.type.bit_width == 64 else pa.int32())
-            ticks = zero_for_null(column)
-            present = [ticks[part] for part in slices]
+            time_N = ticks(column)
+            present = [time_N[part] for part in slices]
             if column.null_count:
-                valid = ~nulls_of(column)
-                present = [ticks[part][valid[part]] for part in slices]
+                valid_N = ~nulls_of(column)
+                present = [time_N[part][valid_N[part]] for part in slices]
             times = [(int(t.min()), int(t.max())) if len(t) else (None, None) for t in present]
         return [
             cls(size, digest.total(hashes[part]), *first_and_last)

@@ -23,14 +23,9 @@ from streamrnn.stream.sources.columns import (
     to_identifiers,
 )
 from streamrnn.stream.sources.position import Origin
-from streamrnn.stream.sources.times import MOST_TICKS, sine_and_cosine, with_clock
+from streamrnn.stream.sources.times import MOST_TICKS, sine_and_cosine, ticks, with_clock
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
 
-_DATE32 = pa.date32().id
-_TEMPORAL = frozenset(
-    kind.id for kind in (pa.timestamp("s"), pa.date64(), pa.duration("s"), pa.time64("us"))
-)
-"""The ids of Arrow's types of times in 64 bits."""
 _TIMES = {pa.int32(): 4, pa.date32(): 4, pa.int64(): 8, pa.date64(): 8}
 _FLOATS = {pa.float32(): 4, pa.float64(): 8}
 _OFFSETS = {pa.string(): -4, pa.binary(): -4, pa.large_string(): -8, pa.large_binary(): -8}
@@ -232,7 +227,7 @@ class Contract:
         values = ticks(array)
         if self.time_features:
             kind = array.type
-            most = MOST_TICKS["day" if kind.id == _DATE32 else getattr(kind, "unit", "ms")]
+            most = MOST_TICKS["day" if pa.types.is_date32(kind) else getattr(kind, "unit", "ms")]
             beyond = (values > most) | (values < -most)
             if b"\1" in beyond.tobytes():  # any() runs Python code: too slow for few rows
                 reason = f"column {self.time!r}: time is more than 28,500 years from 1970"
@@ -304,19 +299,6 @@ class Contract:
             out[:, i + 1] = angles[:, 1]
             i += 2
         return out
-
-
-def ticks(array: pa.Array) -> Ints:
-    """Convert times to int64 ticks of their unit; null becomes 0."""
-    kind = array.type
-    if kind.id == _DATE32:
-        array = array.view(pa.int32())
-    elif kind.id in _TEMPORAL:
-        array = array.view(pa.int64())
-    if array.null_count:
-        array = pc.fill_null(array, 0)
-    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-    return values
 
 
 def _key_width(kind: pa.DataType) -> int | None:

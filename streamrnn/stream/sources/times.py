@@ -12,10 +12,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import Footer
+
+_DATE32 = pa.date32().id
+_TEMPORAL = frozenset(
+    kind.id for kind in (pa.timestamp("s"), pa.date64(), pa.duration("s"), pa.time64("us"))
+)
+"""The ids of Arrow's types of times in 64 bits."""
+
+
+def ticks(array: pa.Array) -> Ints:
+    """Convert times to int64 ticks of their unit; null becomes 0."""
+    kind = array.type
+    if kind.id == _DATE32:
+        array = array.view(pa.int32())
+    elif kind.id in _TEMPORAL:
+        array = array.view(pa.int64())
+    if array.null_count:
+        array = pc.fill_null(array, 0)
+    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    return values
 
 
 def check_zone(zone: str) -> None:

@@ -241,7 +241,7 @@ def _some(values: Sequence[str | int]) -> str:
 
 
 def _difference(received: Sequence[str], listed: Sequence[str]) -> str:
-    """Return how a received value differs from a listed one; "" if not just in case or blanks."""
+    """Return how a received value differs from a listed one, if only in case or in blanks."""
     forms: dict[str, Callable[[str], str]] = {
         "blanks at the ends": str.strip,
         "case": str.casefold,
