@@ -77,11 +77,7 @@ class PartitionLevel(NamedTuple):
     function: str = ""
 
     def __str__(self) -> str:
-        """Return the form that an output records.
-
-        >>> str(PartitionLevel("date", "time", "day"))
-        'date = day(time)'
-        """
+        """Return the form that an output records."""
         return f"{self.name} = {self.function}({self.column})" if self.function else self.name
 
 

@@ -158,7 +158,7 @@ def _loss(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """Return a table with a name: a name alone becomes {"name": name}; the default is "adam"."""
+    """Return a table with a name, "adam" by default: a name alone becomes {"name": name}."""
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, dict):
         table = {"name": "adam", **table}
@@ -179,7 +179,6 @@ def _class_weight(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Return a list of names, which may be empty, as a tuple."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
         raise unexpected('a list of names such as ["mae"]', value)

@@ -85,7 +85,6 @@ def _filled(value: Any) -> Any:
 
 
 def _table_name(value: Any) -> Any:
-    """Return the name of a table, which must include its namespace."""
     if isinstance(value, str) and not all(("." in value, *value.split("."))):
         raise unexpected("namespace.table", value)
     return value
@@ -116,7 +115,7 @@ def _source_format(value: Any) -> Any:
 
 
 def _range(value: Any) -> Any:
-    """Return [low, high] as a tuple of two floats; an infinite end is open."""
+    """Return [low, high] as two floats; an infinite end is open."""
     pair = value if isinstance(value, list | tuple) else ()
     numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
@@ -128,7 +127,6 @@ def _range(value: Any) -> Any:
 
 
 def _nulls(value: Any) -> Any:
-    """Return a policy or, as a float, the number that replaces null."""
     if isinstance(value, str):
         if value in NULL_POLICIES:
             return value
@@ -172,7 +170,6 @@ def _horizons_value(lengths: tuple[timedelta, ...]) -> list[str] | str | int:
 
 
 def _length_or_number(value: Any, expected: str) -> Any:
-    """Return a length of time, or a number of ticks or rows."""
     if type(value) is int and value >= 1:
         return value
     if not isinstance(value, str | timedelta):

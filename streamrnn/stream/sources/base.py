@@ -89,6 +89,6 @@ class Source(Protocol):
     ) -> Iterator[SourceBatch]:
         """Read all record batches, or those from `start`, the position of an earlier batch.
 
-        `before` is the content of the rows before `start`. Raises DataError, with the location, if
-        the source cannot be read to its end.
+        `before` is the content of the rows before `start`. Raises DataError if the source cannot be
+        read to its end.
         """

@@ -101,22 +101,15 @@ def is_real(kind: pa.DataType) -> bool:
 
 @cache
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
-    """Return the dtype of an Arrow type of numbers.
-
-    `kind.to_pandas_dtype()` raises without pandas, up to pyarrow 19.
-
-    >>> numpy_type(pa.float32())
-    dtype('float32')
-    """
+    """Return the dtype of an Arrow type of numbers."""
+    # `kind.to_pandas_dtype()` raises without pandas, up to pyarrow 19.
     dtype: np.dtype[Any] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
     return dtype
 
 
 def zero_for_null(array: pa.Array) -> Array:
-    """Return N numbers in the dtype of their type, with 0 for null.
-
-    (In pyarrow 19, `fill_null` does not support float16.)
-    """
+    """Return N numbers in the dtype of their type, with 0 for null."""
+    # In pyarrow 19, `fill_null` does not support float16.
     buffers = [None, array.buffers()[1]]
     plain = pa.Array.from_buffers(array.type, len(array), buffers, offset=array.offset)
     values: Array = plain.to_numpy(zero_copy_only=False)
@@ -207,12 +200,9 @@ def _why_unfit(field: pa.Field, array: pa.Array, row: int, origin: str) -> str:
 
 
 def shown(array: pa.Array, row: int) -> str:
-    """Format one value for a message.
-
-    Arrow formats times: Python's would lose nanoseconds, or overflow.
-    """
+    """Format one value for a message."""
     one = decoded(array.slice(row, 1))
-    try:
+    try:  # Arrow formats times: Python's would lose nanoseconds, or overflow
         if pa.types.is_temporal(one.type):
             return str(one.cast(pa.string())[0].as_py())
         return repr(one[0].as_py())

@@ -43,11 +43,9 @@ class Faults:
 
         `advice` is what the user could do, such as "set `nulls` for the column"; "" for none.
         """
-        if not rows.any():
-            return
-        self.reasons.append(reason)
-        self.advice.append(advice)
-        self.codes[rows & (self.codes == 0)] = len(self.reasons)
+        index = np.flatnonzero(rows)
+        if len(index):
+            self.add_each(index, np.zeros_like(index), [reason], advice)
 
     def add_each(self, rows: Ints, which: Ints, reasons: Sequence[str], advice: str) -> None:
         """Set `reasons[which[i]]` for each row `rows[i]` that has no reason yet."""
@@ -215,9 +213,8 @@ def _note_loss(
 
 def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
     if len(rows):
-        changed = np.zeros(len(faults.codes), bool)
-        changed[rows] = True
-        faults.add(changed, f"column {name!r}: integer is not exactly representable as float32")
+        reason = f"column {name!r}: integer is not exactly representable as float32"
+        faults.add_each(rows, np.zeros_like(rows), [reason], "")
 
 
 def to_identifiers(

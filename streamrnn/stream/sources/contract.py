@@ -93,8 +93,7 @@ class Rows:
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
-        key = named_values(self.key_names, self.keys, row)
-        return f"{self.origin.place(row)}: stream {key}"
+        return f"{self.origin.place(row)}: stream {named_values(self.key_names, self.keys, row)}"
 
     def number(self, row: int) -> int | None:
         """Return the number of a row in the input, if the origin of the rows records it."""

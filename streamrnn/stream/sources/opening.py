@@ -376,7 +376,7 @@ class SourceFiles(Source):
     def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
         """Return the columns of a file in its own types, and in the types to cast them to.
 
-        The columns are compared once for consecutive files with equal columns.
+        Consecutive files with equal columns are checked once.
         """
         partitions = self._partitions(file).items()
         key = reader.schema, [(name, value.type) for name, value in partitions]

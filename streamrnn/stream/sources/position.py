@@ -62,11 +62,7 @@ class Origin:
     def of_slices(
         cls, files: Sequence[str], first_rows: Sequence[int], sizes: Sequence[int], by_time: bool
     ) -> Self:
-        """Return the origin of consecutive rows of some files, one after another.
-
-        >>> Origin.of_slices(["a", "b"], [7, 0], sizes=[2, 3], by_time=False).place(2)
-        'b: row 0 (from 0)'
-        """
+        """Return the origin of consecutive rows of some files, one after another."""
         starts = np.cumsum([0, *sizes])[:-1]
         file_N = np.repeat(np.arange(len(files)), sizes)
         row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]

@@ -86,19 +86,13 @@ class FileSource(SourceFiles):
         return self
 
     def offset(self) -> str:
-        """Return an offset other than UTC in the first rows of files of text; "" for none.
-
-        Raises DataError.
-        """
+        """Return an offset other than UTC in the first rows of files of text. Raises DataError."""
         texts = (file for file in self.files if not self._format_of(file).typed)
         offsets = (next(self._slices_of(file, None, None)).offset for file in texts)
         return next(filter(None, offsets), "") if self.time is not None else ""
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
-        """Read the first `rows` rows of a file (None: all), and return their content.
-
-        Raises DataError if the file cannot be read or lacks a column in use.
-        """
+        """Return the content of the first `rows` rows of a file (None: all). Raises DataError."""
         stop = None if rows is None else Position(file.name, 0, 0, rows)
         content = NOTHING
         for batch in self._gathered(self._slices_of(file, None, stop), NOTHING):
@@ -154,7 +148,7 @@ class FileSource(SourceFiles):
     def _joined(self, slices: Sequence[FileSlice], last: Reading) -> tuple[SourceBatch, Reading]:
         """Return the slices as one batch, and what was read so far of the last file.
 
-        `last` is what was read of the first file before the first slice.
+        `last` is what was read of the first file before.
         """
         batch = slices[0].batch
         if len(slices) > 1:

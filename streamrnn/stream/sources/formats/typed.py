@@ -150,7 +150,6 @@ class ArrowReader(FileReader):
     def _from(
         self, group: int, options: pa.ipc.IpcReadOptions | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read the record batches from number `group` on."""
         if self._file is None:
             self._stream.seek(0)
             yield from islice(pa.ipc.open_stream(self._stream, options=options), group, None)
