@@ -1,6 +1,7 @@
 """The tables [target] and [train]: what outputs forecast, and how `streamrnn fit` trains."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -171,11 +172,11 @@ def _class_weight(value: Any) -> Any:
     if not isinstance(value, dict) or not value:
         raise unexpected('a table of classes and weights such as { "0" = 1, "1" = 20 }', value)
     for name, weight in value.items():
-        if not (str(name).isdecimal() and str(name).isascii()):
+        if not re.fullmatch("0|[1-9][0-9]*", str(name)):  # 01 would be 1 again
             raise ValueError(f'{name}: expected the number of a class, such as "0"')
         if not _rate(weight):
             raise ValueError(f"{name}: expected a number, 0 or more, received {received(weight)}")
-    return {str(int(name)): float(weight) for name, weight in value.items()}
+    return {str(name): float(weight) for name, weight in value.items()}
 
 
 def _names(value: Any) -> Any:

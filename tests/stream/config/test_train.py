@@ -37,6 +37,7 @@ WEATHER = Path(__file__).parents[3] / "pipelines" / "weather.toml"
         ("class_weight=3", 'such as { "0" = 1, "1" = 20 }, received the integer 3'),
         ('class_weight={"one"=1}', "one: expected the number of a class"),
         ('class_weight={"1"=-1}', "1: expected a number, 0 or more"),
+        ('class_weight={"1"=2, "01"=3}', "01: expected the number of a class"),
     ],
 )
 def test_messages(override: str, text: str) -> None:
