@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 
+from streamrnn.base.display import first_of
 from streamrnn.base.storage.store import natural
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.files import (
@@ -52,10 +53,9 @@ def after_path(files: Sequence[SourceFile], path: str, used: Sequence[str]) -> l
 def _refuse_several(names: Sequence[str], path: str) -> None:
     different = list(dict.fromkeys(names))
     if len(different) > 1:
-        more = ", …" if len(different) > 3 else ""
         raise ConfigError(
             f"[source] after: path: {path}: {len(different):,} files have this name: "
-            f"{', '.join(different[:3])}{more}. Name one by more of its path."
+            f"{first_of(different)}. Name one by more of its path."
         )
 
 

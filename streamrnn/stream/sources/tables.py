@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamrnn.base.display import first_of
 from streamrnn.base.plugin import load_plugin
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.sources.files import MAGIC, SourceFile, canonical_name, read_errors, resolve
@@ -163,7 +164,7 @@ class Table:
         lost = [file.path for file in parts if file.store.entry(file.location) is None]
         if lost:
             raise CheckpointError(
-                f"{_some(lost)} had rows that have not been read. They were merged with rows "
+                f"{first_of(lost)} had rows that have not been read. They were merged with rows "
                 f"that have been read, by {commit.name}, and the files were then deleted "
                 "(VACUUM, expired snapshots): which rows are new is unknown. Restore the files, or "
                 "start over with --full-refresh. Let runs read all rows before files are deleted."
@@ -174,15 +175,11 @@ class Table:
         lost = [name for name in self.lost(used) if name.startswith(self.root)]
         if lost:
             raise CheckpointError(
-                f"{_some(sorted(lost))} was used, but is not in {self.version} of the table, "
-                "and the log of the table does not say what became of it: either this version is "
-                "older than the one that was read, or the log was cleaned up since. Set [source] "
-                "version to a later one, or start over with --full-refresh --force."
+                f"{self.version} of the table lacks files that were used, and its log does not say "
+                f"what became of them: {first_of(sorted(lost))}. Either this version is older than "
+                "the one that was read, or the log was cleaned up since. Set [source] version to a "
+                "later one, or start over with --full-refresh --force."
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def _origins(files: Sequence[SourceFile], origins: Mapping[str, set[str]]) -> set[str]:

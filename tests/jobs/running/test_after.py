@@ -194,7 +194,7 @@ def test_what_cannot_be_compared_is_refused(
             {"path": "part-0.parquet"},
             "path: part-0.parquet: 4 files have this name: in/year=2013/month=1/day=8/part-0.parq"
             "uet, in/year=2013/month=1/day=9/part-0.parquet, in/year=2013/month=1/day=10/part-0.pa"
-            "rquet, …. Name one by more of its path",
+            "rquet and 1 more. Name one by more of its path",
         ),
     ],
     ids=str,

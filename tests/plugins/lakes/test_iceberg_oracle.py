@@ -111,7 +111,7 @@ def test_snapshots_are_versions() -> None:
     second = rows.snapshots()[1].snapshot_id
     assert run(version=second) == 120
     assert run() == 60
-    with pytest.raises(CheckpointError, match=f"is not in snapshot {second} of the table"):
+    with pytest.raises(CheckpointError, match=f"snapshot {second} of the table lacks files"):
         run(version=second)
     with pytest.raises(MissingFileError, match=r"expected one of the snapshots .* received 7"):
         run(version=7)

@@ -176,7 +176,7 @@ def test_a_partly_read_file_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_used_file_that_the_log_does_not_explain_is_refused(tmp_path: Path) -> None:
     a, b = (_file(tmp_path, i, 0) for i in range(2))
     table = Table(f"{tmp_path}/", "version 9", [b], [])
-    with pytest.raises(CheckpointError, match=r"is not in version 9 of the table.*cleaned up"):
+    with pytest.raises(CheckpointError, match=r"version 9 of the table lacks files.*cleaned up"):
         table.listing([a.name], [], "")
     assert table.listing([a.name], [a.name], "").files == [b]
     assert table.listing(["/elsewhere/x.parquet"], [], "").files == [b]
