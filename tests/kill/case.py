@@ -12,7 +12,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.jobs.session import session as sessions
-from streamrnn.stream.checkpoints import load_state, segments, versions
+from streamrnn.stream.checkpoints import load_state, records, versions
 
 # Three files, with small ones before the second, of which a record batch holds several.
 FILES = {"0": 800, **{f"1-{i:02d}": 20 for i in range(30)}, "1": 200, "2": 800}
@@ -66,7 +66,7 @@ def run_config(data, **options):
     """Run a pipeline in the same way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "SMALL", 0)
-        patch.setattr(segments, "TAIL", 1)
+        patch.setattr(records, "TAIL", 1)
         return Pipeline.from_dict(data).run(**options)
 
 
@@ -79,7 +79,7 @@ def session(folder, out):
     table = pa.concat_tables([pq.read_table(name) for name in names])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(versions, "SMALL", 0)
-        patch.setattr(segments, "TAIL", 1)
+        patch.setattr(records, "TAIL", 1)
         patch.setattr(sessions, "_MOST_PARTS", 5)
         with Pipeline.from_dict(config(folder, out)).session() as live:
             for begin in range(live.position or 0, ROWS, 75):

@@ -28,6 +28,7 @@ from streamrnn.stream.sources import ticks
 from streamrnn.stream.sources.formats.base import TICKS
 from streamrnn.stream.states import (
     Layout,
+    StateDiff,
     check_suffix,
     diff,
     from_arrow,
@@ -36,7 +37,6 @@ from streamrnn.stream.states import (
     read_state_file,
     write_state_file,
 )
-from streamrnn.stream.states.diff import StateDiff
 from streamrnn.stream.states.positions import last_position, to_json
 
 

@@ -24,7 +24,7 @@ from streamrnn.jobs.session.data import (
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
 from streamrnn.stream.scoring.scorer import Scored
 from streamrnn.stream.sources import new_names, used_schema, with_new_names, with_values
-from streamrnn.stream.states.copying import PAUSE
+from streamrnn.stream.states.arrays import PAUSE
 from streamrnn.stream.states.positions import CallPosition, next_position
 
 

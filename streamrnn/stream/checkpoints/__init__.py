@@ -86,9 +86,13 @@ from streamrnn.stream.checkpoints.lock import Lock
 from streamrnn.stream.checkpoints.manifest import (
     Manifest,
     RetainedCommit,
+    SeenFiles,
     Shard,
     StateFile,
     UsedFile,
+    seen_files,
+    with_seen,
+    with_seen_files,
 )
 from streamrnn.stream.checkpoints.partitioning import partitioning_in, partitioning_of
 from streamrnn.stream.checkpoints.reading import (
@@ -98,18 +102,15 @@ from streamrnn.stream.checkpoints.reading import (
     read_manifest,
     read_token,
 )
-from streamrnn.stream.checkpoints.resume import (
+from streamrnn.stream.checkpoints.starting import (
     check_same_pipeline,
     check_schema,
+    refuse_inside_output,
     refuse_lost_files,
     refuse_lost_pipe,
-    rows_of_no_file,
-)
-from streamrnn.stream.checkpoints.seen import SeenFiles, seen_files, with_seen, with_seen_files
-from streamrnn.stream.checkpoints.starting import (
-    refuse_inside_output,
     refuse_nested_output,
     refuse_no_directory,
+    rows_of_no_file,
 )
 from streamrnn.stream.checkpoints.used import (
     Select,

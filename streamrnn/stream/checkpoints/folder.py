@@ -14,28 +14,36 @@ import pyarrow as pa
 from streamrnn.base.display import count, location
 from streamrnn.base.storage.store import AnyPath, open_files
 from streamrnn.errors import CheckpointError, SinkError
-from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.stream.checkpoints.attempt import (
+    Attempt,
+    Facts,
+    Ledger,
+    draw_name,
+    in_order,
+    shards_after,
+)
 from streamrnn.stream.checkpoints.directory import MANIFEST, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters
-from streamrnn.stream.checkpoints.ledger import Ledger
 from streamrnn.stream.checkpoints.lock import LockSet, empty
 from streamrnn.stream.checkpoints.manifest import (
     Manifest,
     NamedOutput,
+    SeenFiles,
     Shard,
     StateFile,
     encode_schema,
 )
 from streamrnn.stream.checkpoints.partitioning import layout_in, partitioning_in
 from streamrnn.stream.checkpoints.reading import lists_manifest, read_manifest
-from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema, plain
-from streamrnn.stream.checkpoints.seen import SeenFiles
 from streamrnn.stream.checkpoints.starting import (
     NOT_OURS,
     are_ours,
     check_files,
+    check_same_pipeline,
+    check_schema,
     free_number,
     last_manifest,
+    plain,
     refuse_foreign_entries,
 )
 from streamrnn.stream.checkpoints.used import (

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from streamrnn.base.display import count, first_of
 from streamrnn.errors import CheckpointError, DataError
-from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile
+from streamrnn.stream.checkpoints.manifest import Manifest, SeenFiles, UsedFile
 from streamrnn.stream.checkpoints.rewrites import Rewrite, find_rewrites
-from streamrnn.stream.checkpoints.seen import SeenFiles
 from streamrnn.stream.sources import (
     NOTHING,
     Content,

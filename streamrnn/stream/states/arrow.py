@@ -14,9 +14,15 @@ from streamrnn.base.display import short_model
 from streamrnn.errors import StateError
 from streamrnn.stream.sources import ticks
 from streamrnn.stream.sources.casts import nulls_of
-from streamrnn.stream.states.carrying import differing_classes, origin_of
 from streamrnn.stream.states.incoming import Incoming, meta
-from streamrnn.stream.states.layout import FORMAT_VERSION, Held, Layout, waiting_after
+from streamrnn.stream.states.layout import (
+    FORMAT_VERSION,
+    Held,
+    Layout,
+    differing_classes,
+    origin_of,
+    waiting_after,
+)
 
 if TYPE_CHECKING:
     from streamrnn.stream.states.table import StateTable

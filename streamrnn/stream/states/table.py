@@ -11,9 +11,8 @@ from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
-from streamrnn.stream.states.arrays import SlotArrays
+from streamrnn.stream.states.arrays import Changes, SlicedCopy, SlotArrays, do_nothing
 from streamrnn.stream.states.arrow import load_streams, to_arrow
-from streamrnn.stream.states.copying import Changes, SlicedCopy, do_nothing
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.keys import KeyCopy, KeyIndex
 from streamrnn.stream.states.layout import Held, Layout, inferred_layout

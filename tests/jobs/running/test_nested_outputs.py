@@ -15,7 +15,7 @@ from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.outputs import export_state, verify
 from streamrnn.stream.checkpoints import refuse_inside_output, refuse_nested_output, starting
 from streamrnn.stream.sinks import PART_FORMATS
-from streamrnn.stream.sinks.formats import ArrowFormat
+from streamrnn.stream.sinks.part import ArrowFormat
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import export_state, history, read_states, rewind, verify
 from streamrnn.pipeline import Session
 from streamrnn.stream.checkpoints import OutputFolder, read_manifest, versions
-from streamrnn.stream.states import copying
+from streamrnn.stream.states import arrays
 
 LOG = logs.random_log(240, streams=9, nulls=0.1)
 SOURCE = {"nulls": "previous", "max_gap": "3h"}
@@ -296,13 +296,13 @@ def test_calls_go_on_while_a_commit_copies_the_states(
     """The copy has those at the commit, if all streams have changed, or some of them."""
     monkeypatch.setattr(versions, "SMALL", small)
     monkeypatch.setattr(versions, "_FEW", 0)
-    monkeypatch.setattr(copying, "_SLICE", 1)
+    monkeypatch.setattr(arrays, "_SLICE", 1)
     few = next(n for n in range(1, 80) if len(LOG["id"].slice(100, n).unique()) == 3)
     with pipeline("new").session() as session:
         session.process(LOG.slice(0, 100))
         session.commit()
         session.process(LOG.slice(100, few))
-        finish, sizes = copying.SlicedCopy.finish, []
+        finish, sizes = arrays.SlicedCopy.finish, []
 
         def later(copy: Any, locked: Any) -> None:
             sizes.append(len(copy.arrays[0]))
@@ -310,7 +310,7 @@ def test_calls_go_on_while_a_commit_copies_the_states(
             finish(copy, locked)
 
         with monkeypatch.context() as patch:
-            patch.setattr(copying.SlicedCopy, "finish", later)
+            patch.setattr(arrays.SlicedCopy, "finish", later)
             session.commit()
         assert sizes == [3 if small == 0 else len(LOG["id"].slice(0, 100).unique())]
         alone = pipeline(None)

@@ -28,7 +28,7 @@ from streamrnn.jobs.engines import opening
 from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import read_states, verify
 from streamrnn.stream.checkpoints import has_manifest, read_manifest, versions
-from streamrnn.stream.states import copying
+from streamrnn.stream.states import arrays
 
 HISTORIES = int(os.environ.get("STREAMRNN_SESSIONS", "3"))
 PIECES, STREAMS = 6, 25
@@ -48,7 +48,7 @@ def base(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(versions, "SMALL", 0)
     monkeypatch.setattr(versions, "_FEW", 2)
-    monkeypatch.setattr(copying, "_SLICE", 100)
+    monkeypatch.setattr(arrays, "_SLICE", 100)
     monkeypatch.setattr(session_module, "_MOST_PARTS", 6)
     monkeypatch.setattr(session_module, "compile_beside", lambda _: None)
     for seed, name in enumerate(MODELS):

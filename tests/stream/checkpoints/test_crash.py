@@ -15,7 +15,7 @@ from stream.checkpoints.small_run import acts, expected, files_of, outcome, run,
 
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.outputs import compact, history, rewind, verify
-from streamrnn.stream.checkpoints import read_manifest, segments, versions
+from streamrnn.stream.checkpoints import read_manifest, records, versions
 from streamrnn.stream.sinks import part
 
 STEPS = 2
@@ -27,7 +27,7 @@ def quick_with_changes_and_few_numbers(monkeypatch):
     segments; and the eleventh part has another digit."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
-    monkeypatch.setattr(segments, "TAIL", 1)
+    monkeypatch.setattr(records, "TAIL", 1)
     monkeypatch.setattr(part, "WIDTHS", (1, 2))
 
 

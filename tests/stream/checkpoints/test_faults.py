@@ -11,7 +11,7 @@ from stream.checkpoints.small_run import expected, outcome, run
 
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import SinkError
-from streamrnn.stream.checkpoints import segments
+from streamrnn.stream.checkpoints import records
 
 STEPS = 2
 
@@ -36,7 +36,7 @@ class RefusingDisk(TracingDisk):
 def no_time_for_syncs(monkeypatch):
     """And two parts are enough for a segment."""
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
-    monkeypatch.setattr(segments, "TAIL", 1)
+    monkeypatch.setattr(records, "TAIL", 1)
 
 
 def run_on(disk, path, monkeypatch):

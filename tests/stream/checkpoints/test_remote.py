@@ -26,7 +26,7 @@ from streamrnn.stream.checkpoints import (
     load_state,
     read_manifest,
     reading,
-    segments,
+    records,
 )
 from streamrnn.stream.sinks import part
 
@@ -56,7 +56,7 @@ def store(tmp_path, monkeypatch):
     store = Store()
     for module in (attempt, folder, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
-    monkeypatch.setattr(segments, "TAIL", 1)
+    monkeypatch.setattr(records, "TAIL", 1)
     return store
 
 

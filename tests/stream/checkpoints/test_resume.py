@@ -4,7 +4,7 @@ import pytest
 
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.checkpoints.resume import check_same_pipeline
+from streamrnn.stream.checkpoints.starting import check_same_pipeline
 
 
 def manifest(config, model="m" * 64):

@@ -12,9 +12,9 @@ from stream.checkpoints.small_run import expected, files_of, outcome, run
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, history, rewind, verify
-from streamrnn.stream.checkpoints import Manifest, UsedFile, read_manifest, reading, segments
+from streamrnn.stream.checkpoints import Manifest, UsedFile, read_manifest, reading, records
 from streamrnn.stream.checkpoints.directory import INSIDE
-from streamrnn.stream.checkpoints.segments import read_segment, write_segments
+from streamrnn.stream.checkpoints.records import read_segment, write_segments
 from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import Content
 
@@ -29,7 +29,7 @@ USED = [
 @pytest.fixture(autouse=True)
 def few_entries_make_a_segment(monkeypatch):
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
-    monkeypatch.setattr(segments, "TAIL", TAIL)
+    monkeypatch.setattr(records, "TAIL", TAIL)
 
 
 class Written:

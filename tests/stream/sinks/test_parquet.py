@@ -11,7 +11,7 @@ from streamrnn.base.storage import open_files
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import SinkError
 from streamrnn.stream.sinks import PART_FORMATS, Part, PartWriter
-from streamrnn.stream.sinks.formats import _repeats
+from streamrnn.stream.sinks.part import _repeats
 
 SCHEMA = pa.schema([("key", pa.string()), ("y", pa.float32())])
 

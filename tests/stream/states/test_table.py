@@ -16,7 +16,7 @@ from selection import first_quick
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StateError
 from streamrnn.states import Layout, StateTable, from_arrow, read_state_file, write_state_file
-from streamrnn.stream.states import MATRIX, Held, KeyIndex, copying, waiting_after
+from streamrnn.stream.states import MATRIX, Held, KeyIndex, arrays, waiting_after
 from streamrnn.stream.states import table as table_module
 
 CARRY = Layout(
@@ -470,7 +470,7 @@ def test_a_copy_is_the_table_as_it_was_whatever_is_written_before_it_ends(
     make: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two at once, of which one begins later: slices of some streams, and writes between them."""
-    monkeypatch.setattr(copying, "_SLICE", 300)
+    monkeypatch.setattr(arrays, "_SLICE", 300)
     rng = np.random.default_rng(seed)
     table = _carry(40) if make == "carry" else _fixed()
     number = [1000]
@@ -523,7 +523,7 @@ def test_a_copy_is_the_table_as_it_was_whatever_is_written_before_it_ends(
     some, of_them = table.copied(slots), table.to_arrow(slots)
     write()
     second, later = table.copied(), table.to_arrow()
-    monkeypatch.setattr(copying.time, "sleep", lambda _: write())
+    monkeypatch.setattr(arrays.time, "sleep", lambda _: write())
     assert first.finish().equals(expected, check_metadata=True)
     assert some.schema.equals(of_them.schema, check_metadata=True)
     assert some.finish().equals(of_them, check_metadata=True)
