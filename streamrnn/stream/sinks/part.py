@@ -1,7 +1,6 @@
 """Parts of an output: files of rows, written in staging, and their formats."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,37 +21,23 @@ LONG = 64
 """Mean number of bytes per value from which on a column is not sampled: keys are shorter."""
 
 
-class GroupWriter(ABC):
-    """Writes groups of rows to one file, with a `writer` of pyarrow."""
-
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-
-    @abstractmethod
-    def write(self, table: pa.Table) -> None:
-        """Add a group of rows."""
-
-    def close(self) -> None:
-        """Write the end of the file."""
-        self.writer.close()
-
-    def abandon(self) -> None:  # noqa: B027 - an Output ignores what is written after its end
-        """Prevent further writes, also on garbage collection."""
-
-
 class PartFormat(Protocol):
     """A file format of parts, whose names end in `suffix`.
 
-    Tables of [publish] can index only files of the `INDEXED_FORMATS` in `config/values.py`.
+    Tables of [publish] can index only files of the `INDEXED_FORMATS` in `config/values.py`. Reading
+    raises pa.ArrowException for a damaged file.
     """
 
     suffix: str
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
-        """Create a writer of a new file; `first` are the rows that will be written first.
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> Any:
+        """Create a writer of pyarrow; `first` are the rows that will be written first."""
 
-        Equal rows in equal groups give equal bytes.
-        """
+    def write(self, writer: Any, table: pa.Table) -> None:
+        """Add a group of rows. Equal rows in equal groups give equal bytes."""
+
+    def abandon(self, writer: Any) -> None:
+        """Prevent further writes, also on garbage collection."""
 
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
@@ -60,14 +45,13 @@ class PartFormat(Protocol):
         """Read all rows of a file made by `create`, in order, at most `rows` at a time.
 
         With `columns`, only these are read, in the order of the file; unknown ones are left out.
-        Raises pa.ArrowException for a damaged file.
         """
 
     def rows(self, source: pa.NativeFile) -> int:
-        """Return the number of rows of a file. Raises pa.ArrowException for a damaged file."""
+        """Return the number of rows of a file."""
 
     def schema(self, source: pa.NativeFile) -> pa.Schema:
-        """Return the schema of a file. Raises pa.ArrowException for a damaged file."""
+        """Return the schema of a file."""
 
 
 class ArrowFormat(PartFormat):
@@ -75,8 +59,15 @@ class ArrowFormat(PartFormat):
 
     suffix = ".arrow"
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
-        return _ArrowGroups(pa.ipc.new_file(output, schema))
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> Any:
+        return pa.ipc.new_file(output, schema)
+
+    def write(self, writer: Any, table: pa.Table) -> None:
+        if table.num_rows:
+            writer.write_table(canonical(table), max_chunksize=table.num_rows)
+
+    def abandon(self, writer: Any) -> None:
+        """Do nothing: an Output ignores what is written after its end."""
 
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
@@ -98,20 +89,20 @@ class ArrowFormat(PartFormat):
         return pa.ipc.open_file(source).schema
 
 
-class _ArrowGroups(GroupWriter):
-    def write(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self.writer.write_table(canonical(table), max_chunksize=table.num_rows)
-
-
 class ParquetFormat(PartFormat):
     """Parquet files: one row group per group, dictionaries for columns whose values repeat."""
 
     suffix = ".parquet"
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> Any:
         repeated = [name for name in first.column_names if _repeats(first[name])]
-        return _ParquetGroups(pq.ParquetWriter(output, schema, use_dictionary=repeated))
+        return pq.ParquetWriter(output, schema, use_dictionary=repeated)
+
+    def write(self, writer: Any, table: pa.Table) -> None:
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def abandon(self, writer: Any) -> None:
+        writer.is_open = False  # else pyarrow writes the footer on garbage collection
 
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
@@ -123,25 +114,16 @@ class ParquetFormat(PartFormat):
         return batches
 
     def rows(self, source: pa.NativeFile) -> int:
-        rows: int = pq.ParquetFile(source, pre_buffer=False).metadata.num_rows
-        return rows
+        return int(pq.ParquetFile(source, pre_buffer=False).metadata.num_rows)
 
     def schema(self, source: pa.NativeFile) -> pa.Schema:
         return pq.ParquetFile(source, pre_buffer=False).schema_arrow
 
 
-class _ParquetGroups(GroupWriter):
-    def write(self, table: pa.Table) -> None:
-        self.writer.write_table(table, row_group_size=max(1, table.num_rows))
-
-    def abandon(self) -> None:
-        self.writer.is_open = False  # else pyarrow writes the footer on garbage collection
-
-
 def _repeats(column: pa.ChunkedArray) -> bool:
     """Return whether a dictionary of the values pays off.
 
-    For text, a random sample decides whether values occur twice or more on average. Floats hardly
+    For text, a random sample decides whether values occur twice or more on average; floats hardly
     ever repeat. With 2,000,000 rows, 100,000 keys per row group took 158 ms and 11.6 MB with a
     dictionary, 57 ms and 9.9 MB without; 10,000 keys took equal time, and 4.1 MB instead of 10.1.
     """
@@ -301,10 +283,10 @@ def number_of(name: str) -> int | None:
 
 
 class PartWriter:
-    """Writes batches of one schema to one file.
+    """Writes batches of one schema to the new file `name` in staging, for a part in `folder`.
 
-    `name` is a new file in `files`, in staging, for a part in `folder`. Batches are gathered
-    into groups of at least `GROUP_ROWS` rows, except for the last one. Raises SinkError.
+    Batches are gathered into groups of at least `GROUP_ROWS` rows, except for the last one. Raises
+    SinkError.
     """
 
     def __init__(
@@ -319,10 +301,10 @@ class PartWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._output = files.create(name)
-        self._writer: GroupWriter | None = None
+        self._writer: Any = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add a batch, which must have the schema of the part. Raises SinkError."""
+        """Add a batch, which must have the schema of the part."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
         self.rows += batch.num_rows
@@ -335,24 +317,23 @@ class PartWriter:
             self._waiting, self._waiting_rows = [], 0
             if self._writer is None:
                 self._writer = self._format.create(self._output, self.schema, table)
-            self._writer.write(table)
+            self._format.write(self._writer, table)
 
     def finish(self) -> StagedPart:
         """Write the buffered rows, sync and close; the part is then complete and durable."""
-        output = self._output
         try:
             if self._waiting_rows or not self.rows:
                 self._write_group()
-            assert self._writer is not None
             with sink_errors("write", self._path):
                 self._writer.close()
-            output.finish()
+            self._output.finish()
         finally:
             self.abandon()
-        return StagedPart(self._staged, self.rows, output.bytes, output.sha256, self._folder)
+        size, sha256 = self._output.bytes, self._output.sha256
+        return StagedPart(self._staged, self.rows, size, sha256, self._folder)
 
     def abandon(self) -> None:
         """Close; an unfinished file stays in staging until the next start removes it."""
         if self._writer is not None:
-            self._writer.abandon()
+            self._format.abandon(self._writer)
         self._output.close()

@@ -50,11 +50,10 @@ _CLOCK = {"year": pc.year, "month": pc.month, "hour": pc.hour}
 
 @dataclass(frozen=True)
 class PartitionColumn:
-    """One level of folders: the value of `source`, or a `function` of it ("": none).
+    """One level of folders, `field`: the value of `source`, or a `function` of it ("": none).
 
-    `field`: the level's name and type. The function is year (int32), month (1 to 12, int32), day (a
-    date) or hour (0 to 23, int32), in the time zone of the column, or of `clock`, a type of
-    timestamps.
+    The function is year (int32), month (1 to 12, int32), day (a date) or hour (0 to 23, int32), in
+    the time zone of the column, or of `clock`, a type of timestamps.
     """
 
     field: pa.Field
@@ -83,7 +82,7 @@ class PartitionColumn:
     def _check_years(self, times: pa.Array) -> None:
         """Raise DataError for a time whose date no reader of folders reads.
 
-        (Arrow reads texts of the years 1 to 9999 only; its calendar ends in the year 32,767.)
+        Arrow reads texts of the years 1 to 9999 only; its calendar ends in the year 32,767.
         """
         kind = times.type
         one_day = 1 if pa.types.is_date32(kind) else _DAY[kind.unit]
@@ -138,8 +137,8 @@ class Partitioning:
     @property
     def file_schema(self) -> pa.Schema:
         """The schema of the files: without the columns that the folders have."""
-        inside = {column.field.name for column in self.columns}
-        return pa.schema([field for field in self.schema if field.name not in inside])
+        apart = {field.name for field in self.fields}
+        return pa.schema([field for field in self.schema if field.name not in apart])
 
     def split(self, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Yield the folder and rows of each partition of a batch, in the order of their first rows.
@@ -178,17 +177,15 @@ class Partitioning:
                 f"{name}: expected folders of {', '.join(f.name for f in self.fields)}, received "
                 f"{', '.join(texts) or 'none'}"
             )
-        constants = {
-            field.name: pa.repeat(
-                pa.scalar(texts[field.name], pa.string()).cast(field.type), batch.num_rows
-            )
-            for field in self.fields
-        }
-        added = [field for field in self.fields if field.name not in self.schema.names]
-        fields = {field.name: field for field in (*self.schema, *added)}
-        present = [name for name in fields if name in constants or name in batch.schema.names]
-        columns = [constants[name] if name in constants else batch.column(name) for name in present]
-        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(map(fields.get, present)))
+        folders = [field for field in self.fields if field.name not in self.schema.names]
+        arrays = {}
+        for column in (*self.schema, *folders):
+            if column.name in texts:
+                value = pa.scalar(texts[column.name], pa.string()).cast(column.type)
+                arrays[column] = pa.repeat(value, batch.num_rows)
+            elif column.name in batch.schema.names:
+                arrays[column] = batch.column(column.name)
+        return pa.RecordBatch.from_arrays(list(arrays.values()), schema=pa.schema(list(arrays)))
 
 
 def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
@@ -242,7 +239,7 @@ class _Spill:
         self._source: pa.NativeFile | None = None
 
     def add(self, batch: pa.RecordBatch) -> int:
-        """Write a batch; return its number."""
+        """Write a batch, and return its number."""
         with sink_errors("write", self._path):
             self._writer.write_batch(batch)
         self._count += 1
@@ -258,7 +255,6 @@ class _Spill:
             self._output.finish()
 
     def read(self, number: int) -> pa.RecordBatch:
-        """Read a batch back."""
         with sink_errors("read", self._path):
             if self._reader is None:
                 self._source = self._files.open(self.name)
@@ -266,7 +262,6 @@ class _Spill:
             return self._reader.get_batch(number)
 
     def close(self) -> None:
-        """Close the file."""
         self._output.close()
         if self._source is not None:
             self._source.close()
@@ -331,7 +326,6 @@ class PartitionedWriter:
                 self._spill()
 
     def _spill(self) -> None:
-        """Write all waiting rows to a file in staging."""
         name = f"{self._spill_name}-{len(self._spills):03d}.arrow.tmp"
         spill = _Spill(self._files, name, self._schema)
         self._spills.append(spill)

@@ -26,9 +26,8 @@ class StreamSink:
                 "a pipe, or set [sink] path to a folder"
             )
         self._stream = stream or sys.stdout.buffer
-        self._file = pa.PythonFile(self._stream, mode="w")
         with self._guarded():
-            self._writer = pa.ipc.new_stream(self._file, schema)
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._stream, mode="w"), schema)
             self._stream.flush()
 
     def write(self, batch: pa.RecordBatch) -> None:
