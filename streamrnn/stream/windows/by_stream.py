@@ -37,14 +37,13 @@ class StreamBatch:
 
     Of N rows, `slot_N` is the stream (-1: invalid). Indices of rows: `kept` rows have an output
     row, `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected
-    as late, `late_after` has the last time of the stream of each; `repeated` rows have the last
+    as late, and `late_after` has the last time of each one's stream; `repeated` rows have the last
     time of their stream, whatever becomes of them. The M steps (kept rows that are not skipped) are
     in stream order: `row_M` is the row of each, `step_M` its step number since the stream's last
     reset, `features_MF` and `identifiers` the model's inputs. Segments are runs of steps of one
-    stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps of the stream
-    before it; segments marked `reset` begin with a reset, and a stream's `last` segment has the
-    state that is carried (`all_last`: each stream has only one). `length` may be 0. `last_time` and
-    `previous` hold the last values of each segment.
+    stream without a reset inside: `start`, `length` (may be 0), `slot`, `base` (the steps of the
+    stream before it), `reset` (it begins with one), `last` (its state is carried; `all_last`: each
+    stream has one segment), and the values after it, `last_time` and `previous`.
     """
 
     slot_N: Ints
@@ -73,22 +72,15 @@ class StreamBatch:
         last, steps = self.last, self.base + self.length
         if self.all_last:
             return Update(self.slot, steps, self.last_time, self.previous)
-        return Update(
-            self.slot[last],
-            steps[last],
-            None if self.last_time is None else self.last_time[last],
-            {
-                name: (values[last], present[last])
-                for name, (values, present) in self.previous.items()
-            },
-        )
+        time = None if self.last_time is None else self.last_time[last]
+        previous = {name: (v[last], present[last]) for name, (v, present) in self.previous.items()}
+        return Update(self.slot[last], steps[last], time, previous)
 
 
 def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPolicy) -> StreamBatch:
-    """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
+    """Sort N rows by stream, a copy; `slots` (N,) int64 is the stream of each row.
 
-    Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
-    first row (in file order) that is invalid, late or repeated, if the policy for it is "error".
+    Rows of one stream keep their order. Raises what `raise_first` raises.
     """
     counts = dict(rows.counts)
     if not rows.faults.reasons:

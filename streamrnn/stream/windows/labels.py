@@ -35,12 +35,17 @@ class TargetRows(NamedTuple):
         """Return the rows that an index or a mask selects."""
         return TargetRows._make(array[index] for array in self)
 
+    @classmethod
+    def joined(cls, several: Iterable["TargetRows"]) -> "TargetRows":
+        """Concatenate rows."""
+        return cls._make(map(np.concatenate, zip(*several, strict=True)))
+
 
 class Labels(NamedTuple):
     """N rows with their labels (N, K), NaN for none, and `at` (N, H), the times of the labels.
 
-    The rows of a stream are in its order. The time of label k is in column k % H of `at`; without a
-    label, that time is undefined.
+    The rows of a stream are in its order. Column k % H of `at` has the time of label k, which is
+    undefined if there is no label.
     """
 
     rows: TargetRows
@@ -62,9 +67,9 @@ class LabelJoin:
     """Joins each row with the row of its stream that is a horizon in ticks, or `rows` rows, later.
 
     With H `horizons`, label k of a row has horizon k % H: it is value k of the first later row at
-    which the stream's time is exactly the time of the row plus the horizon. If the stream jumps
-    over that time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A
-    late row that is applied has its label in the same way: a stream's time is the latest so far.
+    which the stream's time is exactly the time of the row plus the horizon. There is no label if
+    the stream jumps over this time, is reset, or has a gap longer than `max_gap` on the way. Late
+    rows that are applied get their labels in the same way: a stream's time is the latest so far.
     With neither horizons nor `rows`, the label is the row's own value.
 
     Rows wait for their labels: in each stream, at most the rows within the longest horizon.
@@ -96,7 +101,7 @@ class LabelJoin:
         return self._resolve(both, before.take(~involved))
 
     def finish(self) -> Labels | None:
-        """Return the waiting rows: they have no label, or one that was held back."""
+        """Return the waiting rows, which have no label, or one that was held back."""
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return None
@@ -105,7 +110,7 @@ class LabelJoin:
         return Labels(waiting.rows, label, at)
 
     def _with_clock(self, rows: TargetRows) -> _Waiting:
-        """Return rows, sorted by stream, with their clocks; a long gap counts as a reset."""
+        """Add the clocks of rows, which are sorted by stream; a long gap counts as a reset."""
         missing = int(rows.slot.max(initial=-1)) + 1 - len(self._seen)
         if missing > 0:
             size = max(missing, len(self._seen))
@@ -185,8 +190,7 @@ def _by_stream(waiting: _Waiting) -> _Waiting:
 
 
 def _joined(a: _Waiting, b: _Waiting) -> _Waiting:
-    rows = map(np.concatenate, zip(a.rows, b.rows, strict=True))
-    return _Waiting(TargetRows._make(rows), np.concatenate([a.clock, b.clock]))
+    return _Waiting(TargetRows.joined([a.rows, b.rows]), np.concatenate([a.clock, b.clock]))
 
 
 class SeasonalLabels(NamedTuple):
@@ -196,30 +200,19 @@ class SeasonalLabels(NamedTuple):
     seasonal: Doubles
 
 
-class _PastRows(NamedTuple):
-    """N rows of some streams; the rows of a stream are in its order."""
-
-    slot: Ints
-    time: Ints
-    value: Doubles
-
-    def take(self, index: Array) -> "_PastRows":
-        return _PastRows._make(array[index] for array in self)
-
-
 class SeasonJoin:
     """Joins each row with the row of its stream a whole number of seasons before its label.
 
     The number of seasons is the smallest, 1 or more, that does not lead beyond the row itself: the
-    forecast uses nothing that comes later. Of several rows with that time the first one counts.
-    Resets and gaps do not matter, as the values before them count too. There is no forecast where
-    no row has exactly that time, the value there is null, or that time is more than a season before
-    the latest time of the stream, as only the rows of the last season are kept.
+    forecast uses nothing that comes later. Of several rows at the time that it leads to, the first
+    counts. Resets and gaps do not matter. There is no forecast where no row has exactly this time,
+    the value there is null, or the time is more than a season before the latest time of the stream,
+    as only the rows of the last season are kept.
     """
 
     def __init__(self, season: int) -> None:
         self._season = season
-        self._past: _PastRows | None = None
+        self._past: TargetRows | None = None
 
     @property
     def kept(self) -> int:
@@ -228,13 +221,10 @@ class SeasonJoin:
 
     def add(self, labels: Labels) -> Doubles:
         """Return the forecasts (N, K) of the next rows, NaN for none."""
-        rows = labels.rows
-        new = _PastRows(rows.slot, rows.time, rows.value)
-        kept = self.kept
-        if self._past is not None:
-            new = _PastRows._make(map(np.concatenate, zip(self._past, new, strict=True)))
-        order = np.argsort(new.slot, kind="stable")
-        past = new.take(order)
+        rows, kept = labels.rows, self.kept
+        both = rows if self._past is None else TargetRows.joined([self._past, rows])
+        order = np.argsort(both.slot, kind="stable")
+        past = both.take(order)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         begin = stream_begins(past.slot)
@@ -243,7 +233,6 @@ class SeasonJoin:
         ends = run_ends(first, len(clock))
         latest = np.repeat(clock[ends - 1], ends - first)
         self._past = past.take(past.time >= latest - self._season)
-
         position = place[kept:]
         count = labels.at.shape[1]
         forecast = np.full(rows.value.shape, np.nan)
@@ -257,7 +246,7 @@ class SeasonJoin:
         return forecast
 
     def keep_stream(self, slot: int) -> None:
-        """Forget the rows of all streams but one, because no rows of the others will come."""
+        """Forget the rows of all other streams, of which no more rows will come."""
         if self._past is not None:
             self._past = self._past.take(self._past.slot == slot)
 
@@ -282,12 +271,11 @@ def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabe
 
 def _with_season(join: SeasonJoin, waiting: Sequence[Labels]) -> SeasonalLabels:
     rows, label, at = zip(*waiting, strict=True)
-    columns = map(np.concatenate, zip(*rows, strict=True))
-    labels = Labels(TargetRows._make(columns), np.concatenate(label), np.concatenate(at))
+    labels = Labels(TargetRows.joined(rows), np.concatenate(label), np.concatenate(at))
     return SeasonalLabels(labels, join.add(labels))
 
 
-def _first_at(past: _PastRows, slot: Ints, time: Ints) -> tuple[Ints, Array]:
+def _first_at(past: TargetRows, slot: Ints, time: Ints) -> tuple[Ints, Array]:
     """Return the first row with a slot and a time, and whether there is one."""
     _, rank = np.unique(np.concatenate([past.time, time]), return_inverse=True)
     code = np.concatenate([past.slot, slot]) * (len(rank) + 1) + rank

@@ -50,10 +50,7 @@ class RowPolicy:
     answers: bool = False
 
     def answering(self, errors: bool) -> "RowPolicy":
-        """Return the policy that refuses rows instead of rejecting them.
-
-        It also refuses rows that would be an error, unless `errors` are to be raised.
-        """
+        """Return the policy that refuses rows, errors too unless `errors`, and rejects none."""
         stay = {"error"} if errors else set()
         late = self.late if self.late in stay | {"apply"} else "drop"
         repeated = self.repeated if self.repeated in stay | {"score"} else "skip"
@@ -78,11 +75,10 @@ class RowPolicy:
 
 
 class JudgedTimes(NamedTuple):
-    """The times of N rows, in stream order, compared with the earlier times of their streams.
+    """The times of N rows, in stream order, compared with the latest earlier time of their streams.
 
-    `clock` is the latest time of each row's stream including the row (None without times). A row is
-    `late` if its time is before the latest earlier one, `repeated` if it equals that one (None: no
-    row is).
+    `clock` is the latest time of each row's stream including the row (None without times). Rows
+    before that earlier time are `late`, rows at it are `repeated` (None: no row is).
     """
 
     clock: Ints | None
@@ -132,12 +128,11 @@ def resets(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> tuple[Bools, dict[str, int]]:
-    """Return which rows (N,), in stream order, start their stream again.
+    """Return which rows (N,), in stream order, start their stream again: marked, or after a gap.
 
-    These rows are marked, or follow a gap. Also return two counts. "fresh_starts": the rows among
-    these whose stream has an earlier row, at most `idle` before. "started_behind": streams without
-    an earlier row that began more than `idle` behind the newest time, so that their state may have
-    been dropped.
+    Also return two counts. "fresh_starts": the rows among them whose stream has an earlier row, at
+    most `idle` before. "started_behind": streams without an earlier row that began more than `idle`
+    behind the newest time, so that their state may have been dropped.
     """
     reset = np.zeros(len(order), bool)
     counts = {"fresh_starts": 0, "started_behind": 0}
@@ -171,26 +166,23 @@ def raise_first(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> None:
-    """Raise DataError for the first row (in file order) that is invalid, late or repeated.
-
-    Rows whose policy is not "error" do not count.
-    """
+    """Raise DataError for the first row, in file order, that the policy says is an error."""
     if not rows.faults.reasons and judged.late is None and judged.repeated is None:
         return
-    stopping = {
+    wrong = {
         "bad": np.flatnonzero(rows.faults.codes) if rows.faults.reasons else NO_ROWS,
         "late": NO_ROWS if judged.late is None else order[judged.late],
         "repeated": NO_ROWS if judged.repeated is None else order[judged.repeated],
     }
-    stopping = {
-        name: index
-        for name, index in stopping.items()
+    firsts = {
+        int(index.min()): name
+        for name, index in wrong.items()
         if len(index) and getattr(policy, name) == "error"
     }
-    if not stopping:
+    if not firsts:
         return
-    name = min(stopping, key=lambda name: int(stopping[name].min()))
-    row, count = int(stopping[name].min()), len(stopping[name])
+    row, name = min(firsts.items())
+    count = len(wrong[name])
     if name == "bad":
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
@@ -228,21 +220,21 @@ def why_repeated(rows: Rows, slots: Ints, row: int) -> str:
 
 
 def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
-    """Return where `time` (in ticks) first occurs in the stream of `row`, among earlier rows."""
+    """Return where `time` (in ticks) first occurs in the stream of `row`, before it."""
     assert rows.time is not None
     before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
     return rows.origin.place(int(before.argmax())) if before.any() else "an earlier batch or run"
 
 
 def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> LateRowError:
-    keys = ", ".join(rows.key_names)
-    times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
+    keys, file = ", ".join(rows.key_names), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
         f"this record batch: {count}. One row ahead of its time makes all that follow late, until "
         "their times pass it."
     )
-    how = _in_duckdb(file, str(rows.time_name), times.type, keys)
+    kind = rows.batch.column(rows.time_name).type
+    how = _in_duckdb(file, str(rows.time_name), kind, keys)
     advice = (
         f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
         'late rows are expected, set [source] late to "drop", "reject" or "apply".'
@@ -253,7 +245,8 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
 def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: StreamHistory) -> bool:
     """Return whether a row is late because of rows of its file alone, as far as this batch shows.
 
-    False also if the file began in an earlier batch, whose rows may have set the last time.
+    The result is False also for a file that began in an earlier batch, as its rows may have set the
+    last time.
     """
     assert rows.time is not None
     carried, seen = past.last_times(slots[row : row + 1])
@@ -292,7 +285,7 @@ def fill_nulls(
 ) -> tuple[dict[str, Array], Bools | None, Previous]:
     """Return values in stream order with nulls filled, rows to skip, and segments' last values.
 
-    The values of all float32 features have the name "". The rows are None if none is to be skipped.
+    The values of all float32 features have the name "". The rows are None if none is skipped.
     """
     matrix = rows.features.take(order, axis=0)
     previous: Previous = {}

@@ -18,7 +18,7 @@ def stream_begins(stream: Ints) -> Bools:
 
 
 def run_ends(first: Ints, rows: int) -> Ints:
-    """Return the ends of the runs that begin at `first`; `rows` is the number of rows in all."""
+    """Return the ends of the runs that begin at `first`, among `rows` rows."""
     ends = np.empty(len(first), np.int64)
     ends[:-1] = first[1:]
     ends[-1:] = rows
@@ -47,10 +47,10 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class StreamHistory(Protocol):
-    """What is stored of the earlier rows of streams, by slot (B,).
+    """What is read here of a state table: the earlier rows of streams, by slot (B,).
 
-    It is the part of a state table that is read here. `newest` is the latest time of all streams,
-    in ticks, when the table was loaded or idle streams were last dropped; None without times.
+    `newest` is the latest time of all streams, in ticks, when the table was loaded or idle streams
+    were last dropped; None without times.
     """
 
     newest: int | None

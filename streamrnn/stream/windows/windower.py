@@ -84,10 +84,9 @@ class Lanes:
             yield window
 
     def block(self, array: Array) -> Array | None:
-        """Return the rows of an array (M, …) as a view (B, T, …), if all B lanes lie together.
+        """Return the rows of an array (M, …) as a view (B, T, …), None unless B lanes lie together.
 
-        They do if all have T steps, and each begins where the lane before it ends; else return
-        None.
+        They do if all have T steps, and each begins where the lane before it ends.
         """
         if self._rows is None:
             return None
@@ -105,9 +104,9 @@ class Lanes:
 def pack_lanes(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:
     """Pack segments into lanes, longest first; segments without steps are omitted.
 
-    A window holds `lanes` x `steps` cells: if the segments are shorter than `steps` it has more
-    lanes instead, so that many short streams need no more calls than a few long ones. The lanes are
-    in about `groups` groups or more (work for as many threads) if there are that many segments.
+    A window holds `lanes` x `steps` cells: if the segments are shorter than `steps`, it has more
+    lanes, so that many short streams need no more calls than a few long ones. The lanes are in
+    about `groups` groups or more (work for as many threads) if there are as many segments.
     """
     longest = int(length.max(initial=0))
     # NumPy sorts 16 bits by radix.
@@ -164,10 +163,9 @@ class Placement(NamedTuple):
 
 
 def place(sequences: Sequences, lanes: int, steps: int) -> Iterator[Placement]:
-    """Place sequences in windows of `steps` steps at most.
+    """Place sequences in windows of at most `steps` steps; a lane has one sequence per window.
 
-    A lane continues its stream to the end, then takes the next one. In one window, a lane has
-    steps of one sequence only.
+    A lane continues its stream to the end, then takes the next one.
     """
     heads = stream_begins(sequences.slot)
     streams = iter(np.flatnonzero(heads).tolist())
