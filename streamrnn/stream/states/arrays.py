@@ -8,7 +8,6 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
@@ -40,10 +39,10 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside all `rows` that are not copied yet. Call it again after an interrupt.
+        """Set aside all `rows`, a few, that are not copied yet. Call it again after an interrupt.
 
-        These rows are few. `finish` writes them to their places: writing them here would wait for
-        the pages of all arrays, which takes ten times as long.
+        `finish` writes them to their places: writing them here would wait for the pages of all
+        arrays, which takes ten times as long.
         """
         places = rows if self._which is None else np.searchsorted(self._which, rows)
         inside = places < len(self._left)
@@ -92,7 +91,7 @@ _Call = Callable[[], object]
 
 
 def do_nothing() -> None:
-    """Write or undo a change of nothing."""
+    """Write or undo an empty change."""
 
 
 class OwnLock:
@@ -117,9 +116,8 @@ class Changes:
 
     An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
     any two operations, also during recovery. So a change takes effect by one assignment, which
-    replaces the call that undoes it by the call that writes it. Either call is repeated, by the
-    next user, until it completes. `renew` repairs data that a fork copied while another thread was
-    changing it.
+    replaces the call that undoes it by the call that writes it; the next user repeats either call
+    until it completes. `renew` repairs data that a fork copied while another thread changed it.
     """
 
     def __init__(self, renew: _Call) -> None:
@@ -147,10 +145,10 @@ class Changes:
     ) -> T:
         """Make one change and return its result.
 
-        `undo()` is called first and returns the call that restores the current state (default:
-        `work` itself changes nothing). `work` returns the result and the call that writes the
-        change from values that it holds. Both calls must be idempotent, also after an interrupt. An
-        error or an interrupt in `work` undoes the change; a later one does not.
+        `undo()` is called first, and returns the call that restores the current state (default:
+        `work` changes nothing). `work` returns the result, and the call that writes the change from
+        values that it holds. Both calls must be idempotent, also after an interrupt. An error or an
+        interrupt in `work` undoes the change; a later one does not.
         """
         with self._own.lock:
             self.complete()
@@ -185,12 +183,10 @@ class SlotArrays:
         self._dirty = np.zeros(0, bool)
         self._states = layout.empty_states(0)
         self._previous: dict[str, tuple[Array, Bools]] = {
-            name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
-            for name, kind in layout.previous.items()
+            name: (_zeros(kind, 0), np.zeros(0, bool)) for name, kind in layout.previous.items()
         }
         self._waiting: dict[str, Array] = {
-            name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
-            for name, kind in layout.waiting.items()
+            name: _zeros(kind, 0, layout.waiting_rows) for name, kind in layout.waiting.items()
         }
         self._waiting_count = np.zeros(0, np.int64)
         self._spare: list[dict[str, Floats]] = []
@@ -224,7 +220,7 @@ class SlotArrays:
         self._used = max(self._used, self._room)
 
     def _columns(self) -> list[Array]:
-        """Return all arrays with a row per slot whose values belong in an Arrow table."""
+        """Return the arrays whose values belong in an Arrow table."""
         arrays = self._steps, self._last_time, self._seen, self._waiting_count
         previous = [array for pair in self._previous.values() for array in pair]
         return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
@@ -263,9 +259,8 @@ class SlotArrays:
         previous: Mapping[str, tuple[Array, Bools]],
         seen: Bools | bool = True,
     ) -> None:
-        """Write the steps, times and previous values of these streams, and mark them dirty.
+        """Write what `steps`, `last_times` and `previous` return of B streams, and mark them dirty.
 
-        The arrays (B,) have the form in which `steps`, `last_times` and `previous` return them.
         `seen`: whether a stream has had a row.
         """
         if self._copies:
@@ -280,7 +275,7 @@ class SlotArrays:
         self._dirty[slots] = True
 
     def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
-        """Call `run` to advance the states of B streams; those marked in `reset` are reset first.
+        """Reset the streams marked in `reset`, then call `run` to advance the states of B streams.
 
         `run` receives name -> (B, size) and changes it in place: the memory of the table if the
         slots are consecutive, else a copy that is written back. Threads may call `move`
@@ -308,7 +303,7 @@ class SlotArrays:
         self._spare.append(room)
 
     def gather(self, slots: Ints, reset: Bools | None, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots to `out`, name -> (B, size); if `reset`, the initial state."""
+        """Copy states of B slots to `out`, name -> (B, size); the initial state where `reset`."""
         any_reset = reset is not None and np.count_nonzero(reset)  # twice as fast as any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
@@ -330,8 +325,7 @@ class SlotArrays:
 
     def waiting_counts(self, slots: Ints) -> Ints:
         """Return the number (B,) of waiting rows of each stream."""
-        counts: Ints = self._waiting_count[slots]
-        return counts
+        return self._waiting_count.take(slots)
 
     def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
         """Return the first `counts` (B,) waiting rows of each stream, (K, …), by stream."""
@@ -339,10 +333,7 @@ class SlotArrays:
         return values
 
     def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
-        """Replace the waiting rows of each stream by `counts` (B,) rows.
-
-        `rows` have the form in which `waiting` returns them.
-        """
+        """Replace the waiting rows of each stream by `counts` (B,) rows, as `waiting` has them."""
         self._keep(slots)
         index = _row_index(slots, counts)
         self._waiting_count[slots] = counts
@@ -356,15 +347,10 @@ def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
     return np.repeat(slots, counts), within
 
 
-def _item(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_fixed_size_list(kind) else kind
-
-
-def _width(kind: pa.DataType) -> tuple[int, ...]:
-    return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
-
-
-def _dtype(kind: pa.DataType) -> npt.DTypeLike:
+def _zeros(kind: pa.DataType, *shape: int) -> Array:
+    """Return zeros of this shape, with one more axis for lists of a fixed size."""
+    if pa.types.is_fixed_size_list(kind):
+        return _zeros(kind.value_type, *shape, kind.list_size)
     if pa.types.is_string(kind):
-        return object
-    return np.float32 if pa.types.is_floating(kind) else np.int64
+        return np.zeros(shape, object)
+    return np.zeros(shape, np.float32 if pa.types.is_floating(kind) else np.int64)

@@ -73,7 +73,11 @@ def load_streams(
         if origin is None:
             notes.append(f"{name} is not in [state] map: it starts from its initial state")
         else:
-            table.scatter(slots, {name: _state(incoming, origin, layout.state_type(name))})
+            kind = layout.state_type(name)
+            column = incoming.column(origin, kind)
+            incoming.refuse(origin, nulls_of(column), "state is null: each stream must have one")
+            rows = np.arange(len(column))
+            table.scatter(slots, {name: _flat(incoming, origin, column, kind.list_size, rows)})
     steps = _steps(incoming)
     time, seen = _times(incoming, layout.time, steps, mapping is not None, same_pipeline, notes)
     if before is not None:
@@ -216,15 +220,8 @@ def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[s
 
 def rows_held(table: pa.Table) -> int:
     """Return the number of rows that a state table holds until the end of its run."""
-    columns = zip(table.column_names, table.columns, strict=True)
-    return sum(len(table) - column.null_count for name, column in columns if name == "pending")
-
-
-def _state(incoming: Incoming, name: str, kind: pa.FixedSizeListType) -> Array:
-    """Return a column of states (S, size)."""
-    column = incoming.column(name, kind)
-    incoming.refuse(name, nulls_of(column), "state is null: each stream must have one")
-    return _flat(incoming, name, column, kind.list_size, np.arange(len(column)))
+    pending = table.schema.get_all_field_indices("pending")
+    return sum(len(table) - table.column(index).null_count for index in pending)
 
 
 def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:
@@ -278,7 +275,7 @@ def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
     """Return all streams in the order of their slots, or the streams in `slots`.
 
-    The result is a copy. Without `copy` it may share memory with the table, and change with it.
+    Without `copy`, the result may share memory with the table, and change with it.
     """
     rows = np.arange(table.streams) if slots is None else np.asarray(slots, np.int64)
     layout = table.layout

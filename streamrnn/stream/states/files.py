@@ -211,8 +211,8 @@ def _write(table: pa.Table, stream: Output | pa.NativeFile, *, is_parquet: bool)
 
 def with_checksum(table: pa.Table) -> pa.Table:
     """Add a checksum to a table that is to be written to a file."""
-    metadata = {**(table.schema.metadata or {}), _CHECKSUM: json.dumps(_checksums(table)).encode()}
-    return table.replace_schema_metadata(metadata)
+    text = json.dumps(_checksums(table)).encode()
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _CHECKSUM: text})
 
 
 def checksum(schema: pa.Schema) -> str:
@@ -303,10 +303,10 @@ def _in_one_type(array: pa.Array) -> pa.Array:
 
 @dataclass
 class StateDiff:
-    """Streams in only one table, and those whose rows differ, with the columns that differ.
+    """Streams in only one table, and streams whose rows differ, with the columns that differ.
 
-    `largest`: column -> the largest absolute difference of its numbers, or times (in seconds);
-    None for a column without numbers. Only columns that differ are listed.
+    `largest`: column that differs -> the largest absolute difference of its numbers, or times (in
+    seconds); None for a column without numbers.
     """
 
     only_a: list[str] = field(default_factory=list)
@@ -375,10 +375,7 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     if not len(left):
         return np.zeros(0, bool)
     if pa.types.is_fixed_size_list(kind) and not left.null_count and not right.null_count:
-        x, y = (
-            np.concatenate([c.flatten().to_numpy(zero_copy_only=False) for c in side.chunks])
-            for side in (left, right)
-        )
+        x, y = (pc.list_flatten(side).to_numpy() for side in (left, right))
         differs: Bools = (x.view(np.int32) != y.view(np.int32)).reshape(len(left), -1).any(axis=1)
         return differs
     if pa.types.is_nested(kind):
@@ -400,10 +397,7 @@ def _largest(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float | None:
     """Return the largest difference of two columns, ignoring NaN and null; None without numbers."""
     kind = left.type
     if pa.types.is_fixed_size_list(kind):
-        left, right = (
-            pa.chunked_array([c.flatten() for c in side.chunks], kind.value_type)
-            for side in (left, right)
-        )
+        left, right = pc.list_flatten(left), pc.list_flatten(right)
     unit = 1.0
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         micro = pa.timestamp("us", getattr(kind, "tz", None))
@@ -419,5 +413,4 @@ def _largest(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float | None:
 
 
 def _differs_by_scalar(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
-    pairs = zip(left, right, strict=True)
-    return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
+    return np.array([not x.equals(y) for x, y in zip(left, right, strict=True)], bool)

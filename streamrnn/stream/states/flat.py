@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Ints
 from streamrnn.errors import StateError, UnsupportedError
 from streamrnn.stream.sources.casts import nulls_of, numpy_type
 
@@ -127,13 +126,16 @@ def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
     """Convert binary values (S,) to lists (S,) of numbers."""
     kind, (number, size) = field.type, _numbers(field.type)
     array = array.cast(pa.binary())
-    ends = _ends(array)
+    # Where each value starts, and where the last one ends (S + 1,).
+    ends = np.zeros(1, np.int64)
+    if len(array):
+        offsets = np.frombuffer(array.buffers()[1], np.int32)
+        ends = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
     lengths = np.diff(ends)
     fixed = pa.types.is_fixed_size_list(kind)
     expected = kind.list_size * size if fixed else None
     invalid = lengths != expected if fixed else lengths % size != 0
-    if array.null_count:
-        invalid |= nulls_of(array)
+    invalid |= nulls_of(array)
     if invalid.any():
         row = int(np.argmax(invalid))
         multiple = f"{expected} bytes" if fixed else f"a multiple of {size} bytes"
@@ -151,14 +153,5 @@ def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
         flat = pa.FixedSizeListArray.from_arrays(flat, type=inner)
     if fixed:
         return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-    offsets = pa.array(((ends - ends[0]) // size).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, flat, type=kind)
-
-
-def _ends(array: pa.Array) -> Ints:
-    """Return where each binary value starts, and where the last one ends (S + 1,)."""
-    if not len(array):
-        return np.zeros(1, np.int64)
-    offsets = np.frombuffer(array.buffers()[1], np.int32)
-    ends: Ints = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
-    return ends
+    starts = pa.array(((ends - ends[0]) // size).astype(np.int32))
+    return pa.ListArray.from_arrays(starts, flat, type=kind)

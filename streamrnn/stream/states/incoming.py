@@ -11,13 +11,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import types
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
 from streamrnn.stream.sources import missing_column, named_values
-from streamrnn.stream.sources.casts import decoded, is_text, nulls_of
+from streamrnn.stream.sources.casts import decoded, nulls_of
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
+_ALIKE = (
+    (types.is_string, types.is_large_string, types.is_string_view),
+    (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
+    *((is_,) for is_ in (types.is_integer, types.is_date, types.is_time, types.is_duration)),
+)
+"""Tests of scalar types: of the same kind are types that pass one test of the same tuple."""
 
 
 class Incoming:
@@ -158,7 +165,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     Raises TypeError if the types are incompatible, UnfitValueError for a list of another length,
     pa.ArrowException for a value that is out of range or not a multiple of the type's unit.
     """
-    stored, types = array.type, pa.types
+    stored = array.type
     if stored == kind:
         return array
     if types.is_null(stored):
@@ -182,7 +189,7 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _to_fixed_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
     size = kind.list_size
-    if pa.types.is_fixed_size_list(array.type) and array.type.list_size != size:
+    if types.is_fixed_size_list(array.type) and array.type.list_size != size:
         raise TypeError(f"expected {kind}, received {array.type}")
     values = converted(array.flatten(), kind.value_type)
     null = nulls_of(array)
@@ -212,24 +219,11 @@ def _to_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def is_list(kind: pa.DataType) -> bool:
     """Return whether the values of a type are lists, of any size or of a fixed one."""
-    types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _compatible(stored: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether scalar types differ at most in width or unit."""
-    types = pa.types
     if types.is_timestamp(stored) and types.is_timestamp(kind):
         return stored.tz == kind.tz or {stored.tz, kind.tz} <= _UTC
-    tests = (_is_text, _is_bytes, types.is_integer, types.is_date, types.is_time, types.is_duration)
-    return any(test(stored) and test(kind) for test in tests)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return is_text(kind) or bool(pa.types.is_string_view(kind))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
-    return any(test(kind) for test in (*tests, types.is_fixed_size_binary))
+    return any(all(any(is_(k) for is_ in tests) for k in (stored, kind)) for tests in _ALIKE)

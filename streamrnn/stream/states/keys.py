@@ -114,21 +114,19 @@ class KeyIndex:
         return [key.cast(field.type) for key, field in zip(keys, self.fields, strict=True)]
 
     def _places(self, slots: Ints) -> Ints:
-        """Return the positions of the keys of some slots."""
         places = slots + self.removed
         early = slots < self._moved
         places[early] = slots[early] + self._behind[slots[early]]
         return places
 
     def _whole(self) -> list[pa.Array]:
-        """Join the chunks of each key column, and return the columns."""
+        """Join the chunks of each key column; return the columns."""
         for field, chunks in zip(self.fields, self._keys, strict=True):
             if len(chunks) > 1:
                 chunks[:] = [_joined(field, chunks)]
         return [chunks[0] for chunks in self._keys]
 
     def _row_keys(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
-        """Return the bytes of each row's key."""
         if not self._columns:
             return bytes_of(keys[0])
         pairs = zip(self._columns, keys, strict=True)

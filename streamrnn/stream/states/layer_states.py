@@ -21,12 +21,14 @@ _FEEDS = {"h": "initial_h", "c": "initial_c"}
 
 
 class Framework(NamedTuple):
-    """The form in which a framework takes and returns states. Errors name the owner, a layer.
+    """The form in which a framework takes and returns the states of a layer.
 
-    `arrange` makes an initial state from groups. `flatten` returns the arrays (B, …) of states in
-    this form, group by group. Both raise ConfigError for states that the framework cannot express;
-    `flatten` also raises ShapeError for other shapes. `with_output`: whether the states are
-    followed by the output that some cells hold for masked steps.
+    The states are groups, one per cell (one for a layer without stacked cells): name ("h", "c",
+    "s0") -> array (B, size), in order. `arrange` makes an initial state from groups, `flatten`
+    returns the arrays of states in this form, group by group. Both raise ConfigError, with the
+    owner, for states that the framework cannot express; `flatten` also raises ShapeError for other
+    shapes. `with_output`: the states are followed by the output that some cells hold for masked
+    steps.
     """
 
     arrange: Callable[[Groups, str], Any]
@@ -113,10 +115,7 @@ def as_floats(states: Any, owner: str) -> Floats:
 
 
 def _check_names(names: StateNames, owner: str, framework: str) -> None:
-    if (
-        any(list(group) not in (["h"], ["h", "c"]) for group in names)
-        or len({len(group) for group in names}) != 1
-    ):
+    if {tuple(group) for group in names} not in ({("h",)}, {("h", "c")}):
         received = "; ".join(", ".join(group) for group in names)
         raise ConfigError(
             f"{owner}: expected the states h, or h and c, for {framework}, received {received}"
@@ -239,7 +238,12 @@ def from_layer(
     ShapeError and DTypeError for arrays of another shape or type; ConfigError as `to_layer` does.
     """
     chosen = _framework(framework, missing)
-    target = _copy(table)
+    if isinstance(table, StateTable):
+        initial = table.initial_states() if table.knows_initial else None
+        whole = table.to_arrow()
+        target = from_arrow(whole, table.layout, initial, "the table", same_pipeline=True)
+    else:
+        target = StateTable.from_arrow(table)
     groups = _groups(target.layout, _names(layer), chosen)
     named = _incoming(keys, target.layout, null_keys=False)
     values = _flattened(states, groups, target.layout, chosen, named, f"layer {layer!r}")
@@ -277,7 +281,6 @@ def _slots(keys: Incoming, table: StateTable) -> Ints:
 
 
 def _columns(keys: Any, fields: Sequence[pa.Field]) -> list[Any]:
-    """Return one column of values per field."""
     names = [field.name for field in fields]
     if hasattr(keys, "__arrow_c_stream__") and len(getattr(keys, "shape", ())) == 2:
         keys = as_table(keys, "keys")  # a DataFrame, over whose columns Python would iterate
@@ -393,13 +396,6 @@ def _part(table: Any, layers: Sequence[str]) -> StateTable:
     return lean
 
 
-def _copy(table: Any) -> StateTable:
-    if not isinstance(table, StateTable):
-        return StateTable.from_arrow(table)
-    initial = table.initial_states() if table.knows_initial else None
-    return from_arrow(table.to_arrow(), table.layout, initial, "the table", same_pipeline=True)
-
-
 def _gather(
     table: StateTable, slots: Ints, columns: Sequence[str], missing: str
 ) -> dict[str, Floats]:
@@ -463,10 +459,7 @@ def _flattened(
             )
     for column in layout.states:
         prefix, _, name = column.rpartition("/")
-        if (
-            name == _HELD
-            and column not in values
-            and any(c.startswith(f"{prefix}/") for c in values)
-        ):
+        of_layer = any(other.startswith(f"{prefix}/") for other in values)
+        if name == _HELD and column not in values and of_layer:
             values[column] = np.zeros((len(keys), layout.states[column]), np.float32)
     return values

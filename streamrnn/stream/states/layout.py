@@ -64,8 +64,8 @@ class Layout:
     def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> "Layout":
         """Return the layout with this `schema`."""
         layout = inferred_layout(schema.empty_table(), "the schema")
-        types = {name: schema.field(name).type.value_type for name in layout.states}
-        types = {name: kind for name, kind in types.items() if kind != pa.float32()}
+        kinds = {name: schema.field(name).type.value_type for name in layout.states}
+        types = {name: kind for name, kind in kinds.items() if kind != pa.float32()}
         return replace(layout, waiting_rows=waiting_rows, stride=stride, types=types)
 
     def state_type(self, name: str) -> pa.FixedSizeListType:
@@ -116,7 +116,7 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 def inferred_layout(table: pa.Table, label: str) -> Layout:
     """Infer the layout of a table that stands alone, from its columns and metadata.
 
-    Its types may come from another library (see `incoming`). The window size is not in the table:
+    Its types may come from another library (see `incoming`). It does not have the size of windows:
     any number of rows may wait. Raises StateError, with `label`, for a table without streamrnn's
     metadata and for a column that no state table has.
     """
@@ -207,10 +207,7 @@ class Held(NamedTuple):
 
 
 class CarryAdvice(NamedTuple):
-    """What a message advises where states cannot be carried.
-
-    `map`: how to pass a map of layers; `otherwise`: what to do without one.
-    """
+    """Advice if states cannot be carried: how to pass a map of layers; what to do otherwise."""
 
     map: Callable[[dict[str, str]], str]
     otherwise: str
@@ -233,12 +230,10 @@ def carried_states(
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
-    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name. So
+    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name; so
     does one whose origin the table lacks, if the table has its name: the map was for an earlier
-    change.
-
-    Raises StateError that lists only the differences if a state has no column of its size and
-    class or, without `mapping`, if there is a column that no state takes.
+    change. Raises StateError, with the differences, if a state has no column of its size and class
+    or, without `mapping`, if no state takes a column.
     """
     available = state_sizes(table.schema)
     origins = {name: name for name in layout.states}
@@ -257,11 +252,11 @@ def carried_states(
         for name, origin in origins.items()
         if available.get(origin) != layout.states[name]
     ]
-    left = [name for name in available if name not in origins.values()]
     if not mapping:
         lines += [
-            f"  {name}: {available[name]} values in the old model, not in the new one"
-            for name in left
+            f"  {name}: {size} values in the old model, not in the new one"
+            for name, size in available.items()
+            if name not in origins.values()
         ]
     if lines:
         raise StateError(
@@ -275,10 +270,7 @@ def carried_states(
 def differing_classes(
     table: pa.Table, layout: Layout, origins: Mapping[str, str], owner: str
 ) -> list[str]:
-    """Return a line for each state that would continue a state of another class of layer.
-
-    States whose class is unknown pass.
-    """
+    """Return a line for each state that would continue a state of another known class of layer."""
     classes = json_object(table, "classes", owner)
     return [
         f"  {name}: a state of {layout.classes[name]} in the new model, of {classes[origin]} in "
@@ -290,9 +282,9 @@ def differing_classes(
 
 
 def check_origins(mapping: Mapping[str, str], schema: pa.Schema, owner: str) -> None:
-    """Raise StateError if an origin in `mapping` (layer -> layer) has no state in a table.
+    """Raise StateError if an origin in `mapping` (layer -> layer) has no state in the table.
 
-    `schema` is the schema of the table that `owner` names. A table without states of layers passes.
+    A table without states of layers passes.
     """
     states = state_sizes(schema)
     layers = sorted({name.rpartition("/")[0] or name for name in states})
@@ -341,10 +333,10 @@ def _proposal(layout: Layout, table: pa.Table, owner: str, advice: CarryAdvice) 
 
 def _layers(
     states: Mapping[str, int], classes: Mapping[str, str]
-) -> dict[str, Sequence[tuple[str, int, str]]]:
+) -> Mapping[str, Sequence[tuple[str, int, str]]]:
     """Group states by layer: layer -> (name within it, size, class)."""
     layers: dict[str, list[tuple[str, int, str]]] = {}
     for name, size in states.items():
         layer, _, state = name.rpartition("/")
         layers.setdefault(layer, []).append((state, size, classes.get(name, "")))
-    return dict(layers)
+    return layers

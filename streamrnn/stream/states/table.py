@@ -39,10 +39,8 @@ class StateTable(SlotArrays):
     Each stream has: `steps` since its last reset; its latest time, in ticks; the states of
     the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
     that wait for their window; the row that is held until the end of the run. A stream is dirty if
-    it was added or written since `mark_clean`.
-
-    `newest` is the latest time of all streams when the table was loaded, or when idle streams were
-    last dropped; None if no stream had one.
+    it was added or written since `mark_clean`. `newest` is the latest time of all streams when the
+    table was loaded, or when idle streams were last dropped; None if no stream had one.
 
     Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
     the table in place and is idempotent. Other threads read with `to_arrow`.
@@ -119,10 +117,10 @@ class StateTable(SlotArrays):
         return len(self._index)
 
     def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
-        """Call `work`, which returns a result and a call that writes the change; return the result.
+        """Make a change that is atomic, also under interrupts (see `Changes`); return its result.
 
-        The change is atomic, also under interrupts (see `Changes`). `work` itself may add streams
-        (`find`), and must not write anything else. Other threads wait.
+        `work` returns the result and a call that writes the change. It may add streams (`find`),
+        and must not write anything else. Other threads wait.
         """
         return self._changes.make(work, lambda: partial(self._truncate, len(self._index)))
 
@@ -132,8 +130,8 @@ class StateTable(SlotArrays):
         """Return the slot (N,) int64 of each of N keys; new streams start from the initial state.
 
         With `add=False`, unknown keys are -1. With `room=False`, the states are not touched, so
-        that another thread may use them; before the new slots are used, call `make_room` with the
-        number of `streams` after `find`.
+        that another thread may use them; call `make_room` with the number of `streams` before the
+        new slots are used.
         """
         before = len(self._index)
         slots = self._index.find(keys, add)
@@ -202,9 +200,9 @@ class StateTable(SlotArrays):
     def dropping(self, idle: int) -> Iterator[int]:
         """Bring `newest` up to date and remove idle streams in steps; yield the number in each.
 
-        Between two steps other threads may change the table. The last streams move to the freed
-        slots, and become dirty. A dirty stream stays, as do all streams while rows are held, or
-        while few streams are idle.
+        Between two steps, other threads may change the table. The last streams move to the freed
+        slots, and become dirty. Dirty streams stay, and so do all streams while rows are held or
+        few streams are idle.
         """
 
         def work() -> tuple[Ints, Callable[[], None]]:
@@ -217,16 +215,14 @@ class StateTable(SlotArrays):
         slots = self._changes.make(work)
         # From the end: then no stream that moves is still to be dropped.
         for end in range(len(slots), 0, -_TOGETHER):
-            yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
+            yield self._changes.make(
+                partial(self._drop_clean, slots[max(0, end - _TOGETHER) : end])
+            )
 
-    def _drop_clean(self, slots: Ints) -> int:
-        """Remove the streams in `slots` that had no row meanwhile; return how many."""
-
-        def work() -> tuple[int, Callable[[], None]]:
-            clean = slots[~self._dirty[slots]]
-            return len(clean), self._dropping(clean)
-
-        return self._changes.make(work)
+    def _drop_clean(self, slots: Ints) -> tuple[int, Callable[[], None]]:
+        """Return how many of these streams had no row meanwhile, and the call that removes them."""
+        clean = slots[~self._dirty[slots]]
+        return len(clean), self._dropping(clean)
 
     def drop_idle(self, idle: int) -> int:
         """Do all that `dropping` does; return how many streams were removed."""
@@ -285,7 +281,6 @@ class StateTable(SlotArrays):
         self.newest = int(times.max(where=seen, initial=_EARLIEST)) if timed else None
 
     def _truncate(self, size: int) -> None:
-        """Remove the streams that were added last, down to `size`."""
         self._index.truncate(size)
         self._room = min(self._room, size)
 
@@ -333,9 +328,9 @@ class StateTable(SlotArrays):
     def copied(self, slots: Ints | None = None) -> Copying:
         """Begin a copy of all streams as they are now, or only of ascending `slots`.
 
-        Its `finish` returns what `to_arrow` would have returned now, and holds the lock for less
-        than 1 ms at a time: a change meanwhile copies what it is about to overwrite. Do not call
-        it within a change.
+        Its `finish` returns what `to_arrow` would return now, and holds the lock for less than 1 ms
+        at a time: a change meanwhile copies what it is about to overwrite. Do not call `copied`
+        within a change.
         """
         with self._changes.lock:
             self._changes.complete()
@@ -389,11 +384,11 @@ def from_arrow(
     """Build a state table with this layout from an Arrow table.
 
     `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
-    the origin of each layer's state; everything else of a stream (steps, last time, previous
-    values, waiting rows) is read as without `mapping`. A stream may have steps but no last time, if
-    its first state came without times; this is noted unless this pipeline wrote the table
-    (`same_pipeline`). `before` is the state that the table replaces: no stream may lose its last
-    time. A sentence is added to `notes` for each thing that is not read.
+    the origin of each layer's state; everything else of a stream is read as without `mapping`. A
+    stream may have steps but no last time, if its first state came without times; this is noted
+    unless this pipeline wrote the table (`same_pipeline`). `before` is the state that the table
+    replaces: no stream may lose its last time. `notes` gets a sentence for each thing that is not
+    read.
 
     Raises StateError, with `label`, for the table of another model if there is no mapping; for a
     column that is missing, duplicate, or of another type or size; and for invalid values, with the
