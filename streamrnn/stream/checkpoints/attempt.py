@@ -49,10 +49,10 @@ from streamrnn.stream.sinks import (
 
 @dataclass(frozen=True)
 class Facts:
-    """What an attempt has finished, as plain values that can come from another process.
+    """What an attempt at commit number `commit` has finished, as plain values.
 
-    The facts are valid for commit number `commit` only. `parts`: name of an output -> its parts, in
-    staging. `state` is the version of the shard's state after these rows, None if unchanged.
+    `parts`: name of an output -> its parts, in staging. `state` is the version of the shard's state
+    after these rows, None if unchanged.
     """
 
     commit: int
@@ -70,10 +70,10 @@ class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
     An attempt needs no lock, and changes only its own files; the next start removes them if its
-    facts were not committed. `places`: name of an output -> its folder; a worker passes the paths
-    of folders that its driver has created. `last`: the files of the shard's state so far.
+    facts were not committed. `places`: name of an output -> its folder (a worker passes the paths
+    of folders that its driver has created). `last`: the files of the shard's state so far.
     `filters`: side output -> filter of the rows copied to it. Use an attempt in one thread only.
-    Methods raise SinkError; `write` also raises DataError for a value that no partition can stand
+    Methods raise SinkError; `write` raises DataError, too, for a value that no folder can stand
     for.
     """
 
@@ -107,12 +107,12 @@ class Attempt:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; side outputs get what their filters pass."""
-        if "rows" not in self._writers:
-            self._writers["rows"] = self._rows_writer()
-        self._writers["rows"].write(batch)
+        if self._partitioning is not None and "rows" not in self._writers:
+            self._writers["rows"] = self._partitioned(self._partitioning)
+        self._write_to("rows", self._schema, batch)
         for name, passes in self._filters.items():
             for copies in pa.Table.from_batches([batch]).filter(passes).to_batches():
-                self._write_beside(name, self._schema, copies)
+                self._write_to(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rows to the rejects, in a new part if a column got its type after earlier rows."""
@@ -121,18 +121,15 @@ class Attempt:
             self._ended.append(writer.finish())
             self._name = draw_name(self.commit, self.shard)
             del self._writers["rejects"]
-        self._write_beside("rejects", batch.schema, batch)
+        self._write_to("rejects", batch.schema, batch)
 
-    def _write_beside(self, name: str, schema: pa.Schema, batch: pa.RecordBatch) -> None:
+    def _write_to(self, name: str, schema: pa.Schema, batch: pa.RecordBatch) -> None:
         if name not in self._writers:
             directory = self._directories[name]
             self._writers[name] = directory.writer(schema, self._name, self._format)
         self._writers[name].write(batch)
 
-    def _rows_writer(self) -> PartWriter | PartitionedWriter:
-        partitioning = self._partitioning
-        if partitioning is None:
-            return self._rows.writer(self._schema, self._name, self._format)
+    def _partitioned(self, partitioning: Partitioning) -> PartitionedWriter:
         schema = partitioning.file_schema
 
         def create(folder: str, number: int) -> PartWriter:
@@ -170,10 +167,7 @@ class Attempt:
 
 
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
-    """Sort the facts of a commit by shard.
-
-    Raises ValueError unless each shard has exactly one item, of an attempt at this commit.
-    """
+    """Sort facts by shard. Raises ValueError unless there is one of each, of this commit."""
     if late := [item for item in facts if item.commit != commit]:
         raise ValueError(
             f"expected facts of commit {commit}, received facts of commit {late[0].commit} of "
@@ -189,7 +183,7 @@ def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
 def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, ...]:
     """Return the shards of the state when `facts`, in order, are committed after `last`.
 
-    Raises ValueError for a shard that was not written and has no state in the last commit.
+    Raises ValueError for a shard without a state in either.
     """
     if all(item.state is None for item in facts):
         return tuple(last)
@@ -207,9 +201,9 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
 class Ledger:
     """The commits of one output.
 
-    `manifest` is the manifest of the last commit (None before the first), `next_commit` is the
-    number of the next commit, and `reconciled` tells whether the folder matches the manifest.
-    Methods raise SinkError, and CheckpointError if another run committed meanwhile.
+    `manifest` is the last commit (None before the first), `next_commit` the number of the next one;
+    `reconciled`: the folder matches the manifest. Methods raise SinkError, and CheckpointError if
+    another run committed meanwhile.
     """
 
     def __init__(self, directories: Mapping[str, PartDirectory], locks: LockSet) -> None:
@@ -224,7 +218,7 @@ class Ledger:
     def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
         """Make the folder match the manifest; return how many parts it moved and files it removed.
 
-        While a run is `running`, files of attempts at later commits stay: they are its own.
+        While a run is `running`, files of attempts at later commits are its own, and stay.
         """
         after = manifest.commit if running else None
         finished = removed = 0
@@ -234,19 +228,18 @@ class Ledger:
                 finished, removed = finished + moved, removed + deleted
         present = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
-        for name in sorted(name for name in present - named if not is_later(name, after)):
+        unnamed = sorted(name for name in present - named if not is_later(name, after))
+        for name in unnamed:
             self._files.delete(f"{INSIDE}/{name}")
-            removed += 1
         self.reconciled = True
-        return finished, removed
+        return finished, removed + len(unnamed)
 
     def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
-        Returns the manifest with its segments, which are written before it. If the folder is
-        reconciled, new parts follow the ones of the last commit. Parts whose names change are moved
-        back to staging before the manifest is written, since both the old and the new manifest find
-        them there.
+        Returns the manifest with its segments. If the folder is reconciled, new parts follow the
+        ones of the last commit. Parts whose names change are moved back to staging before the
+        manifest is written: both the old and the new manifest find them there.
         """
         last = self.manifest
         new: dict[str, tuple[Part, ...]] = {}
@@ -292,17 +285,13 @@ class Ledger:
 
     def _with_segments(self, manifest: Manifest) -> Manifest:
         """Write the segments that the lists of a manifest need; return it with their names."""
-        last = self.manifest
-        before = last.lists if last else {}
-        token = secrets.token_hex(8)
-        segments = {
-            name: write_segments(
-                self._files,
-                f"{INSIDE}/_{name}-{manifest.commit:05d}-{token}",
-                last.segments.get(name, ()) if last else (),
-                before.get(name, ()),
-                entries,
-            )
-            for name, entries in manifest.lists.items()
-        }
-        return replace(manifest, segments={key: items for key, items in segments.items() if items})
+        last, before = (
+            ({}, {}) if self.manifest is None else (self.manifest.segments, self.manifest.lists)
+        )
+        token, segments = secrets.token_hex(8), {}
+        for name, entries in manifest.lists.items():
+            file = f"{INSIDE}/_{name}-{manifest.commit:05d}-{token}"
+            old = last.get(name, ()), before.get(name, ())
+            if items := write_segments(self._files, file, *old, entries):
+                segments[name] = items
+        return replace(manifest, segments=segments)

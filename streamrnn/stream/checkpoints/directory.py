@@ -1,9 +1,8 @@
 """A folder of parts: the published ones, and the ones in staging.
 
-The parts that the manifest names are moved into place so that a reader finds a prefix of the
-committed rows at any moment: parts in the way are removed from the last to the first, then missing
-ones are moved in from the first to the last. A part keeps its name in staging, so that it can be
-moved back.
+Parts are moved into place so that a reader finds a prefix of the committed rows at any moment:
+parts in the way are removed from the last to the first, then missing ones are moved in from the
+first to the last. A part keeps its name in staging, so that it can be moved back.
 """
 
 import json
@@ -55,7 +54,7 @@ def name_inside(path: str) -> str:
 
 
 def is_later(name: str, after: int | None) -> bool:
-    """Whether a file is named after an attempt at a commit after number `after` (None: False).
+    """Return whether a name is of an attempt at a commit after number `after` (None: False).
 
     >>> is_later("_00012-003-0123456789abcdef.parquet.tmp", 11)
     True
@@ -78,8 +77,8 @@ def order_of(name: str) -> tuple[str, str]:
 class PartDirectory:
     """Parts below one root: the rows, or a side output, of a run.
 
-    `layouts` says which folders of partitions are ours: each layout is the names of their columns,
-    () for parts that lie in the root. None stands for any layout.
+    `layouts` says which folders of partitions are ours (None: all): each layout is the names of
+    their columns, () for parts in the root.
     """
 
     def __init__(self, files: Files, layout: tuple[str, ...] = ()) -> None:
@@ -97,8 +96,8 @@ class PartDirectory:
     def foreign_entries(self) -> list[str]:
         """List the entries that are not ours in a folder without a manifest.
 
-        Folders of partitions without a file count as ours: a run that dies before its first commit
-        leaves them.
+        Folders of partitions without a file are ours: a run that died before its first commit left
+        them.
         """
         others = [name for name in self.files.entries("") if name != INSIDE]
         if not any("=" in name for name in others):
@@ -107,14 +106,14 @@ class PartDirectory:
         return [name for name in others if name in full or "=" not in name]
 
     def only_our_files(self) -> bool:
-        """Return whether the folder has only our own folder and files named like our parts."""
+        """Return whether the folder has only our own folder, and files named like parts."""
         entries = self.files.entries("")
         if any("=" in name for name in entries):
             inside = (name for name in self.files.tree() if not name.startswith(f"{INSIDE}/"))
             entries = [name for name in entries if "=" not in name]
             if not all(map(is_part, inside)):
                 return False
-        return INSIDE in entries and all(e == INSIDE or number_of(e) is not None for e in entries)
+        return INSIDE in entries and all(entry == INSIDE or is_part(entry) for entry in entries)
 
     @contextmanager
     def token(self) -> Iterator[tuple[str, str]]:
@@ -133,7 +132,7 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts, by which the next start finds the parts to remove.
 
-        The next `reconcile`, of this run or of that start, removes this file too.
+        The next `reconcile` removes this file too.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
@@ -189,7 +188,7 @@ class PartDirectory:
     ) -> tuple[Part, ...]:
         """Return `parts`, followed by the ones in staging with their new names. Raises SinkError.
 
-        If the numbers need more digits, all of `parts` get longer names.
+        If the numbers need more digits, all `parts` get longer names.
         """
         if not staged:
             return tuple(parts)
@@ -264,10 +263,7 @@ class PartDirectory:
             self.files.sync(folder)
 
     def locate(self, parts: Sequence[Part]) -> dict[str, str]:
-        """Find the files of committed parts, in place or in staging: part name -> file name.
-
-        Parts that are missing or have another size are left out.
-        """
+        """Find committed parts of the right size, in place or in staging: name -> file name."""
         visible, staged = self._visible(), self.files.sizes(STAGING)
         places = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
         for part in parts:
@@ -307,8 +303,8 @@ class PartDirectory:
         """Make readers find exactly `parts`, and empty staging.
 
         Files of attempts at commits after number `after` stay in staging (None: no file stays).
-        Returns how many parts were moved into place and how many files were removed. What it does
-        depends only on the files that are there, so it can be interrupted anywhere and repeated.
+        Returns how many parts were moved into place, and how many files were removed. It can be
+        interrupted anywhere and repeated, as what it does depends only on the files that are there.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
         by_name = {part.name: part for part in parts}
@@ -340,10 +336,10 @@ class PartDirectory:
         last = max((part.commit for part in parts), default=0)
         self._unsynced |= {part.folder for part in parts if part.commit == last}
         keep = {part.staged for part in parts}
-        unnamed = sorted(name for name in staged.keys() - keep if not is_later(name, after))
-        leftovers = [f"{STAGING}/{name}" for name in unnamed]
-        beside = [f"{INSIDE}/{name}" for name in sorted(self.files.sizes(INSIDE))]
-        leftovers += [name for name in beside if name.startswith(f"{OWNER}.")]
+        unnamed = (name for name in staged.keys() - keep if not is_later(name, after))
+        beside = (f"{INSIDE}/{name}" for name in self.files.sizes(INSIDE))
+        leftovers = sorted(f"{STAGING}/{name}" for name in unnamed)
+        leftovers += sorted(name for name in beside if name.startswith(f"{OWNER}."))
         for name in leftovers:
             self.files.delete(name)
         return len(waiting), removed + len(leftovers)

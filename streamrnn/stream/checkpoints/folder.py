@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +23,7 @@ from streamrnn.stream.checkpoints.attempt import (
 )
 from streamrnn.stream.checkpoints.directory import MANIFEST, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters
-from streamrnn.stream.checkpoints.lock import LockSet, empty
+from streamrnn.stream.checkpoints.lock import LockSet, empty, now
 from streamrnn.stream.checkpoints.manifest import (
     Manifest,
     NamedOutput,
@@ -118,13 +117,12 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `side`: name of a side output -> its folder, which is created before it may get rows
-        (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of ends of earlier
-        runs that `rewind` can go back to. With `full_refresh` the folder counts as empty; the first
-        commit removes what it holds.
+        `side`: name of a side output -> its folder, created when rows may come (default: `path` +
+        ".rejects", `path` + ".alerts"). `keep` is the number of ends of earlier runs that `rewind`
+        can go back to. With `full_refresh` the folder counts as empty; the first commit removes
+        what it holds. Sizes of all files and checksums of manifest and state are checked; with
+        `check="manifest"`, only the manifest, and the folder is unchanged until a commit.
 
-        Sizes of all files and checksums of manifest and state are checked. With `check="manifest"`
-        only the manifest is checked, and the folder is unchanged until a commit (for `rewind`).
         Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
         if it cannot be written.
         """
@@ -178,7 +176,7 @@ class OutputFolder:
         if full_refresh:
             self._ledger.reconciled = False
         elif last is None:
-            for directory in self._locks.directories:
+            for directory in self._locks:
                 empty(directory)
         else:
             self._ledger.manifest = last
@@ -203,10 +201,10 @@ class OutputFolder:
     ) -> None:
         """Set the schema of the rows, the model's fingerprint, and the config, before `write`.
 
-        `config` is dotted key -> value. Raises CheckpointError that shows the differences if the
-        last commit is from another pipeline (with `new_model`, the model and its keys may differ),
-        DTypeError if the format of the parts cannot hold the rows, and ConfigError if they cannot
-        be partitioned or filtered as the config says.
+        `config` is dotted key -> value. Raises CheckpointError, with the differences, if the last
+        commit is from another pipeline (with `new_model`, the model and its keys may differ),
+        DTypeError if the format of the parts cannot hold the rows, ConfigError if they cannot be
+        partitioned or filtered as the config says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
@@ -241,20 +239,15 @@ class OutputFolder:
         seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
         select: Select = select_all,
     ) -> SourcePlan:
-        """Find out which of the files `present` are new, and where to resume (see `plan_sources`).
+        """Plan what to read of the files `present`: see `plan_sources`, also for what is raised.
 
         Before the first commit, `seen` are the files that the initial state has seen; later,
-        `seen_by_init` finds them for a message. Raises CheckpointError as `plan_sources` does.
+        `seen_by_init` finds them for a message.
         """
-        first = self.manifest is None
+        last = self.manifest or seen
+        home = self.home if self.manifest else seen.home if seen else ""
         plan = plan_sources(
-            seen if first else self.manifest,
-            present,
-            reader,
-            home=(seen.home if seen else "") if first else self.home,
-            force=force,
-            seen=seen_by_init,
-            select=select,
+            last, present, reader, home=home, force=force, seen=seen_by_init, select=select
         )
         self._used.update(plan, reader)
         self._table = "" if reader.table is None else reader.table.id
@@ -306,7 +299,6 @@ class OutputFolder:
         self._locks.renew()
 
     def _writing(self) -> Attempt:
-        """Return this process's attempt at the next commit."""
         if self._schema is None:
             raise ValueError("call begin() before write()")
         if self._attempt is None:
@@ -337,7 +329,7 @@ class OutputFolder:
         return delta_since(state, last, schema)
 
     def _last_state(self) -> tuple[StateFile, ...]:
-        """Return the state files that the next version may build on; none with several shards."""
+        """Return the state files that the next version may build on; () with several shards."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 
@@ -357,16 +349,16 @@ class OutputFolder:
         """Commit the rows written, the position and the state, all together.
 
         `facts` are from one attempt per shard; None: what this process wrote, as one shard, with
-        `state`. Parts are placed in the order of the shards. `sources` are the files started or
-        finished since the last commit (naming one again is harmless), `readings` what was read of
-        them, by name; without a `position`, or with one at the end of a file, all files so far are
-        done. `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run` is
-        as in `Manifest`. `complete`: the input has ended; if there is no row at all, an empty part
-        with the schema is written, unless the output is partitioned.
+        `state`. Parts are placed in the order of the shards. `sources` are the files begun or
+        finished since the last commit (or before), `readings` what was read of them, by name;
+        without a `position`, or with one at the end of a file, all files so far are done. `state`,
+        `positions` (of calls) and `counters` are unchanged if None. `end_of_run` is as in
+        `Manifest`. `complete`: the input has ended; if there is no row at all, an empty part with
+        the schema is written, unless the output is partitioned.
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
-        one per shard; the folder then refuses all later commits, and the next start finds this
-        commit either complete or not at all.
+        one per shard; the folder then refuses later commits, and the next start finds this commit
+        either complete or not at all.
         """
         if self._schema is None:
             raise ValueError("call begin() before commit()")
@@ -382,7 +374,7 @@ class OutputFolder:
         manifest = Manifest(
             output=self._output,
             commit=self.next_commit,
-            time=_now(),
+            time=now(),
             complete=complete,
             model=self._model,
             config=self._config,
@@ -444,7 +436,7 @@ class OutputFolder:
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
         changes = {
-            "time": _now(),
+            "time": now(),
             "kept": self.manifest.kept_after(self.keep, True),
             "end_of_run": True,
             **changes,
@@ -467,7 +459,7 @@ class OutputFolder:
         """Discard what is not committed, and release the locks. It may be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
-        if self._locks.directories:
+        if list(self._locks):
             committed = True  # assumed if the store does not answer
             with suppress(SinkError):
                 committed = self.manifest is not None or lists_manifest(self._files)
@@ -479,7 +471,3 @@ class OutputFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

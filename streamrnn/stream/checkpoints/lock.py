@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import FileIO
 from typing import Any
@@ -28,6 +29,11 @@ if not HAS_LOCKS:
 STALE_SECONDS = 300
 
 
+def now() -> str:
+    """Return the time in UTC, as in 2013-01-05T08:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 class Lock:
     """The lock of a folder, held from construction to `release`.
 
@@ -37,11 +43,17 @@ class Lock:
     def __init__(self, files: Files, name: str) -> None:
         self._files = files
         self._name = name
-        self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._since = now()
         self._locked: FileIO | None = None
         try:
             if isinstance(files, LocalFiles):
-                self._lock_file(files.show(name))
+                try:
+                    self._locked = lock_file(files.show(name))
+                except BlockingIOError:
+                    raise self._refusal(self._read(), "Wait until it ends, or stop it.") from None
+                self._locked.truncate(0)
+                with sink_errors("write", files.show(name)):
+                    self._locked.write(json.dumps(self._owner()).encode())
             else:
                 self._refuse_owner()
                 self.renew()
@@ -70,15 +82,6 @@ class Lock:
             f"{self._files.show('')} is in use by another run (host {owner.get('host', '?')}, "
             f"pid {owner.get('pid', '?')}, since {owner.get('since', '?')}). {advice}"
         )
-
-    def _lock_file(self, path: str) -> None:
-        try:
-            self._locked = file = lock_file(path)
-        except BlockingIOError:
-            raise self._refusal(self._read(), "Wait until it ends, or stop it.") from None
-        file.truncate(0)
-        with sink_errors("write", path):
-            file.write(json.dumps(self._owner()).encode())
 
     def _refuse_owner(self) -> None:
         """Raise CheckpointError if the object names an owner that is alive."""
@@ -111,12 +114,11 @@ class Lock:
 
 
 def _is_alive(pid: Any) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, TypeError, ValueError):
-        return True
+    with suppress(PermissionError, TypeError, ValueError):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
     return True
 
 
@@ -130,13 +132,11 @@ class LockSet:
     def __contains__(self, directory: PartDirectory) -> bool:
         return directory in self._locks
 
-    @property
-    def directories(self) -> list[PartDirectory]:
-        """All directories that are locked."""
-        return list(self._locks)
+    def __iter__(self) -> Iterator[PartDirectory]:
+        return iter(self._locks)
 
     def acquire(self, directory: PartDirectory) -> None:
-        """Create the folder if it is missing, and lock it unless this was done before.
+        """Create the folder if it is missing, and lock it, once.
 
         Raises CheckpointError if another run has locked it; SinkError if it cannot be written.
         """
@@ -153,7 +153,7 @@ class LockSet:
             lock.renew()
 
     def release(self, *, unused: bool) -> None:
-        """Release all locks. `unused`: nothing was committed; remove new folders."""
+        """Release all locks; if they were `unused` (nothing was committed), remove new folders."""
         with ExitStack() as stack:  # if one fails, the others are released all the same
             for directory, lock in self._locks.items():
                 stack.callback(_release, directory, lock, unused and directory in self._new)

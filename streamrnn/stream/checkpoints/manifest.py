@@ -29,9 +29,6 @@ from streamrnn.stream.states.positions import PositionPairs
 LAYOUT = 1
 SOURCES = "sources"
 """The name of the list of used files among the lists that grow."""
-_BEYOND = ("piped", "live")
-
-
 # json.dumps would make an encoder in each call.
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=fields_of).encode
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
@@ -41,7 +38,7 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`; `content` describes the rows that were read; if it is None,
+    `path` is its `SourceFile.name`; `content` describes the rows that were read; without it,
     `identity` describes the footer. `etag` is from the object store. `mtime_ns` is -1 if the file
     was read so soon after it was written that a later change may have the same time. `gone`: the
     source lacked it at an earlier commit.
@@ -57,19 +54,20 @@ class UsedFile:
 
     @classmethod
     def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
-        """Describe a file as listed, with what was read of it (None: its footer is read now).
-
-        A damaged file, which is skipped, has no footer.
-        """
+        """Describe a file as listed, with what was read of it (None: its footer is read now)."""
         if reading is None:
             identity = ""
-            with suppress(DataError):
+            with suppress(DataError):  # a damaged file, which is skipped, has no footer
                 identity = file.identity()
             return cls(file.name, file.size, file.mtime_ns, identity)
         # On object stores, times are whole seconds, equal for writes within one second.
         whole = file.mtime_ns % 1_000_000_000 == 0
         time = -1 if whole and reading.opened_ns - file.mtime_ns < 2_000_000_000 else file.mtime_ns
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
+
+    def is_listed_as(self, file: SourceFile) -> bool:
+        """Return whether the source lists a file with this size and time."""
+        return (self.size, self.mtime_ns) == (file.size, file.mtime_ns)
 
 
 ReadSegment = Callable[[Segment, type], list[Any]]
@@ -109,8 +107,23 @@ class NamedOutput:
         return sum(part.rows for part in self.parts)
 
 
+class _Commit:
+    shards: tuple[Shard, ...]
+    counters: Mapping[str, Any]
+
+    @property
+    def live(self) -> int:
+        """Number of rows of sessions so far."""
+        return int(self.counters.get("live", 0))
+
+    @property
+    def state_rows(self) -> int:
+        """Number of rows of the state, over all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+
 @dataclass(frozen=True)
-class RetainedCommit:
+class RetainedCommit(_Commit):
     """An earlier commit that `rewind` can go back to; fields as in `Manifest`.
 
     `sources` is the number of used files, `outputs` the number of rows of each output.
@@ -133,19 +146,9 @@ class RetainedCommit:
         """Number of rows of the output."""
         return self.outputs.get("rows", 0)
 
-    @property
-    def live(self) -> int:
-        """Number of rows of sessions so far."""
-        return int(self.counters.get("live", 0))
-
-    @property
-    def state_rows(self) -> int:
-        """Number of rows of the state, over all shards."""
-        return sum(shard.rows for shard in self.shards)
-
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(_Commit):
     """What is committed at one moment; the docstring of the package describes the fields.
 
     `table` and `home` are "" if unknown, or if there is none. `position` is in one of the
@@ -186,12 +189,8 @@ class Manifest:
     @property
     def beyond_files(self) -> dict[str, int]:
         """Number of rows so far that come from no file: `piped` into runs, `live` in sessions."""
-        return {name: int(self.counters[name]) for name in _BEYOND if name in self.counters}
-
-    @property
-    def live(self) -> int:
-        """Number of rows of sessions so far."""
-        return self.beyond_files.get("live", 0)
+        beyond = "piped", "live"
+        return {name: int(self.counters[name]) for name in beyond if name in self.counters}
 
     @property
     def rows(self) -> int:
@@ -202,11 +201,6 @@ class Manifest:
     def lists(self) -> dict[str, tuple[Any, ...]]:
         """The lists that grow with an output: used files, and the parts of each output."""
         return {SOURCES: self.sources, **{name: out.parts for name, out in self.outputs.items()}}
-
-    @property
-    def state_rows(self) -> int:
-        """Number of rows of the state, over all shards."""
-        return sum(shard.rows for shard in self.shards)
 
     def place_of(self, name: str, path: str) -> str:
         """Return the folder of a side output, where `path` is the folder of the rows."""
@@ -219,12 +213,10 @@ class Manifest:
 
     def as_kept(self) -> RetainedCommit:
         """Return what `rewind` needs to go back to this commit."""
-        counts = {
-            "sources": len(self.sources),
-            "outputs": {name: rows for name, out in self.outputs.items() if (rows := out.rows)},
-        }
-        same = {item.name: getattr(self, item.name) for item in fields(RetainedCommit)}
-        return RetainedCommit(**{**same, **counts})
+        facts = {item.name: getattr(self, item.name) for item in fields(RetainedCommit)}
+        facts["sources"] = len(self.sources)
+        facts["outputs"] = {name: out.rows for name, out in self.outputs.items() if out.rows}
+        return RetainedCommit(**facts)
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
         """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
@@ -251,10 +243,7 @@ class Manifest:
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as JSON, led by the checksum of all that follows.
-
-        Entries in segments are left out.
-        """
+        """Return the manifest as JSON without entries in segments, led by its checksum."""
         tails = {
             name: entries[sum(item.count for item in self.segments.get(name, ())) :]
             for name, entries in self.lists.items()
@@ -319,10 +308,7 @@ def decode_schema(text: str) -> pa.Schema:
 
 
 def _json(value: Any) -> str:
-    """Encode as JSON, one line per list item.
-
-    dataclasses.asdict and indent= took four times as long.
-    """
+    """Encode as JSON, one line per list item: asdict and indent= took four times as long."""
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
     if isinstance(value, NamedOutput):

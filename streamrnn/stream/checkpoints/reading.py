@@ -39,7 +39,7 @@ _MOST_ROWS = (1 << 63) - 1
 
 
 @contextmanager
-def edits_refused(path: str) -> Iterator[None]:
+def _edits_refused(path: str) -> Iterator[None]:
     """Convert what a missing, unknown or mistyped key raises to a CheckpointError with `path`."""
     try:
         yield
@@ -54,8 +54,11 @@ def edits_refused(path: str) -> Iterator[None]:
         ) from error
 
 
-def check_types(manifest: Manifest) -> None:
-    """Raise ValueError, naming the key, for a value that no commit writes."""
+def _check_types(manifest: Manifest) -> None:
+    """Raise ValueError, naming the key, for a value that no commit writes.
+
+    Each value is compared with the type of its field: a wrong one must not reach other code.
+    """
     check_fields([manifest])
     check_fields(manifest.outputs.values())
     commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
@@ -117,7 +120,6 @@ def _check_integers(key: str, numbers: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _readable(key: str, expected: str, value: object) -> Iterator[None]:
-    """Raise ValueError for a value that cannot be read."""
     try:
         yield
     except (LookupError, TypeError, ValueError, OSError, pa.ArrowException):
@@ -128,24 +130,23 @@ _Read = TypeVar("_Read")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder; return None if the folder has none.
+    """Read the manifest of a folder; None if there is none.
 
-    The manifest is read again if another commit removed a segment meanwhile. Raises CheckpointError
-    if the manifest is damaged, or has another layout.
+    It is read again if another commit removed a segment meanwhile. Raises CheckpointError if it is
+    damaged, or has another layout.
     """
-    read, data, path = partial(read_segment, files), _stored(files), files.show(MANIFEST)
+    data, path = _stored(files), files.show(MANIFEST)
     while data is not None:
         try:
-            with edits_refused(path):
-                manifest = Manifest.from_bytes(data, path, read)
-                check_types(manifest)
+            with _edits_refused(path):
+                manifest = Manifest.from_bytes(data, path, partial(read_segment, files))
+                _check_types(manifest)
+                return manifest
         except CheckpointError:
             again = _stored(files)
             if again == data:
                 raise
             data = again
-        else:
-            return manifest
     return None
 
 
@@ -157,12 +158,11 @@ def find_commit(files: Files) -> int | None:
     data, path = _stored(files), files.show(MANIFEST)
     if data is None:
         return None
-    with edits_refused(path):
+    with _edits_refused(path):
         return Manifest.from_bytes(data, path, lambda segment, kind: []).commit
 
 
 def _stored(files: Files) -> bytes | None:
-    """Read the bytes of the manifest."""
     try:
         with sink_errors("read", files.show(MANIFEST)):
             return files.read(MANIFEST)
@@ -210,8 +210,7 @@ def load_state(
     """Load the state table of the last commit, or of the retained commit `of`; None without state.
 
     With `seen`, the table's metadata lists the files that the state has seen (see `seen_files`).
-    Raises CheckpointError if there is no commit, or its state is damaged, and MissingFileError if
-    the folder is missing or empty.
+    Raises what `read_manifest` raises, and CheckpointError if the state is damaged.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:

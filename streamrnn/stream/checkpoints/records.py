@@ -19,7 +19,7 @@ of defaults is left out. (Written entry by entry, 100,000 entries took five time
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from operator import attrgetter
@@ -43,7 +43,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
 
 
 def fields_of(item: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass for JSON, without those that have their defaults."""
+    """Return the fields of a dataclass that do not have their defaults, for JSON."""
     kind: Any = type(item)
     return {
         name: value
@@ -65,7 +65,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
 def _form(hint: Any) -> tuple[Any, Any, bool]:
     """Return the first type of a hint, what to build from a value, and whether it may be None.
 
-    What to build is tuple, Mapping, or object for a dataclass; None: the value is as in JSON.
+    What to build: a tuple, Mapping, or object (a dataclass); None: the value is as in JSON.
     """
     kind, *_ = options = _options(hint)
     origin = object if is_dataclass(kind) else get_origin(kind)
@@ -81,8 +81,8 @@ def _nested(kind: Any) -> dict[str, Any]:
 def built(hint: Any, value: Any, key: str = "") -> Any:
     """Return a value from JSON in the type of a hint: dataclasses from objects, tuples from lists.
 
-    Raises TypeError, naming the key, if a value should be a list or an object and is not, or if a
-    field of a dataclass is unknown or missing. Other types are not checked: see `check_fields`.
+    Raises TypeError, naming the key, for a value that should be a list or an object, and for an
+    unknown or missing field of a dataclass. `check_fields` checks other types.
     """
     kind, form, nullable = _form(hint)
     if form is None or (nullable and value is None):
@@ -181,8 +181,8 @@ def write_segments(
 ) -> tuple[Segment, ...]:
     """Write the segments that `entries` need, durable but for their names; return all of them.
 
-    `last` are the segments of `before`, the same list in the last commit; unchanged ones stay.
-    `name` is the beginning of the names of new files. Raises SinkError.
+    `last` are the segments of `before`, the same list in the last commit; unchanged ones stay. The
+    names of new files begin with `name`. Raises SinkError.
     """
     ranges = _unchanged(last, before, entries)
     while ranges and ranges[-1].segment is None:
@@ -190,9 +190,15 @@ def write_segments(
     start = ranges[-1].stop if ranges else 0
     if len(entries) - start > TAIL:  # too many for the manifest
         ranges.append(_Range(start, len(entries) - 1))
+    merged: list[_Range] = []
+    for item in ranges:
+        # A new range includes those before it that are at most twice as long.
+        while item.segment is None and merged and merged[-1].length <= 2 * item.length:
+            item = _Range(merged.pop().start, item.stop)
+        merged.append(item)
     return tuple(
         item.segment or _write(files, f"{name}-{item.start}.json", entries[item.start : item.stop])
-        for item in _merged(ranges)
+        for item in merged
     )
 
 
@@ -211,47 +217,31 @@ def _unchanged(
     return ranges
 
 
-def _merged(ranges: Sequence[_Range]) -> list[_Range]:
-    """Extend each new range by those before it that are at most twice as long."""
-    merged: list[_Range] = []
-    for item in ranges:
-        while item.segment is None and merged and merged[-1].length <= 2 * item.length:
-            item = _Range(merged.pop().start, item.stop)
-        merged.append(item)
-    return merged
-
-
 def _write(files: Files, name: str, entries: Sequence[Any]) -> Segment:
-    output = files.create(name)
+    output, separator = files.create(name), "{"
     try:
-        for text in _encoded(entries):
-            output.write(text.encode())
+        # Column by column: as one text, 100,000 entries would take 60 MB.
+        for field in fields(entries[0]):
+            values: list[Any] = list(map(attrgetter(field.name), entries))
+            if field.name == "content":
+                values = [
+                    item and (item.rows, item.digest, item.first, item.last) for item in values
+                ]
+            same = values.count(values[0]) == len(values)
+            if same and values[0] == field.default:
+                continue
+            column = _ENCODE({_ALL: values[0]} if same else values)
+            output.write(f"{separator}{_ENCODE(field.name)}:{column}".encode())
+            separator = ",\n"
+        output.write(b"}\n")
         output.finish()
     finally:
         output.close()
     return Segment(name.rpartition("/")[2], len(entries), output.bytes, output.sha256)
 
 
-def _encoded(entries: Sequence[Any]) -> Iterator[str]:
-    """Yield the JSON column by column: as one text, 100,000 entries would take 60 MB."""
-    separator = "{"
-    for field in fields(entries[0]):
-        values: list[Any] = list(map(attrgetter(field.name), entries))
-        if field.name == "content":
-            values = [item and (item.rows, item.digest, item.first, item.last) for item in values]
-        same = values.count(values[0]) == len(values)
-        if same and values[0] == field.default:
-            continue
-        yield f"{separator}{_ENCODE(field.name)}:{_ENCODE({_ALL: values[0]} if same else values)}"
-        separator = ",\n"
-    yield "}\n"
-
-
 def read_segment(files: Files, segment: Segment, kind: type[_Entry]) -> list[_Entry]:
-    """Read the entries of a segment, which are of the dataclass `kind`.
-
-    Raises CheckpointError if the file is missing or damaged.
-    """
+    """Read the entries of a segment. Raises CheckpointError if the file is missing or damaged."""
     path = f"{INSIDE}/{segment.name}"
     try:
         data = files.read(path)
@@ -261,16 +251,13 @@ def read_segment(files: Files, segment: Segment, kind: type[_Entry]) -> list[_En
     if digest != segment.sha256:
         received = f"{len(data)} bytes with sha256 {digest[:16]}…"
         raise _damaged(files.show(path), segment, received)
-    return _decoded(json.loads(data), segment.count, kind)
-
-
-def _decoded(columns: dict[str, Any], count: int, kind: type[_Entry]) -> list[_Entry]:
+    columns = json.loads(data)
     values: list[list[Any]] = []
     for field in fields(kind):  # type: ignore[arg-type]
         written = field.name in columns or field.default is MISSING
         column = columns[field.name] if written else {_ALL: field.default}
         if isinstance(column, dict):
-            column = [column[_ALL]] * count
+            column = [column[_ALL]] * segment.count
         if field.name == "content":
             column = [item and Content(*item) for item in column]
         values.append(column)

@@ -1,9 +1,9 @@
 """Find rewritten sources: used files that are gone while new files hold their rows.
 
 A compaction or a nightly rewrite leaves new files with the rows of the old ones. Row counts and
-digests are additive, so such files can be found. A new file is read only if its number of rows can
-match and, where footers have times, its times can match, too. Files that were already gone at the
-last commit are tried last, as they were probably removed by ordinary retention.
+digests are additive, so such files can be found. The footers of all new files are read, and the
+columns only of files whose row counts and times can match. Files that were already gone at the last
+commit are tried last, as they were probably removed by ordinary retention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,8 +56,7 @@ def find_rewrites(
 ) -> "Rewrites":
     """Find the new files that hold the rows of files that are gone.
 
-    Reads the footers of all new files, and the columns of the files whose row counts add up. Raises
-    DataError for a file that cannot be read.
+    Raises DataError for a file that cannot be read.
     """
     search = Rewrites([_New(file, reader) for file in new] if gone else [])
     search.renamed([file for file in gone if file.content is None])
@@ -108,7 +107,9 @@ class Rewrites:
         for file in self._left(old):
             content = _content(file)
             by_content.setdefault(_key(content), []).append(file)
-            fitting |= {(content.rows, _times(content)), (content.rows, None)}
+            fitting.add((content.rows, None))
+            if content.first is not None and content.last is not None:
+                fitting.add((content.rows, (content.first, content.last)))
         untimed = all(times is None for _, times in fitting)
         for item in list(self.new):
             if (item.footer.rows, None if untimed else item.footer.times) in fitting:
@@ -169,12 +170,11 @@ class Rewrites:
             left = self._left(old)
             for files in ([file for file in left if dirname(file.path) == folder], left):
                 total, footer = sum_of(map(_content, files)), item.footer
-                may_begin = 0 < total.rows < footer.rows
-                if may_begin and footer.times is not None:
-                    may_begin = _lies_within(total, *footer.times)
-                if may_begin and item.reader.content(item.file, total.rows).holds_the_rows_of(
-                    total
-                ):
+                if not 0 < total.rows < footer.rows:
+                    continue
+                if footer.times is not None and not _lies_within(total, *footer.times):
+                    continue
+                if item.reader.content(item.file, total.rows).holds_the_rows_of(total):
                     self._take(files, [item], footer.rows - total.rows)
                     break
 
@@ -186,7 +186,7 @@ class Rewrites:
     ) -> list[UsedFile]:
         """Find the files that are gone and whose rows, by their times, may be in the new ones.
 
-        Without times, return the files of the same folder, or all if `folder` is None.
+        Without times, these are the files of the folder (None: all).
         """
         left = self._left(old)
         times = [item.footer.times for item in new if item.footer.times is not None]
@@ -242,12 +242,6 @@ def _subsets(items: list[_Item]) -> Iterator[tuple[_Item, ...]]:
     """Yield all non-empty subsets, the largest first."""
     for size in range(len(items), 0, -1):
         yield from combinations(items, size)
-
-
-def _times(content: Content) -> tuple[int, int] | None:
-    if content.first is None or content.last is None:
-        return None
-    return content.first, content.last
 
 
 def _key(content: Content) -> tuple[int, int]:

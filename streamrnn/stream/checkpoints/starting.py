@@ -50,10 +50,9 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
-    """Read the last commit; return None if there is none.
+    """Read the last commit; None without one, and for a damaged manifest with `full_refresh`.
 
-    Raises CheckpointError if the manifest is damaged. With `full_refresh`, which replaces the
-    output, a damaged manifest counts as none.
+    Otherwise raises CheckpointError if the manifest is damaged.
     """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
@@ -85,10 +84,7 @@ def free_number(files: Files, last: Manifest | None) -> int:
 
 
 def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
-    """Raise CheckpointError unless all files match the manifest.
-
-    The sizes of all files are compared, and the checksums of the current state.
-    """
+    """Raise CheckpointError unless the sizes of all files, and checksums of the state, match."""
     for name, output in manifest.outputs.items():
         if output.parts:
             directories[name].check(output.parts)
@@ -107,37 +103,32 @@ def are_ours(
     rows are elsewhere, or if the rejects of a new output would be among foreign files (for other
     side outputs and later runs, `prepare` refuses such files when there is a row or a filter).
     """
-    if last is not None and full_refresh and last.named(name).parts:
-        then = last.place_of(name, rows.path)
-        if not same_place(then, beside.path):
+    if last is not None and last.named(name).parts:
+        then, held = last.place_of(name, rows.path), last.named(name).rows
+        moved, key = not same_place(then, beside.path), title(SIDE_OUTPUTS[name].path)
+        if not full_refresh:
+            if moved and beside.owner() != last.output:
+                raise CheckpointError(
+                    f"the {name} of {rows.path} are in {then} ({held} rows); {key} is now "
+                    f"{beside.path}. Change it back, or start over with --full-refresh."
+                )
+            if INSIDE not in beside.files.entries(""):
+                raise CheckpointError(
+                    f"the {name} of {rows.path} ({held} rows) are not in {beside.path}. Was the "
+                    "output moved, copied or linked without them? Move them there, or set "
+                    f"{key} to where they are; or start over with --full-refresh."
+                )
+            return True
+        if moved:
             message = "%s: the %s of the output that is replaced stay in %s; remove that folder"
             _LOGGER.warning(message, rows.path, name, then)
     lost = full_refresh and last is None and bool(rows.foreign_entries())
-    if last is not None and last.named(name).parts and not full_refresh:
-        _check_place(name, rows, beside, last)
-    elif not lost and (last is None or beside.owner() != last.output):
+    if not lost and (last is None or beside.owner() != last.output):
         may_wait = SIDE_OUTPUTS[name].where or (last is not None and not full_refresh)
         if may_wait and beside.foreign_entries():
             return False  # refused when the first row comes
         refuse_foreign_entries(beside, NOT_OURS)
     return INSIDE in beside.files.entries("")
-
-
-def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
-    then, held = last.place_of(name, rows.path), last.named(name).rows
-    key = title(SIDE_OUTPUTS[name].path)
-    if not same_place(then, beside.path) and beside.owner() != last.output:
-        raise CheckpointError(
-            f"the {name} of {rows.path} are in {then} ({held} rows); {key} is now "
-            f"{beside.path}. "
-            "Change it back, or start over with --full-refresh."
-        )
-    if INSIDE not in beside.files.entries(""):
-        raise CheckpointError(
-            f"the {name} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
-            f"moved, copied or linked without them? Move them there, or set {key} to "
-            "where they are; or start over with --full-refresh."
-        )
 
 
 def refuse_another_writer(files: Files, commit: int) -> None:
@@ -217,7 +208,13 @@ def check_same_pipeline(
     """
     then, now = plain(manifest.config), plain(config)
     if "source.schema" in then:
-        then["source.schema"] = _typed(then["source.schema"], now.get("source.schema"))
+        types, current = then["source.schema"], now.get("source.schema")
+        if isinstance(types, Mapping) and isinstance(current, Mapping):
+            # A column that had no values gets its current type.
+            typed = {
+                k: current.get(k, kind) if kind == "null" else kind for k, kind in types.items()
+            }
+            then["source.schema"] = typed
     keys = [
         key
         for key in sorted(then.keys() | now.keys())
@@ -261,10 +258,10 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str) -> None:
-    """Refuse to start the output at `path` over if rows that cannot be read again would be lost.
+    """Raise CheckpointError if to start the output at `path` over would lose rows for ever.
 
     These are all rows if this run reads a pipe (`reader` is None), else the rows that are in no
-    used file, such as rows of an earlier pipe. Raises CheckpointError.
+    used file, such as rows of an earlier pipe.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "add the rows of the pipe"
     where = ", and this run reads a pipe, which cannot send them again"
@@ -301,7 +298,7 @@ def refuse_lost_files(
 ) -> None:
     """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
-    Files that a table's log says were rewritten, or whose rows new files hold, are not missed.
+    A file is not gone if a table's log says that it was rewritten, or new files hold its rows.
     """
     listed = {file.name: file for file in present}
     used = renamed_files(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -354,7 +351,7 @@ def _rows_of_cut(
     cut = {}
     for then in used:
         file = listed.get(then.path)
-        if file is None or (then.size, then.mtime_ns) == (file.size, file.mtime_ns):
+        if file is None or then.is_listed_as(file):
             continue
         try:
             rows = reader.footer(file).rows
@@ -363,13 +360,6 @@ def _rows_of_cut(
         if rows < then.content.rows if then.content is not None else file.size < then.size:
             cut[then.path] = rows
     return cut
-
-
-def _typed(then: Any, now: Any) -> Any:
-    """Return the recorded types of columns; a column that had no values gets its current type."""
-    if not isinstance(then, Mapping) or not isinstance(now, Mapping):
-        return then
-    return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -25,14 +25,14 @@ from streamrnn.stream.sources import (
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What to read: `files` in order, the first from `position` if that is not None.
+    """What to read: `files` in order, the first from `position` if there is one.
 
     `before` is the content of the rows before `position`. `used` are the used files by their
     current names. `vanished` files were used and are gone. `changed` files were used, have changed,
     and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
     `by_footer` is the number of files that could only be compared by their footers. `unresolved`:
-    whether new files hold the rows of vanished ones is unknown. `refreshed`: `used` has newer facts
-    than the manifest.
+    new files may hold the rows of vanished ones. `refreshed`: `used` has newer facts than the
+    manifest.
     """
 
     files: tuple[SourceFile, ...]
@@ -75,13 +75,12 @@ def plan_sources(
     seen: Callable[[], SeenFiles | None] = lambda: None,
     select: Select = select_all,
 ) -> SourcePlan:
-    """Compare the files of the source with the used ones.
+    """Compare the files of the source with the used ones, of a manifest or of the initial state.
 
-    The used ones are in a manifest, or came with the initial state. New files are in the order of
-    `present`; the ones that `select` leaves out are not compared, even if they hold used rows.
-    `reader` reads what is needed to compare files; `home` is the canonical name of the output;
-    `seen` finds, for a message, the files that came with the initial state. If the files are of a
-    table, its log says which of them hold used rows, and the files of the table's listing replace
+    New files are in the order of `present`; the ones that `select` leaves out are not compared,
+    even if they hold used rows. `reader` reads what is needed to compare files; `home` is the
+    canonical name of the output; `seen` finds, for a message, the files that came with the initial
+    state. The log of a table says which files hold used rows, and the files of its listing replace
     `present` and `reader.files`. Raises CheckpointError if a used file changed or new files hold
     used rows (unless `force`), or if the file that was being read is gone.
     """
@@ -133,7 +132,11 @@ def plan_sources(
                 "its sources. Restore it from a backup, or start over with --full-refresh."
             )
         files.insert(0, listed[position.file])
-        before = _before(by_path[position.file], files[0], position, reader)
+        then = by_path[position.file].content
+        if then is not None and then.rows == position.file_row:
+            before = then
+        else:
+            before = reader.content(files[0], position.file_row)
     return SourcePlan(
         files=tuple(files),
         position=position,
@@ -214,7 +217,7 @@ def _verdicts(
     verdicts = {}
     for index, file in enumerate(used):
         now = listed.get(file.path)
-        if now is not None and (file.size, file.mtime_ns) != (now.size, now.mtime_ns):
+        if now is not None and not file.is_listed_as(now):
             verdicts[index] = _compare(file, now, reader, file.path == partly)
     table = table or Listing()
     for index, file in enumerate(used):
@@ -265,10 +268,7 @@ class UsedFileIndex:
             if index is None:
                 self._indices[file.name] = len(used)
                 used.append(UsedFile.of(file, reading))
-            elif reading is not None or (used[index].size, used[index].mtime_ns) != (
-                file.size,
-                file.mtime_ns,
-            ):
+            elif reading is not None or not used[index].is_listed_as(file):
                 used[index] = UsedFile.of(file, reading)
         self._indexed = tuple(used)
         return self._indexed
@@ -312,8 +312,7 @@ def used_elsewhere(
         file.name
         for file in files
         for before in by_name.get(os.path.basename(file.name), ())
-        if (before.size, before.mtime_ns) == (file.size, file.mtime_ns)
-        or not _compare(before, file, reader, partly=False).changed
+        if before.is_listed_as(file) or not _compare(before, file, reader, partly=False).changed
     }
 
 
@@ -347,20 +346,10 @@ def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool)
     return _Verdict(same)
 
 
-def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSource) -> Content:
-    """Return the content of the rows before a position; read them again if it is not recorded."""
-    if used.content is not None and used.content.rows == position.file_row:
-        return used.content
-    return reader.content(file, position.file_row)
-
-
 def _changed(
     changed: Sequence[_Verdict], seen: SeenFiles | None, *, committed: bool, early: bool = False
 ) -> str:
-    """Return the message for used files that changed.
-
-    `early`: a commit from before the files were used is retained.
-    """
+    """Return the message; `early`: a commit from before the files were used is retained."""
     lines = [f"  {verdict.file.path}: {verdict.changed}" for verdict in changed]
     by_init = () if seen is None else seen.among([verdict.file.path for verdict in changed])
     one = len(changed) == 1

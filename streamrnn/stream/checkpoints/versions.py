@@ -44,10 +44,9 @@ _BATCH_ROWS = 65536
 class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
-    `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed, moved or added since the last commit; None if unknown. `table(which)` returns the rows
-    `which` in that order (all rows for None) as a pa.Table, or as a copy that is still being made.
-    The function is called before the commit returns.
+    `rows`: number of rows of the table. `dirty`: the rows changed, moved or added since the last
+    commit, in any order (None: unknown). `table(which)` returns the rows `which` in this order (all
+    rows for None), or a copy that is still being made; it is called before the commit returns.
     """
 
     rows: int
@@ -77,7 +76,7 @@ class StateDelta(NamedTuple):
     """A copy of the part of the state that a commit will write; the state may change meanwhile.
 
     `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all.
-    `table` is None if nothing was dirty; it may be a copy that is being made.
+    `table` is None if nothing was dirty; it may be a copy that is still being made.
     """
 
     rows: int
@@ -238,7 +237,6 @@ def _read(files: Files, file: StateFile) -> pa.Table:
 
 
 def _damaged(files: Files, file: StateFile, received: str) -> CheckpointError:
-    """Return the error for a file of state that does not match the manifest."""
     return CheckpointError(
         f"{files.show(f'{INSIDE}/{file.name}')} is damaged: expected {file.bytes} bytes with "
         f"sha256 {file.sha256[:16]}…, found {received}. {RESTORE}"
