@@ -88,21 +88,18 @@ def plan_sources(
         return SourcePlan(tuple(select(present, ())))
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = renamed_files(manifest.sources, names)
-    position = manifest.position
+    used, position = renamed_files(manifest.sources, names), _renamed(manifest.position, names)
     id = manifest.table if isinstance(manifest, Manifest) else ""
     table = _in_table(reader.table, used, position, id)
     if table is not None:
         present = reader.files = table.files
         listed = {file.name: file for file in present}
-    if position is not None:
-        position = replace(position, file=names.get(position.file, position.file))
-        if position.file not in listed:
-            raise CheckpointError(
-                f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
-                "(from 0), and later rows have not been read yet. Restore it, or start over with "
-                "--full-refresh --force, which discards its rows."
-            )
+    if position is not None and position.file not in listed:
+        raise CheckpointError(
+            f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
+            "(from 0), and later rows have not been read yet. Restore it, or start over with "
+            "--full-refresh --force, which discards its rows."
+        )
     verdicts = _verdicts(used, listed, position, reader, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
@@ -170,14 +167,14 @@ def _in_table(
 
 
 def changed_files(
-    manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, home: str = ""
+    manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, home: str
 ) -> list[str]:
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    used = renamed_files(manifest.sources, names)
-    table = _in_table(reader.table, used, manifest.position, manifest.table)
-    verdicts = _verdicts(used, listed, manifest.position, reader, table)
+    used, position = renamed_files(manifest.sources, names), _renamed(manifest.position, names)
+    table = _in_table(reader.table, used, position, manifest.table)
+    verdicts = _verdicts(used, listed, position, reader, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
@@ -189,6 +186,10 @@ def renamed_files(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequenc
     if not names:
         return used
     return [replace(file, path=names[file.path]) if file.path in names else file for file in used]
+
+
+def _renamed(position: Position | None, names: Mapping[str, str]) -> Position | None:
+    return position and replace(position, file=names.get(position.file, position.file))
 
 
 def _updated(

@@ -6,7 +6,7 @@ import pytest
 
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints import Manifest, UsedFile, rewrites
-from streamrnn.stream.checkpoints.used import plan_sources
+from streamrnn.stream.checkpoints.used import changed_files, plan_sources
 from streamrnn.stream.sources import Content, Position, Reading, SourceFile
 
 
@@ -201,6 +201,14 @@ def test_a_folder_that_was_moved_with_its_source_knows_its_files(tmp_path):
     assert names(found) == ["/now/in/c"]
     assert [file.path for file in found.used] == ["/now/in/a", "/then/in/b"]
     assert found.vanished == ("/then/in/b",)
+
+
+def test_a_file_that_is_being_read_may_grow_where_it_was_moved_with_the_output():
+    here = Position("/then/in/a", 0, 2, 2, False)
+    last = manifest(used("/then/in/a", (1, 2)), position=here, home="/then/out")
+    for rows, changed in (((1, 2, 3), []), ((1, 7, 3), ["/then/in/a"])):
+        moved = Present("/now/in/a", mtime_ns=2, rows=rows)
+        assert changed_files(last, [moved], Reader(), home="/now/out") == changed
 
 
 # -- rewritten sources --------------------------------------------------------------------------
