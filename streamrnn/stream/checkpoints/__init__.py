@@ -1,24 +1,18 @@
 """Checkpoints: rows, position and state of a run are committed together or not at all.
 
-The complete loop of a run::
+The loop of a run::
 
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
-        source = FileSource(list_files(path), …)
-        plan = folder.check_sources(source.files, source)  # .files to read, .position, .vanished
-        table = folder.load_state()                    # pa.Table, or None in the first run
+        plan = folder.check_sources(source.files, source)  # .files to read, .position, .before
+        table = folder.load_state()                  # pa.Table, or None in the first run
         source.files = list(plan.files)
         for batch in source.batches(plan.position, plan.before):
             folder.write(rows)                       # RecordBatch in the order of the input
             folder.reject(bad_rows)                  # RecordBatch; committed with the rows
-            if time_to_commit:
-                folder.commit(
-                    sources=files_begun,             # sources.SourceFile, since the last commit
-                    readings=readings,               # name of the file -> batch.reading
-                    position=batch.position,
-                    state=Snapshot.of(state_table),  # then state_table.mark_clean()
-                    counters={"skipped": 3},         # any JSON; stored in folder.manifest
-                )
+            if time_to_commit:                       # then state_table.mark_clean()
+                now = {"sources": files_begun, "readings": readings, "position": batch.position}
+                folder.commit(**now, state=Snapshot.of(state_table), counters={"skipped": 3})
         folder.commit(..., complete=True)            # the last one: end of the input
 
 The steps of a commit, in this order (it is safe to stop after any of them):
@@ -33,19 +27,17 @@ The steps of a commit, in this order (it is safe to stop after any of them):
    manifest does not name, are removed
 
 Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
-shard and makes its own attempts. A driver of several shards has workers make them, from paths and
-numbers only, and commits all facts at once: ``folder.commit(facts, …)``.
+shard and makes its own attempts. A driver of several shards has workers make them, and commits all
+facts at once: ``folder.commit(facts, …)``.
 
 The file names of an attempt contain a random token, and existing files are never opened for
-writing. So two attempts at one shard of one commit (one may be by a worker presumed dead, or by a
-process of a dead run that wakes up) never write to each other's files, nor to a file that a
-manifest names. The manifest keeps the name that a part had in staging: ``part-00000.parquet`` was
-``_<commit>-<shard>-<token>.parquet.tmp``.
+writing. So attempts at one shard of one commit (such as by a worker presumed dead) never write to
+each other's files, nor to a file that a manifest names. The manifest keeps the name that a part had
+in staging: ``part-00000.parquet`` was ``_<commit>-<shard>-<token>.parquet.tmp``.
 
-Part numbers have five digits up to part 99,999. The commit of part 100,000 gives the numbers of all
-parts eight digits: before step 3 writes the manifest, the parts are moved back to staging, the last
-one first, and step 4 publishes them under their new names. (Readers find fewer rows for a while, as
-during `compact`.)
+Part numbers have five digits. The commit of part 100,000 gives the numbers of all parts eight:
+before step 3 writes the manifest, the parts are moved back to staging, the last one first, and step
+4 publishes them under their new names. (Readers find fewer rows meanwhile, as during `compact`.)
 
 The manifest has layout number 1. It is JSON, led by the sha256 of all that follows; a field that
 has its default, or that a run does not use, is not written. Each manifest has ``layout``,
@@ -72,11 +64,9 @@ A replay (a new model that reads earlier rows) that has not ended is an output w
 folder ``_streamrnn/_replay``. The next commit of a run removes it.
 
 Another layout is refused. From the release on, a new layout comes with a reader for each earlier
-one.
-
-`OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest
-does not name. On object stores, a rename is a copy and a delete on the server, and the manifest is
-written by one put.
+one. `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the
+manifest does not name. On object stores, a rename is a copy and a delete on the server, and the
+manifest is written by one put.
 """
 
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts

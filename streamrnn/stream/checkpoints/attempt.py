@@ -1,8 +1,8 @@
 """The two halves of a commit: attempts of workers at shards, and the ledger of the driver.
 
-Nothing is committed before the driver commits the facts (`OutputFolder.commit`). The same shard of
-the same commit may be written more than once: a worker presumed dead may wake up, or outlive its
-run. So each attempt draws a random token for its file names, and never opens existing files.
+Nothing is committed before the driver commits the facts (`OutputFolder.commit`). The shard of a
+commit may be written more than once: a worker presumed dead may wake up, or outlive its run. So
+each attempt draws a random token for its file names, and never opens existing files.
 """
 
 import secrets
@@ -144,10 +144,7 @@ class Attempt:
         return delta_since(state, self._last, schema)
 
     def finish(self, state: StateDelta | None) -> Facts:
-        """Close and sync what was written, and write the state (None: it is unchanged).
-
-        The names of the files are durable once the driver has synced their folders.
-        """
+        """Close and sync what was written, but not its names; write the state unless it is None."""
         ended = {name: writer.finish() for name, writer in self._writers.items()}
         parts = {name: e if isinstance(e, tuple) else (e,) for name, e in ended.items()}
         if self._ended:
@@ -285,13 +282,11 @@ class Ledger:
 
     def _with_segments(self, manifest: Manifest) -> Manifest:
         """Write the segments that the lists of a manifest need; return it with their names."""
-        last, before = (
-            ({}, {}) if self.manifest is None else (self.manifest.segments, self.manifest.lists)
-        )
-        token, segments = secrets.token_hex(8), {}
+        last, token, segments = self.manifest, secrets.token_hex(8), {}
         for name, entries in manifest.lists.items():
             file = f"{INSIDE}/_{name}-{manifest.commit:05d}-{token}"
-            old = last.get(name, ()), before.get(name, ())
-            if items := write_segments(self._files, file, *old, entries):
+            old = last.segments.get(name, ()) if last else ()
+            before = last.lists.get(name, ()) if last else ()
+            if items := write_segments(self._files, file, old, before, entries):
                 segments[name] = items
         return replace(manifest, segments=segments)

@@ -117,10 +117,7 @@ class PartDirectory:
 
     @contextmanager
     def token(self) -> Iterator[tuple[str, str]]:
-        """Write a random token, by which another process can tell that it sees this folder.
-
-        Yields the token's name and content, for `read_token`; then removes the token.
-        """
+        """Write a random token, for `read_token` in another process; yield its name and content."""
         content = secrets.token_hex(16)
         name = f"{STAGING}/_token-{content[:8]}"
         self.files.put(name, content.encode())
@@ -209,17 +206,15 @@ class PartDirectory:
         return (*parts, *new)
 
     def sync_names(self) -> None:
-        """Make the names of parts durable, before the manifest that names them is written.
-
-        Parts in place are synced first: a half-durable rename must not lose the file.
-        """
+        """Make the names of parts durable, before the manifest that names them is written."""
+        # First of parts in place: a half-durable rename must not lose the file.
         for folder in sorted({"", *self._unsynced}):
             self.files.sync(folder)
         self._unsynced = set()
         self.files.sync(STAGING)
 
     def make_folders(self, parts: Sequence[Part]) -> None:
-        """Create the folders of partitions, before a manifest that names parts in them is written.
+        """Create the folders of partitions, before a manifest names parts in them.
 
         Raises SinkError if the disk ignores case and has a folder of another value under the name.
         """
@@ -243,19 +238,13 @@ class PartDirectory:
                     )
 
     def publish(self, parts: Sequence[Part]) -> None:
-        """Move parts into place, after all parts that readers already find.
-
-        The move is not synced before the next commit: after a power loss the next start repeats it.
-        """
+        """Move parts into place; after a power loss before the next commit, a start repeats it."""
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
         self._unsynced |= {part.folder for part in parts}
 
     def withdraw(self, parts: Sequence[Part]) -> None:
-        """Move parts back to staging durably, the last one first, because their names change.
-
-        The names of published parts must be durable (`sync_names`).
-        """
+        """Move parts, whose names are durable, back to staging durably, the last one first."""
         for part in reversed(parts):
             self.files.move(part.name, f"{STAGING}/{part.staged}")
         self.files.sync(STAGING)
@@ -292,11 +281,10 @@ class PartDirectory:
     def lost(self, part: Part) -> str:
         """Return the message for a part that `locate` does not find."""
         size = self._visible().get(part.name)
+        there = "is missing" if size is None else f"has {size} bytes"
         return (
-            f"{self.files.show(part.name)} "
-            + ("is missing" if size is None else f"has {size} bytes")
-            + f"; expected {part.bytes} bytes with {part.rows} rows (commit "
-            f"{part.commit}). {RESTORE}"
+            f"{self.files.show(part.name)} {there}; expected {part.bytes} bytes with {part.rows} "
+            f"rows (commit {part.commit}). {RESTORE}"
         )
 
     def reconcile(self, parts: Sequence[Part], after: int | None = None) -> tuple[int, int]:

@@ -2,9 +2,9 @@
 
 A comparison with null is neither true nor false, as in SQL. A literal has the type of the column
 that it is compared with: `p = 0.9` is true for the float32 that is nearest to 0.9. Integers can be
-compared with any number by < and >, and by = only with a number that an integer can equal, and by
-`in` only with integers. Two columns of numbers of different types are compared as float64, unless
-both are integers.
+compared with any number by < and >, but by = only with a number that an integer can equal, and by
+`in` only with integers. Columns of numbers of different types are compared as float64, unless both
+are integers.
 """
 
 import ast
@@ -50,8 +50,7 @@ def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Exp
 def row_filter(text: str, schema: pa.Schema, key: str = "[alerts] where") -> pc.Expression:
     """Return the expression of a filter on rows of this schema; `key` names it in messages.
 
-    Raises ConfigError that points to a mistake, a missing column, or a literal whose type differs
-    from its column's.
+    Raises ConfigError that points to a mistake, a missing column, or a literal of another type.
     """
     try:
         tree, operands = parse_filter(text)
@@ -102,8 +101,7 @@ class _Binder:
         common = kind if right.kind == "literal" else self._common_type(left, right)
         by_order = compare is not turned
         if by_order and types.is_boolean(kind):
-            message = "true and false have no order: compare by = or !="
-            raise self._mistake(left, message)
+            raise self._mistake(left, "true and false have no order: compare by = or !=")
         if right.kind == "column":
             safe = not types.is_floating(common)
             columns = (pc.field(column.value).cast(common, safe=safe) for column in (left, right))
@@ -132,8 +130,7 @@ class _Binder:
         if types.is_integer(kind) and isinstance(value, float):
             expected = _INTEGER
         if type(value) not in _ACCEPTED[expected]:
-            message = f"expected {expected}, as `{column.value}` is {kind}"
-            raise self._mistake(literal, message)
+            raise self._mistake(literal, f"expected {expected}, as `{column.value}` is {kind}")
         try:
             if types.is_floating(kind):
                 return _comparable(pa.scalar(float(value)).cast(kind, safe=False), kind)

@@ -70,10 +70,9 @@ _LOGGER = logging.getLogger("streamrnn.checkpoints")
 
 
 class OutputFolder:
-    """An output folder, locked by this run. Open it with `open`; close it with `close` or `with`.
+    """An output folder, locked by this run from `open` to `close`. Use it in one thread only.
 
-    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged. Use
-    the folder in one thread only.
+    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged.
     """
 
     def __init__(self, path: str, side: Mapping[str, str | None], keep: int) -> None:
@@ -138,10 +137,9 @@ class OutputFolder:
     def reopen(
         cls, path: str, *, rejects: AnyPath | None = None, check: Literal["all", "manifest"] = "all"
     ) -> "OutputFolder":
-        """Open a folder that has commits, with the options of its last run.
+        """Open a folder that has commits, with the options of its last run (`rejects`: if moved).
 
-        `rejects`: where the rejects are, if they were moved. Raises what `read_manifest` and `open`
-        raise.
+        Raises what `read_manifest` and `open` raise.
         """
         last = read_manifest(path)
         keep = int(value_of("checkpoint.keep", last.config))
@@ -270,7 +268,7 @@ class OutputFolder:
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; readers find them after the next commit.
 
-        Raises SinkError; the rows written since the last commit are then discarded.
+        Raises SinkError, which discards the rows written since the last commit.
         """
         self._writing().write(batch)
 
@@ -280,10 +278,9 @@ class OutputFolder:
         self._writing().reject(batch)
 
     def prepare(self, name: str) -> None:
-        """Create and lock the folder of a side output (also before attempts of workers).
+        """Create and lock the folder of a side output, also before attempts of workers.
 
-        Raises CheckpointError if the folder is in use or belongs to another output; SinkError if it
-        cannot be written.
+        Raises SinkError, and CheckpointError if it is in use or belongs to another output.
         """
         if name in self._prepared:
             return
@@ -316,10 +313,9 @@ class OutputFolder:
         return self._attempt
 
     def delta(self, state: Snapshot) -> StateDelta:
-        """Copy what the next commit needs of the state, which may change afterwards.
+        """Copy what the next commit, which must write it, needs of a state that goes on changing.
 
-        The next commit must be the one that writes this copy. Raises StateError if a column has a
-        reserved name.
+        Raises StateError if a column has a reserved name.
         """
         last, schema = self._last_state(), None
         if last:
@@ -447,10 +443,7 @@ class OutputFolder:
         return self._ledger.install(manifest)
 
     def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
-        """Commit another state table in place of the last one; rows and position stay.
-
-        `changes` are other fields of the manifest. Raises what `replace` raises.
-        """
+        """Commit another state table, and `changes` of other fields; see `replace`."""
         name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),), **changes)
@@ -459,7 +452,7 @@ class OutputFolder:
         """Discard what is not committed, and release the locks. It may be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
-        if list(self._locks):
+        if self.rows in self._locks:  # the first to be locked
             committed = True  # assumed if the store does not answer
             with suppress(SinkError):
                 committed = self.manifest is not None or lists_manifest(self._files)

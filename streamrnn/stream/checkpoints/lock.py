@@ -35,10 +35,7 @@ def now() -> str:
 
 
 class Lock:
-    """The lock of a folder, held from construction to `release`.
-
-    Raises CheckpointError that names the owner if another run holds the lock.
-    """
+    """The lock of a folder, held from construction (else CheckpointError) to `release`."""
 
     def __init__(self, files: Files, name: str) -> None:
         self._files = files

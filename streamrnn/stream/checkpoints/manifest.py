@@ -93,10 +93,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """The parts of the rows or of a side output.
-
-    `path` is their folder, "" for the default beside the rows, which moves with them.
-    """
+    """The parts of the rows or a side output; `path`: their folder, "" for the default."""
 
     parts: tuple[Part, ...] = ()
     path: str = ""
@@ -124,7 +121,7 @@ class _Commit:
 
 @dataclass(frozen=True)
 class RetainedCommit(_Commit):
-    """An earlier commit that `rewind` can go back to; fields as in `Manifest`.
+    """An earlier commit that `rewind` can go back to, with fields as in `Manifest`.
 
     `sources` is the number of used files, `outputs` the number of rows of each output.
     """
@@ -219,10 +216,9 @@ class Manifest(_Commit):
         return RetainedCommit(**facts)
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
-        """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
+        """Return what the next commit retains: `keep` ends of runs, and `keep` commits of its run.
 
-        Only the last `keep` of the latter are retained, and none if the next commit is the
-        `end_of_run`: one bad run may make many commits.
+        At the `end_of_run`, none of the latter stay: one bad run may make many commits.
         """
         if keep < 1:
             return ()
@@ -325,10 +321,9 @@ _KEY = b"streamrnn.sources"
 
 @dataclass(frozen=True)
 class SeenFiles:
-    """The used files of an output, as its manifest has them; see `Manifest`.
+    """The used files of an output, as in `Manifest`; `label` names its state table in messages.
 
-    `schema` has the columns that were read, in order, and their types as text; `label` names the
-    state table in messages.
+    `schema` has the columns that were read, in order, and their types as text.
     """
 
     sources: tuple[UsedFile, ...]

@@ -78,6 +78,9 @@ def _check_types(manifest: Manifest) -> None:
         # A run always commits a state, even one without streams; other owners of a folder do not.
         if commit.rows and not commit.shards and "window.kind" in manifest.config:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
+        at = commit.position
+        if at and min(at.row_group, at.row, at.file_row) < 0:
+            raise ValueError(f"position: expected rows from 0 on, received {at}")
     for kept in manifest.kept:
         _check_integers("outputs", kept.outputs)
     *names, last = ["rows", *SIDE_OUTPUTS]
@@ -90,9 +93,6 @@ def _check_types(manifest: Manifest) -> None:
         decode_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit: expected 1 or more, received {manifest.commit}")
-    for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
-        if position and min(position.row_group, position.row, position.file_row) < 0:
-            raise ValueError(f"position: expected rows from 0 on, received {position}")
 
 
 def _check_parts(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:

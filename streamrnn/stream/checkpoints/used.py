@@ -155,8 +155,8 @@ def _in_table(
 ) -> Listing | None:
     """Return the files of a table that have unread rows, or were used.
 
-    Raises CheckpointError if the log of the table does not explain a file, or if the table neither
-    has nor had the id `id` ("": unknown).
+    Raises CheckpointError if the log of the table does not explain a file, or if the table has not
+    had the id `id` ("": unknown).
     """
     if table is None:
         return None
@@ -179,12 +179,9 @@ def changed_files(
 
 
 def renamed_files(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
-    """Return used files with other names: `names` has old name -> new name, as `current_names`.
-
-    If nothing changes, they are the same objects, so that their segments are not written again.
-    """
+    """Return used files under their new names (see `current_names`)."""
     if not names:
-        return used
+        return used  # the same objects, so that their segments are not written again
     return [replace(file, path=names[file.path]) if file.path in names else file for file in used]
 
 
@@ -210,10 +207,7 @@ def _verdicts(
     reader: FileSource,
     table: Listing | None,
 ) -> dict[int, _Verdict]:
-    """Compare the used files whose listed size or time has changed: index -> verdict.
-
-    The files whose rows a version of the table changed are added.
-    """
+    """Return index -> verdict of used files whose size, time or rows in the table have changed."""
     partly = position.file if position is not None else ""
     verdicts = {}
     for index, file in enumerate(used):
@@ -253,10 +247,9 @@ class UsedFileIndex:
     def after(
         self, last: Manifest | None, now: Sequence[SourceFile], readings: Mapping[str, Reading]
     ) -> tuple[UsedFile, ...]:
-        """Return all used files as of a commit with the files `now`.
+        """Return all used files as of a commit with the files `now`, and what was read of them.
 
-        `readings`: name -> what was read of a file. A used file without a reading keeps its facts,
-        unless its size or time has changed.
+        A used file without a reading keeps its facts, unless its size or time has changed.
         """
         before = (last.sources if last else ()) if self.files is None else self.files
         if before is not self._indexed:
@@ -284,9 +277,9 @@ class UsedFileIndex:
 def current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
-    """Return the current names of used files that were renamed, by their old names.
+    """Return old name -> new name of files whose source was moved together with its output.
 
-    If a folder was moved together with its source, files are found by their paths relative to it.
+    They are found by their paths relative to `home`, the output.
     """
     if home == manifest.home or not (home.startswith("/") and manifest.home.startswith("/")):
         return {}
@@ -302,9 +295,9 @@ def current_names(
 def used_elsewhere(
     used: Sequence[UsedFile], files: Sequence[SourceFile], reader: FileSource
 ) -> set[str]:
-    """Return the names of those files that were used from another folder.
+    """Return the names of files that were used from another folder.
 
-    Such a file has the file name of a used one, and its size and time, or its rows.
+    They have the file name of a used one, and its size and time, or its rows.
     """
     by_name: dict[str, list[UsedFile]] = {}
     for before in used:

@@ -211,12 +211,12 @@ class StagedPart:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A committed part. `commit` is the number of the commit that wrote it.
+    """A part that commit number `commit` wrote.
 
     `name` begins with the folders of its partition: `date=2013-01-05/part-00007.parquet`. Numbers
-    run through the whole output, whatever the partition. `staged` is its name in staging, which is
-    unique, so that a leftover is never mistaken for a part. `model` is the fingerprint of the model
-    that computed its rows ("" for side outputs).
+    run through the output, whatever the partition. `staged`, its name in staging, is unique, so
+    that a leftover is never mistaken for a part. `model` is the fingerprint of the model that
+    computed its rows ("" for side outputs).
     """
 
     name: str

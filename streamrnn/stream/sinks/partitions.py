@@ -8,13 +8,12 @@ All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hi
 Polars and DuckDB decode. Other characters are written as they are, because Spark decodes byte by
 byte.
 
-Rows of many partitions are written in bounded memory, to few files per partition. The rows wait,
-divided by partition. A partition with enough rows for a group is written at once, as in a plain
-folder. When too many bytes wait, partitions without rows in the newest batch get their file: if
-rows come in the order of time, these partitions are probably finished. If too many bytes still wait
-(every batch has rows of all partitions), the rows are spilled unsorted to one file in staging, and
-read back when their partition is finished: so partitions that take turns have one file per commit,
-however many they are.
+Rows of many partitions are written in bounded memory, to few files per partition. A partition with
+enough rows for a group is written at once, as in a plain folder; other rows wait. When too many
+bytes wait, partitions without rows in the newest batch get their file: in the order of time, they
+are probably finished. If too many bytes still wait, the rows are spilled unsorted to one file in
+staging, and read back when their partition is finished: so partitions that take turns have one file
+per commit.
 """
 
 import re
@@ -165,11 +164,10 @@ class Partitioning:
             start += size
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return a part's rows with the columns of its folders too; columns of functions are last.
+        """Return rows of a part with the columns of its folders too; columns of functions are last.
 
-        The batch may have only some of the file's columns. Raises DataError if `name` has other
-        folders than this output, pa.ArrowException for a folder's value that is not of its column's
-        type.
+        The batch may have only some of the file's columns. Raises DataError for folders of another
+        output, pa.ArrowException for a folder's value that is not of its column's type.
         """
         texts = partition_values(name)
         if list(texts) != [field.name for field in self.fields]:
@@ -189,10 +187,9 @@ class Partitioning:
 
 
 def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
-    """Give equal codes one number, in the order of their first rows.
+    """Return the number (N,) of each code, in the order of their first rows, and these rows.
 
-    Returns the number (N,) of each, in the smallest type, which is sorted fastest, and the first
-    row of each number. Raises DataError for too many numbers.
+    The type of the numbers is the smallest, which is sorted fastest.
     """
     _, first, inverse = np.unique(code_N, return_index=True, return_inverse=True)
     check_count(len(first))

@@ -21,11 +21,10 @@ PAUSE = 1e-4
 
 
 class SlicedCopy:
-    """A copy of the first `rows` rows of arrays as they are when it is created, with the lock held.
+    """A copy, `arrays`, of the first `rows` rows of arrays when it is created, with the lock held.
 
     With `which`, in ascending order, only these rows are copied. `columns` returns the current
-    arrays: when they grow, they may be replaced. Whoever writes rows must call `keep` first.
-    `arrays` is the copy; rows that are not copied yet are undefined.
+    arrays, which may be replaced when they grow. Whoever writes rows must call `keep` first.
     """
 
     def __init__(
@@ -166,9 +165,9 @@ class Changes:
 
 
 class SlotArrays:
-    """Steps, times, previous values, states and waiting rows of streams, by slot.
+    """Steps, times, previous values, states and waiting rows, by slot; the base of `StateTable`.
 
-    There are spare rows for new streams. See `StateTable`, which knows the key of each slot.
+    There are spare rows for new streams.
     """
 
     def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None) -> None:

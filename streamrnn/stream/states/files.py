@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,8 @@ def write_state_file(table: Any, path: AnyPath, check: Callable[[], None] | None
 
 
 def read_state_file(path: AnyPath) -> pa.Table:
-    """Read a state table from a file. Raises MissingFileError or DataError.
-
-    All values are validated before use, as damaged offsets could point anywhere.
-    """
-    path = os.fspath(path)
-    with _opened(path) as (stream, is_parquet):
+    """Read a state table from a file. Raises MissingFileError or DataError."""
+    with _opened(os.fspath(path)) as (stream, is_parquet):
         return _validated(_read(stream, is_parquet=is_parquet))
 
 
@@ -149,9 +145,9 @@ class _Hashing:
 
 
 def _validated(table: pa.Table) -> pa.Table:
-    table.validate(full=True)
-    for column in table.schema:
-        _check_shown(column)
+    table.validate(full=True)  # damaged offsets could point anywhere
+    for field in table.schema:
+        _check_shown(field)
     return table
 
 
@@ -169,8 +165,8 @@ def _is_parquet(path: str) -> bool:
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Open a state table to read; yield its stream, and whether it is Parquet.
 
-    Raises ConfigError for another suffix. Errors on opening and in the block become
-    MissingFileError or DataError.
+    Raises ConfigError for another suffix; errors, also in the block, become MissingFileError or
+    DataError.
     """
     check_suffix(path)
     try:
@@ -309,11 +305,11 @@ class StateDiff:
     seconds); None for a column without numbers.
     """
 
-    only_a: list[str] = field(default_factory=list)
-    only_b: list[str] = field(default_factory=list)
-    changed: dict[str, list[str]] = field(default_factory=dict)
-    largest: dict[str, float | None] = field(default_factory=dict)
-    same: int = 0
+    only_a: list[str]
+    only_b: list[str]
+    changed: dict[str, list[str]]
+    largest: dict[str, float | None]
+    same: int
 
     def __bool__(self) -> bool:
         return bool(self.only_a or self.only_b or self.changed)
@@ -342,23 +338,26 @@ def diff(a: Any, b: Any, a_name: str = "a", b_name: str = "b") -> StateDiff:
     in_a = Incoming(a, fields, a_name).slots(index.find).tolist()
     in_b = Incoming(b, fields, b_name).slots(index.find).tolist()
     row_b = {slot: row for row, slot in enumerate(in_b)}
-    result = StateDiff(only_b=[key_text(b, r) for s, r in row_b.items() if s >= len(in_a)])
-    others = [n for n in a.schema.names if n not in names]
     common = [(row, row_b[slot]) for row, slot in enumerate(in_a) if slot in row_b]
-    result.only_a = [key_text(a, row) for row, slot in enumerate(in_a) if slot not in row_b]
     left = a.take(pa.array([x for x, _ in common], pa.int64())).combine_chunks()
     right = b.take(pa.array([y for _, y in common], pa.int64())).combine_chunks()
+    others = [n for n in a.schema.names if n not in names]
     differs = {n: _differs(left.column(n), right.column(n)) for n in others}
+    differing = {n: pa.array(rows) for n, rows in differs.items() if rows.any()}
     changed = np.flatnonzero(np.any([np.zeros(len(common), bool), *differs.values()], axis=0))
-    for i in changed.tolist():
-        result.changed[key_text(a, common[i][0])] = [n for n in others if differs[n][i]]
-    result.largest = {
-        name: _largest(left.column(name).filter(rows), right.column(name).filter(rows))
-        for name, rows in ((name, pa.array(differs[name])) for name in others)
-        if differs[name].any()
-    }
-    result.same = len(common) - len(changed)
-    return result
+    return StateDiff(
+        only_a=[key_text(a, row) for row, slot in enumerate(in_a) if slot not in row_b],
+        only_b=[key_text(b, row) for slot, row in row_b.items() if slot >= len(in_a)],
+        changed={
+            key_text(a, common[i][0]): [n for n in others if differs[n][i]]
+            for i in changed.tolist()
+        },
+        largest={
+            name: _largest(left.column(name).filter(rows), right.column(name).filter(rows))
+            for name, rows in differing.items()
+        },
+        same=len(common) - len(changed),
+    )
 
 
 def key_text(table: pa.Table, row: int) -> str:

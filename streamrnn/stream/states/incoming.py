@@ -28,10 +28,10 @@ _ALIKE = (
 
 
 class Incoming:
-    """An Arrow table with one row per stream; the columns `keys` name the streams.
+    """An Arrow table, `label` in messages, with one row per stream, named by the columns `keys`.
 
-    `label` names the table in messages. A key may be null only with `null_keys`. Every error is a
-    StateError that names the column and, for invalid values, the first row and its stream.
+    A key may be null only with `null_keys`. Methods raise StateError that names the column and, for
+    invalid values, the first row and its stream.
     """
 
     def __init__(

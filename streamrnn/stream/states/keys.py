@@ -24,7 +24,7 @@ _CHUNK = 1 << 16
 class KeyIndex:
     """Slots of keys of one or more columns; equal values are one stream, null is not allowed.
 
-    With several columns, the values of each are numbered; the key of a row is its tuple of numbers.
+    With several columns, the values of each are numbered, and a key is a tuple of numbers.
     `removed`: number of keys that are kept although no slot has them any more.
     """
 
@@ -77,10 +77,10 @@ class KeyIndex:
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call that moves keys from the slots `source` to `to`; `size` slots are left.
+        """Return the call, repeatable, that moves keys from the slots `source` to `to`.
 
-        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed. The
-        call may be repeated.
+        `size` slots are left: `source` are all slots from there on whose keys stay, and the keys of
+        `to` are removed.
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size
@@ -184,10 +184,7 @@ _SHIFT, _HALF = np.uint64(33), np.uint64(32)
 
 
 def key_hashes(keys: Sequence[pa.Array]) -> Words:
-    """Return a hash (N,) uint64 of each of N keys, which depends on all of their bits.
-
-    `keys` are the key columns, in the types of the state table.
-    """
+    """Return a hash (N,) uint64 of all bits of each of N keys, in the types of the state table."""
     hashes = hashes_of(keys)
     mixed = (hashes ^ (hashes >> _SHIFT)) * _FACTOR
     mixed ^= mixed >> _SHIFT

@@ -266,8 +266,18 @@ def _incoming(keys: Any, layout: Layout, *, null_keys: bool) -> Incoming:
 
     Raises DTypeError for keys in any other form, and for values whose type is not the column's.
     """
-    columns = _columns(keys, layout.keys)
-    arrays = [_typed(*pair) for pair in zip(columns, layout.keys, strict=True)]
+    arrays = []
+    for values, field in zip(_columns(keys, layout.keys), layout.keys, strict=True):
+        try:
+            whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+            if isinstance(whole, pa.Array):
+                arrays.append(converted(whole, field.type))
+            else:
+                plain = whole if isinstance(whole, np.ndarray) else list(whole)
+                arrays.append(pa.array(plain, field.type))
+        except (UnfitValueError, TypeError, pa.ArrowException) as error:
+            message = f"keys: column {field.name!r}: expected {field.type}: {error}"
+            raise DTypeError(message) from error
     table = pa.Table.from_arrays(arrays, schema=pa.schema(layout.keys))
     return Incoming(table, layout.keys, "keys", null_keys=null_keys)
 
@@ -304,17 +314,6 @@ def _columns(keys: Any, fields: Sequence[pa.Field]) -> list[Any]:
                 f"keys: row {row} (from 0): expected a tuple ({', '.join(names)}), received {key!r}"
             )
     return [[key[i] for key in rows] for i in range(len(fields))]
-
-
-def _typed(values: Any, field: pa.Field) -> pa.Array:
-    try:
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
-        if isinstance(values, pa.Array):
-            return converted(values, field.type)
-        return pa.array(values if isinstance(values, np.ndarray) else list(values), field.type)
-    except (UnfitValueError, TypeError, pa.ArrowException) as error:
-        raise DTypeError(f"keys: column {field.name!r}: expected {field.type}: {error}") from error
 
 
 class _Group(NamedTuple):
@@ -385,15 +384,13 @@ def _part(table: Any, layers: Sequence[str]) -> StateTable:
     """Make a state table from the columns needed to read the states of these layers."""
     whole = as_table(table, "the table")
     keys = key_names(whole)
-    columns = [
-        name
-        for name in whole.column_names
-        if name in (*keys, "steps") or any(name.startswith(f"{layer}/") for layer in layers)
-    ]
-    lean = StateTable.from_arrow(whole.select(list(dict.fromkeys(columns))))
-    if not lean.layout.states:  # the error message lists all layers
-        return StateTable.from_arrow(whole)
-    return lean
+    needed = tuple(f"{layer}/" for layer in layers)
+    columns = dict.fromkeys(
+        name for name in whole.column_names if name in (*keys, "steps") or name.startswith(needed)
+    )
+    lean = StateTable.from_arrow(whole.select(list(columns)))
+    # The error message for an unknown layer lists all layers.
+    return lean if lean.layout.states else StateTable.from_arrow(whole)
 
 
 def _gather(

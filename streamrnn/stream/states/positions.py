@@ -82,10 +82,9 @@ def next_position(
 ) -> CallPosition | None:
     """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
-    Raises AlreadyProcessed if the position equals `last` in each of its partitions, otherwise
-    PositionError unless it is after `last` in each of them; DTypeError if it is not a position, is
-    {} for a batch with rows, or has another type than `last`; ConfigError if it is None although
-    earlier batches had one.
+    Raises AlreadyProcessed if it equals `last` in each of its partitions, otherwise PositionError
+    unless it is after `last` in each; DTypeError if it is no position, is {} for a batch with rows,
+    or has another type than `last`; ConfigError if it is None although earlier batches had one.
     """
     if position is None:
         if last is not None:
@@ -139,10 +138,8 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 
 
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
-    """Return whether partitions that are in both have items of the same types.
-
-    New partitions must differ from earlier ones as text, too: JSON turns integers into text.
-    """
+    """Return whether partitions that are in both have items of the same types."""
+    # New partitions must differ from earlier ones as text, too: JSON turns integers into text.
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(
         [type(item) for item in items] == [type(item) for item in before.get(name, items)]

@@ -67,12 +67,10 @@ class StateTable(SlotArrays):
     def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
         """Make a state table from the Arrow table of `to_arrow` or `streamrnn state export`.
 
-        `table` is a pa.Table, or an object with the Arrow PyCapsule interface, with the schema
-        metadata of a state table. `initial` is the initial state of one stream, name -> (size,),
-        which is not in an Arrow table. Without `initial`, new and reset streams have zeros.
-
-        Raises StateError for a table that is not a state table and for invalid values, with the
-        row and the stream; DataError for damaged Arrow data; DTypeError for any other object.
+        `table` is a pa.Table, or an object with the Arrow PyCapsule interface. `initial` is the
+        initial state of one stream, name -> (size,), which is not in an Arrow table (default:
+        zeros). Raises StateError for a table that is not a state table and for invalid values, with
+        the row and the stream; DataError for damaged Arrow data; DTypeError for another object.
 
         >>> import pyarrow as pa
         >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -152,8 +150,8 @@ class StateTable(SlotArrays):
     def plain(self, batch: pa.RecordBatch, columns: PlainColumns, most: int) -> PlainRows | None:
         """Return the rows of a record batch if they are plain, else None.
 
-        Rows are plain if no stream is new or has two of them, and if each comes after the last row
-        of its stream, by at most `most` ticks, and has all values, within the limits in `columns`.
+        They are if no stream is new or has two of them, and each comes after the last row of its
+        stream, by at most `most` ticks, and has all values, within the limits in `columns`.
         """
         if not batch.num_rows or self._room < self.streams:
             return None
@@ -166,10 +164,7 @@ class StateTable(SlotArrays):
             return self._index.find(keys, add=False)
 
     def initial_states(self) -> dict[str, Floats]:
-        """Return the initial state of one stream: name -> (size,) float32.
-
-        Raises StateError if the initial state is unknown: an Arrow table does not have it.
-        """
+        """Return the initial state of one stream, name -> (size,). Raises StateError if unknown."""
         if not self.knows_initial:
             raise StateError(
                 "the initial state of a stream is not in an Arrow table. Use the `state` of a "
@@ -190,7 +185,7 @@ class StateTable(SlotArrays):
     def idle(self, idle: int) -> Ints:
         """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
 
-        Any of them would start again even with a row whose time is `idle` before `newest`.
+        They would start again even with a row whose time is `idle` before `newest`.
         """
         if self.newest is None:
             return _NONE
@@ -317,9 +312,9 @@ class StateTable(SlotArrays):
         self._dirty[: self.streams] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-        """Return all streams in the order of their slots, or only `slots`.
+        """Return all streams in the order of their slots, or only `slots`; not within a change.
 
-        Without `copy`, the result may share memory with this table. Do not call it within a change.
+        Without `copy`, the result may share memory with this table.
         """
         with self._changes.lock:
             self._changes.complete()
