@@ -161,7 +161,7 @@ class PartDirectory:
 
     def mark(self, output: str) -> None:
         """Record which output the parts belong to."""
-        if self._read(OWNER) != output:
+        if self.owner() != output:
             self.files.put(OWNER, output.encode())
 
     def _visible(self) -> dict[str, int]:
@@ -254,10 +254,12 @@ class PartDirectory:
     def locate(self, parts: Sequence[Part]) -> dict[str, str]:
         """Find committed parts of the right size, in place or in staging: name -> file name."""
         visible, staged = self._visible(), self.files.sizes(STAGING)
-        places = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
+        places = {}
         for part in parts:
             if staged.get(part.staged) == part.bytes:
                 places[part.name] = f"{STAGING}/{part.staged}"
+            elif visible.get(part.name) == part.bytes:
+                places[part.name] = part.name
         return places
 
     def check(self, parts: Sequence[Part]) -> None:

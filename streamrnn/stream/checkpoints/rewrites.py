@@ -140,9 +140,8 @@ class Rewrites:
 
     def _some_for_all(self, old: list[UsedFile], new: list[_New]) -> bool:
         """Match some files that are gone with all new files."""
-        ways = self._adding_up(
-            [_content(file).rows for file in old], sum(n.footer.rows for n in new)
-        )
+        rows = sum(item.footer.rows for item in new)
+        ways = self._adding_up([_content(file).rows for file in old], rows)
         return any(self._same([old[i] for i in some], new) for some in ways)
 
     def _some_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
@@ -211,10 +210,9 @@ class Rewrites:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Yield each choice of `rows`, as indices, that sums to `total`.
+        """Yield each choice of `rows`, as indices, that sums to `total`, until no steps are left.
 
-        If all of them together sum to `total`, only that choice is yielded. The search ends when no
-        steps are left.
+        If all of them together sum to `total`, only this choice is yielded.
         """
         if not rows or not total or sum(rows) < total:
             return

@@ -95,12 +95,7 @@ FRAMEWORKS = {
     "torch": Framework(_to_torch, _from_torch),
     "onnx": Framework(_to_onnx, _from_onnx),
 }
-"""Name of the framework -> its form.
-
-Keras: [h, c]; for stacked cells, a list of such lists. PyTorch: (h, c), or h alone, each
-(num_layers, B, H); several layers or cells form one module. ONNX: {"initial_h": …, "initial_c": …},
-each (num_directions = 1, B, H), for layout 0.
-"""
+"""Name of the framework -> its form, which `to_layer` describes."""
 
 
 def as_floats(states: Any, owner: str) -> Floats:
@@ -218,10 +213,10 @@ def from_layer(
 
     Arguments are as in `to_layer`, and `states` has the form of its result, in arrays or anything
     that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h", Y_c as
-    "initial_c"). They must be float32 or float16, so that nothing is rounded. Everything else is
-    copied from `table`, which is not changed: other layers and streams, steps, last times, previous
-    values. Set steps and last times too if the layer has seen rows. The output that a custom cell
-    holds for masked steps becomes zeros unless `states` has it, as with initial_state=.
+    "initial_c"), in float32 or float16, so that nothing is rounded. Everything else is copied from
+    `table`, which is not changed. Set steps and last times too if the layer has seen rows. The
+    output that a custom cell holds for masked steps becomes zeros unless `states` has it, as with
+    initial_state=.
 
     `missing`: a stream that is not in the table is refused ("error"), or added with 0 steps and no
     last time, its other layers in the initial state of the model ("initial") or zeros ("zeros").

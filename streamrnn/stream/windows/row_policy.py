@@ -288,11 +288,11 @@ def fill_nulls(
     The values of all float32 features have the name "". The rows are None if none is skipped.
     """
     matrix = rows.features.take(order, axis=0)
-    previous: Previous = {}
+    # Of features with nulls, `fill` sets the last values again.
+    previous = previous_of(matrix.take(ends - 1, axis=0) if policy.previous else matrix, policy)
     absent = None if rows.complete else np.isnan(matrix)
     if absent is None and not rows.identifiers:
-        latest = matrix.take(ends - 1, axis=0) if policy.previous else matrix
-        return {"": matrix}, None, previous_of(latest, policy)
+        return {"": matrix}, None, previous
     missing = np.zeros(len(order), bool)
     slot = stream.take(group)
 
@@ -312,16 +312,13 @@ def fill_nulls(
         previous[name] = filled[ends - 1], present[ends - 1]
         return filled, present
 
-    latest, present = matrix.take(ends - 1, axis=0), np.ones(len(ends), bool)
-    for i, name in enumerate(policy.float_names):
-        if absent is None or not absent[:, i].any():
-            if name in policy.previous:
-                previous[name] = latest[:, i], present
-        elif name in policy.previous:
-            matrix[:, i], valid = fill(name, matrix[:, i], ~absent[:, i])
-            missing |= ~valid
-        else:
-            missing |= absent[:, i]
+    if absent is not None:
+        for i, name in enumerate(policy.float_names):
+            if absent[:, i].any() and name in policy.previous:
+                matrix[:, i], valid = fill(name, matrix[:, i], ~absent[:, i])
+                missing |= ~valid
+            else:
+                missing |= absent[:, i]
     values: dict[str, Array] = {"": matrix}
     for name, (column, present) in rows.identifiers.items():
         column, valid = column[order], present[order]
