@@ -83,8 +83,8 @@ def next_position(
     """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
     Raises AlreadyProcessed if it equals `last` in each of its partitions, otherwise PositionError
-    unless it is after `last` in each; DTypeError if it is no position, is {} for a batch with rows,
-    or has another type than `last`; ConfigError if it is None although earlier batches had one.
+    unless it is after `last` in each; DTypeError if it is not a position, is {} for a batch with
+    rows, or has another type than `last`; ConfigError if it is None although earlier ones had one.
     """
     if position is None:
         if last is not None:

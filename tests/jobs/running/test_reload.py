@@ -210,7 +210,7 @@ def test_a_late_row_of_a_corrected_file_under_a_new_name_names_the_old_one(base:
 
 def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(f"2024-01-{day:02d}T06:00:00Z" for day in range(1, 30))
-    monkeypatch.setattr("streamrnn.stream.checkpoints.folder._now", lambda: next(clock))
+    monkeypatch.setattr("streamrnn.stream.checkpoints.folder.now", lambda: next(clock))
     _bad_days()
     commits = history("out")
     assert [commit.newest.rpartition("/in/")[2] for commit in commits] == [
@@ -231,7 +231,7 @@ def test_rewind_to_before_a_file_or_a_time(base: Path, monkeypatch: pytest.Monke
 def test_a_restored_commit_keeps_its_time(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a later `rewind` to before a time would go back further than needed."""
     clock = iter(f"2024-01-01T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(1440))
-    monkeypatch.setattr("streamrnn.stream.checkpoints.folder._now", lambda: next(clock))
+    monkeypatch.setattr("streamrnn.stream.checkpoints.folder.now", lambda: next(clock))
     _bad_days()
     commits = history("out")
     rewind("out", before=_name(4))
