@@ -20,7 +20,7 @@ import streamrnn
 from streamrnn import Model, layers
 from streamrnn.errors import ModelMismatchError, StreamRNNError, UnsupportedError
 from streamrnn.models import StepRunner
-from streamrnn.nn.layers import registry, serialization
+from streamrnn.nn.layers import registry
 
 FILE = "tests/contracts/rows_layers.py or rows_graphs.py"
 HOMES = (
@@ -34,7 +34,7 @@ def registered() -> list[str]:
     for module in pkgutil.walk_packages(streamrnn.__path__, "streamrnn."):
         if module.name.startswith(HOMES):
             importlib.import_module(module.name)
-    return [name for name in registry.names() if registry.is_own(serialization.get(name))]
+    return [name for name in registry.names() if registry.is_own(registry.get(name))]
 
 
 def test_every_layer_has_a_row_and_every_row_a_layer() -> None:
@@ -79,7 +79,7 @@ def test_a_row_without_a_layer_and_an_empty_reason_fail(new_layer: type[layers.L
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_is_of_its_class(name: str) -> None:
-    assert type(LAYERS[name].layer()) is serialization.get(name.partition("/")[0])
+    assert type(LAYERS[name].layer()) is registry.get(name.partition("/")[0])
 
 
 @pytest.mark.parametrize("name", holding(LAYERS, "config"))
@@ -211,7 +211,7 @@ def test_a_layer_that_takes_training_has_a_row_that_says_what_it_computes(
     new_layer: type[layers.Layer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = {name.partition("/")[0] for name, row in LAYERS.items() if row.training is not HOLDS}
-    taking = {name for name in registered() if takes_training(serialization.get(name))}
+    taking = {name for name in registered() if takes_training(registry.get(name))}
     assert taking <= said, f"add a row with training= to {FILE} for {sorted(taking - said)}"
     monkeypatch.setattr(new_layer, "apply", layers.Dropout.apply)
     assert takes_training(new_layer)
@@ -219,7 +219,7 @@ def test_a_layer_that_takes_training_has_a_row_that_says_what_it_computes(
 
 def test_stepwise_is_a_promise_that_some_row_keeps() -> None:
     """A class that says so is on a stream in the contracts above."""
-    promised = {name for name in registered() if serialization.get(name).stepwise}
+    promised = {name for name in registered() if registry.get(name).stepwise}
     kept = {name.partition("/")[0] for name in holding(LAYERS, "cut")}
     assert promised <= kept
 

@@ -31,7 +31,7 @@ from streamrnn.jobs.fitting.learner import ClassWeights, Learner, check_units
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.preflight import CALIBRATION
 from streamrnn.nn.layers import Gaussian
-from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model, SequenceRunner, Sequential

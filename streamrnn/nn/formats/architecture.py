@@ -8,7 +8,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import Concatenate, Embedding, Input, initializers
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.mixture import members_of

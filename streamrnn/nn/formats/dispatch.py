@@ -21,7 +21,7 @@ from streamrnn.errors import (
 )
 from streamrnn.nn.formats.assignment import Loaded, ModelFormat
 from streamrnn.nn.formats.guard import reading, require_file
-from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.models import Model
 
 _MEANT_FOR = {

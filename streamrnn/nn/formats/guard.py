@@ -16,7 +16,7 @@ import numpy as np
 from streamrnn.base.arrays import Floats
 from streamrnn.base.display import location, uri_fault
 from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
-from streamrnn.nn.layers import initializers, serialization
+from streamrnn.nn.layers import initializers, registry
 from streamrnn.nn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
@@ -147,4 +147,5 @@ def build(config: Mapping[str, object], stored: int) -> Layer:
     budget = Budget(stored)
     budget.check(config)
     with initializers.replaced_by(budget.zeros):
-        return serialization.deserialize(config)
+        layer: Layer = registry.deserialize(config)
+        return layer

@@ -30,12 +30,11 @@ from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_tables import tables_of
 from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_atomically
 from streamrnn.nn.kernels.integers import Integers, why_invalid
-from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.initializers import Initializer
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
-from streamrnn.nn.layers.registry import is_own
+from streamrnn.nn.layers.registry import counted_from_the_start, is_own
 from streamrnn.nn.models import Eager, Model
 from streamrnn.nn.models.graph import is_all_built_in
 
@@ -76,7 +75,7 @@ def encoded(model: Model) -> bytes:
     }
     if not isinstance(model, Eager):
         model.graph  # noqa: B018 (raises where the model is not built)
-        config = json.dumps(serialization.serialize(model), separators=(",", ":"))
+        config = json.dumps(registry.serialize(model), separators=(",", ":"))
         metadata["config"] = config
         _refuse_own_initializers(model)
         if not is_all_built_in(model):

@@ -16,7 +16,7 @@ from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
 from streamrnn.nn.formats.guard import require_file
 from streamrnn.nn.kernels.swept import SweptKind
-from streamrnn.nn.layers import Input, serialization
+from streamrnn.nn.layers import Input, registry
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Sequential
@@ -45,7 +45,7 @@ TORCH_CELLS = {
 
 def kind_of(layer: str) -> SweptKind:
     """Return the kind of a recurrent layer's cell, which says where its gates are."""
-    cell = serialization.get(f"{layer}Cell")
+    cell = registry.get(f"{layer}Cell")
     assert issubclass(cell, GatedCell)
     return cell.kind
 
@@ -86,7 +86,7 @@ class LayerTable:
         if a class of another package raises TypeError.
         """
         try:
-            layer: Layer = serialization.deserialize(config)
+            layer: Layer = registry.deserialize(config)
         except TypeError as error:
             if isinstance(error, StreamRNNError):
                 raise
@@ -95,7 +95,7 @@ class LayerTable:
 
     def _missing(self) -> str:
         """Describe missing required arguments, and arguments that may be meant for them."""
-        parameters = inspect.signature(serialization.get(self.kind)).parameters.values()
+        parameters = inspect.signature(registry.get(self.kind)).parameters.values()
         missing = [
             p.name
             for p in parameters
@@ -175,7 +175,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
             f"[[model.layers]] number {number}: inputs must be the name of a layer before it, or a "
             f"list of names, received {inputs!r:.60}"
         )
-    serialization.get(kind)
+    registry.get(kind)
     return LayerTable(number, kind, weights, arguments, tuple(names or ()))
 
 

@@ -21,8 +21,8 @@ from streamrnn.nn import layers as ours
 from streamrnn.nn.formats.tables import TORCH_CELLS
 from streamrnn.nn.formats.torch import AFFINE, STATISTICS, gates_in_order
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
-from streamrnn.nn.layers import activations, serialization
-from streamrnn.nn.layers.activation import LEAST_DEVIATION
+from streamrnn.nn.layers import activations, registry
+from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
@@ -57,7 +57,7 @@ _DEFAULTS = {
     "leaky_relu": 0.2, "elu": 1.0, "relu6": 6.0, "celu": 1.0, "hard_shrink": 0.5,
     "soft_shrink": 0.5,
 }  # fmt: skip
-_RECURRENT = {serialization.get(layer): cell for layer, cell in TORCH_CELLS.items()}
+_RECURRENT = {registry.get(layer): cell for layer, cell in TORCH_CELLS.items()}
 _MODULE = '''"""What the model of WEIGHTS computes, in PyTorch. Written by streamrnn convert."""
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import registry
-from streamrnn.nn.layers.activation import (
+from streamrnn.nn.layers.activations import (
     ELU,
     Activation,
     Gaussian,
@@ -11,7 +11,6 @@ from streamrnn.nn.layers.activation import (
     ReLU,
     Softmax,
 )
-from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.conv1d import Conv1D, DepthwiseConv1D, SeparableConv1D
 from streamrnn.nn.layers.dense import Dense
@@ -24,7 +23,7 @@ from streamrnn.nn.layers.dropout import (
     Identity,
     SpatialDropout1D,
 )
-from streamrnn.nn.layers.embedding import Embedding
+from streamrnn.nn.layers.embedding import CategoryEncoding, Embedding
 from streamrnn.nn.layers.gated import (
     GRU,
     LSTM,
@@ -35,7 +34,6 @@ from streamrnn.nn.layers.gated import (
     SimpleRNN,
     SimpleRNNCell,
 )
-from streamrnn.nn.layers.input import Input, InputLayer
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.nn.layers.masking import Masking, NotEqual
@@ -50,7 +48,6 @@ from streamrnn.nn.layers.merge import (
     Spread,
     Subtract,
 )
-from streamrnn.nn.layers.naming import clear_session
 from streamrnn.nn.layers.normalization import (
     BatchNormalization,
     GroupNormalization,
@@ -58,13 +55,14 @@ from streamrnn.nn.layers.normalization import (
     RMSNormalization,
     UnitNormalization,
 )
-from streamrnn.nn.layers.operation import Operation
+from streamrnn.nn.layers.operation import Input, InputLayer, Operation
 from streamrnn.nn.layers.pooling import (
     AveragePooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
+from streamrnn.nn.layers.registry import clear_session, deserialize, get, register_layer, serialize
 from streamrnn.nn.layers.reshape import (
     Cropping1D,
     Flatten,
@@ -76,7 +74,6 @@ from streamrnn.nn.layers.reshape import (
 )
 from streamrnn.nn.layers.rnn import RNN, StackedRNNCells
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
-from streamrnn.nn.layers.serialization import deserialize, get, register_layer, serialize
 from streamrnn.nn.layers.wrappers import Bidirectional, TimeDistributed
 
 AvgPool1D = AveragePooling1D

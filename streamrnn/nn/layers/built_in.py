@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from streamrnn.errors import ConfigError
-from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, is_own
@@ -106,7 +106,7 @@ class BuiltIn(Layer):
         config = super().get_config()
         for name, argument in arguments_of(type(self)).items():
             if argument.inner:
-                config[name] = map_lists(serialization.serialize, config[name])
+                config[name] = map_lists(registry.serialize, config[name])
         return config
 
     @classmethod
@@ -122,7 +122,7 @@ def _layers_of(value: object) -> object:
     """Return the layers of configs; return other values, such as layers, unchanged."""
     if isinstance(value, list | tuple):
         return [_layers_of(item) for item in value]
-    return serialization.deserialize(value) if isinstance(value, Mapping) else value
+    return registry.deserialize(value) if isinstance(value, Mapping) else value
 
 
 class Stepwise(BuiltIn):

@@ -1,7 +1,7 @@
 """Cell, the base of cells: one step of a recurrent layer."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sized
+from collections.abc import Callable
 from functools import partial
 from operator import index
 from typing import Any
@@ -11,11 +11,10 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell as kernel
-from streamrnn.nn.layers.casts import cast_floats
-from streamrnn.nn.layers.context import CallContext, resolve_training
+from streamrnn.nn.layers.context import CallContext, initial_states, resolve_training
+from streamrnn.nn.layers.keras_call import row_by_row
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.rowwise import row_by_row
-from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
+from streamrnn.nn.layers.structure import Nested, Shape, T
 
 
 class Cell(Layer):
@@ -220,7 +219,7 @@ class Cell(Layer):
             for shape in self.state_shapes().values()
         ]
 
-    def fresh_states(self, owner: str, rows: int) -> list[Floats]:
+    def fresh_states(self, owner: object, rows: int) -> list[Floats]:
         """Return the states of new rows, flat and checked: (rows, …) each."""
         return initial_states(owner, self.state_shapes(), self.get_initial_state(rows), rows)
 
@@ -301,7 +300,7 @@ class Cell(Layer):
             raise ShapeError(f"{self}: expected inputs (batch, features), received {x.shape}")
         self.ensure_built((None, x.shape[1]))
         self.check_input(x.shape)
-        flat = initial_states(str(self), self.state_shapes(), states, len(x))
+        flat = initial_states(self, self.state_shapes(), states, len(x))
         held = np.zeros((len(x), self.output_features()), np.float32) if self.holds_output else None
         y = np.empty((len(x), 1, self.output_features()), np.float32)
         self.run_window(x[:, None], None, None, flat, held, y, training=resolve_training(training))
@@ -326,36 +325,6 @@ def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
             f"{cell}: state_size must be an int, or a list with an int or a shape for each state, "
             f"received {size!r}; states cannot be nested any deeper"
         ) from None
-
-
-def initial_states(
-    owner: str, shapes: Mapping[str, tuple[int, ...]], states: object, batch: int
-) -> list[Floats]:
-    """Return the states that a caller passed, checked, as a flat list of float32 copies.
-
-    Raises ShapeError where the number or a shape differs: nothing is broadcast.
-    """
-    values = list(leaves(states))
-    require_all(owner, shapes, values)
-    flat = []
-    for (name, shape), value in zip(shapes.items(), values, strict=True):
-        array = cast_floats(f"{owner}: state {name!r}", value)
-        if array.shape != (batch, *shape):
-            raise ShapeError(
-                f"{owner}: state {name!r} must have shape {(batch, *shape)}, received {array.shape}"
-                + (f"; pass a state for each of {batch} rows" if array.shape[:1] == (1,) else "")
-            )
-        flat.append(array.copy())
-    return flat
-
-
-def require_all(owner: str, shapes: Collection[str], states: Sized) -> None:
-    """Raise ShapeError unless there is a value for each of a cell's states."""
-    if len(states) != len(shapes):
-        raise ShapeError(
-            f"{owner}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "
-            f"received {len(states)}"
-        )
 
 
 class LayerCell(Cell):
@@ -415,7 +384,7 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
     return step.__func__ if isinstance(step, staticmethod) else None
 
 
-def as_cell(cell: object, owner: str) -> Cell:
+def as_cell(cell: object, owner: object) -> Cell:
     """Return a Cell as it is, or an adapter for a layer written as one. Raises ArgumentError."""
     if isinstance(cell, Cell):
         return cell

@@ -20,6 +20,7 @@ from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Filters, Size
+from streamrnn.nn.layers.axes import DataFormat, OneSize, Padding, TimeWindow, padded
 from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import declared
@@ -27,7 +28,6 @@ from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import DataFormat, OneSize, Padding, TimeWindow, padded
 from streamrnn.nn.layers.weights import WeightAttribute
 
 

@@ -1,18 +1,21 @@
-"""Embedding: a row of a table for each token id."""
+"""Embedding and CategoryEncoding: ids as vectors; the encodings of lookups."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools
-from streamrnn.errors import DataError
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.kernels import embedding
-from streamrnn.nn.layers.arguments import Size
-from streamrnn.nn.layers.built_in import Stepwise
-from streamrnn.nn.layers.casts import first_outside
+from streamrnn.nn.layers.arguments import Size, first_outside
+from streamrnn.nn.layers.built_in import BuiltIn, Stepwise
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.declared import Accepted
+from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
-from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.structure import Shape, Shapes
+from streamrnn.nn.layers.symbol import symbols_in
 
 
 @builtin_layer
@@ -62,3 +65,131 @@ class Embedding(Stepwise):
         y = np.empty((ids.size, self.output_dim), np.float32)
         embedding.run(self._weights["embeddings"].value, ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
+
+
+ENCODINGS = ("multi_hot", "one_hot", "count")
+SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}
+"""Names in earlier versions of Keras -> present names."""
+
+
+def joins_last(mode: str, input_shape: Shape) -> bool:
+    """Return whether an encoding takes the last axis as a set: (…, n) -> (…, size).
+
+    one_hot does for n = 1. The shape with which the layer was built decides: a window that happens
+    to have one step stays a window.
+    """
+    return mode != "one_hot" or (len(input_shape) > 1 and input_shape[-1] == 1)
+
+
+def encode_ids(
+    ids: Array, size: int, mode: str, *, joins: bool, weights: Sequence[float] | Array | None = None
+) -> Floats:
+    """Return vectors with 1 at each id (for count: its count, or the sum of its `weights`).
+
+    ids: int64 below `size`; -1 is left out. weights: in the shape of ids.
+    """
+    one_hot = np.zeros((ids.size, size + 1), np.float32)
+    one_hot[np.arange(ids.size), ids.reshape(-1)] = (
+        1 if weights is None else np.asarray(weights, np.float32).reshape(-1)
+    )
+    one_hot = one_hot.reshape(*ids.shape, size + 1)[..., :size]
+    if not joins:
+        return np.ascontiguousarray(one_hot)
+    if mode != "count":
+        joined: Floats = one_hot.max(axis=-2, initial=0)
+        return joined
+    total = np.zeros((*ids.shape[:-1], size), np.float32)
+    for place in range(ids.shape[-1]):  # one after the other, since sums of weights may round
+        total = total + one_hot[..., place, :]
+    return total
+
+
+@builtin_layer
+class CategoryEncoding(BuiltIn):
+    """Integers -> float32 vectors of num_tokens elements.
+
+    one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
+    multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
+    integer in it. An array may also be one sample without a batch: (n,), or a single
+    number. Raises DataError for an integer outside 0…num_tokens - 1.
+    """
+
+    input_dtype = "int64"
+    supports_masking = False
+
+    num_tokens: Argument[int | None, int] = Argument(default=None)
+    output_mode: str = "multi_hot"
+
+    def complete(self) -> None:
+        if self.num_tokens is None:
+            raise ArgumentError(f"{self}: num_tokens must be set to use this layer")
+        if (
+            isinstance(self.num_tokens, bool)
+            or not isinstance(self.num_tokens, int)
+            or self.num_tokens < 1
+        ):
+            raise ArgumentError(
+                f"{self}: `num_tokens` must be an integer, 1 or more, received {self.num_tokens!r}"
+            )
+        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
+        if self.output_mode not in ENCODINGS:
+            raise ArgumentError(
+                f"{self}: Unknown arg for output_mode: {self.output_mode}; expected one of "
+                f"{', '.join(ENCODINGS)}"
+            )
+        self._joins = self.output_mode != "one_hot"
+
+    def build(self, input_shape: Shape) -> None:
+        self._joins = joins_last(self.output_mode, input_shape)
+        self.ragged = self.why_not_stepwise(input_shape) is None
+
+    def check_input(self, shape: Shapes) -> None:
+        if isinstance(shape, list) or len(shape) < 1 + self._joins:
+            raise ShapeError(f"{self}: expected one array (batch, …, n), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        kept = input_shape[:-1] if self._joins else input_shape
+        return (*kept, self.num_tokens)
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self._joins and len(input_shape) < 3:
+            return "it joins all steps of a sequence in one vector"
+        return None
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
+        return encode_ids(ids, self.num_tokens, self.output_mode, joins=self._joins)
+
+    def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
+        """Encode integers; count_weights: what each integer adds with output_mode="count"."""
+        symbolic = bool(symbols_in(inputs))
+        batched = symbolic or np.ndim(inputs) > (self.output_mode != "one_hot")
+        if count_weights is None and batched:
+            return super().__call__(inputs, *args, **kwargs)
+        if symbolic:
+            raise ArgumentError(f"{self}: count_weights need a call on arrays, not on symbols")
+        if count_weights is not None and self.output_mode != "count":
+            raise ArgumentError(
+                f"{self}: `count_weights` is not used when `output_mode` is not 'count', received "
+                f"output_mode={self.output_mode!r}"
+            )
+        ids = self._checked(np.atleast_1d(self._cast(inputs)), CallContext())
+        if count_weights is not None and np.shape(count_weights) != ids.shape:
+            raise ShapeError(
+                f"{self}: expected count_weights of shape {ids.shape}, received shape "
+                f"{np.shape(count_weights)}"
+            )
+        joins = np.ndim(inputs) == 0 or joins_last(self.output_mode, ids.shape)
+        return encode_ids(
+            ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights
+        )
+
+    def _checked(self, ids: Array, context: CallContext) -> Array:
+        place = first_outside(ids, self.num_tokens, context.lengths)
+        if place is not None:
+            raise DataError(
+                f"{self}: {int(ids[place])} is outside 0…{self.num_tokens - 1}; raise num_tokens, "
+                "or let a lookup before this layer map unknown values to a number"
+            )
+        # Past the end of a row there may be any number.
+        return ids if context.lengths is None else np.clip(ids, 0, self.num_tokens - 1)

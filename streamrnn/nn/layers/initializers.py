@@ -23,8 +23,7 @@ from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
 from streamrnn.nn.layers.context import set_inside
 from streamrnn.nn.layers.declared import Argument
-from streamrnn.nn.layers.naming import snake_case
-from streamrnn.nn.layers.registry import ConfigDict
+from streamrnn.nn.layers.registry import ConfigDict, snake_case
 
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",

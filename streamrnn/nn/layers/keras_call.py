@@ -1,12 +1,14 @@
-"""The `call` of a class written for Keras, which computes a layer in place of `apply`."""
+"""Layers as written for Keras: the `call` of a layer or cell, and attributes that do not exist."""
 
 import inspect
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any
 
 import numpy as np
 
-from streamrnn.errors import DTypeError, ShapeError
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.context import CallContext, training_inside
 from streamrnn.nn.layers.masks import carried, carry
 from streamrnn.nn.layers.structure import Shape, map_lists, map_structure
@@ -70,3 +72,137 @@ def _common(layer: object, small: Any, large: Any) -> Any:
             f"or {large}; implement compute_output_shape"
         )
     return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
+
+
+RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
+
+
+def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
+    """Return step(x_F, states, weights, y_U), which runs `call` on one row.
+
+    It overwrites `states` with the new states, and y_U with the output.
+
+    In a batch, NumPy's matrix product may give a row other bits than it gives the row alone, and a
+    mean over the batch gives another value. One row at a time rules out both.
+    """
+    parameters = inspect.signature(call).parameters.values()
+    takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
+    options = {"training": training} if takes else {}
+
+    def step(x: Floats, states: tuple[Floats, ...], weights: tuple[Floats, ...], y: Floats) -> None:
+        # Copies: `call` may return the very arrays that were passed, for instance in another order.
+        rows = [state[None].copy() for state in states]
+        with training_inside(training):
+            output, new = _pair(cell, call(x[None].copy(), rows, **options))
+        if len(new) != len(states):
+            raise ShapeError(
+                f"{cell}: number of states that call returned: {len(new)}, expected {len(states)}"
+            )
+        _require_row(cell, "output", output, y)
+        y[:] = output[0]
+        for i, (state, value) in enumerate(zip(states, new, strict=True)):
+            _require_row(cell, f"state {i}", value, state)
+            state[...] = value[0]
+
+    return step
+
+
+def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
+    """Return the output and the new states that `call` returned; a single state needs no list."""
+    if not isinstance(returned, tuple | list):
+        received = _shown(returned)
+    elif len(returned) != 2:
+        received = f"{len(returned)} values"
+    else:
+        output, states = returned
+        if isinstance(states, np.ndarray):
+            return output, [states]
+        if isinstance(states, tuple | list):
+            return output, list(states)
+        received = f"an output and {_shown(states)}"
+    raise ShapeError(
+        f"{cell}: call returned {received}, expected a pair: (output, new states), the states in "
+        "a list as they are passed"
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"one array of shape {value.shape}"
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _require_row(cell: object, what: str, value: Array, place: Floats) -> None:
+    if np.shape(value) != (1, *place.shape):
+        raise ShapeError(
+            f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
+            f"{(1, *place.shape)}, one row like its inputs"
+        )
+
+
+WHY_MISSING = {
+    "add_loss": "a loss depends on outputs alone; make what it needs an output of the model",
+    "call": "call the object itself, as in layer(inputs)",
+    "export": "save(path) writes a .safetensors file",
+    "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",
+    "states": "get_state() returns the states of stateful layers",
+    "train_step": "the step of training is compiled; see fit(), train_on_batch() and gradients()",
+    "to_json": "get_config() returns the config",
+}
+
+_INTERNAL = """
+adopt begin build_on cell_class check_arrays check_initial check_input children connect ensure_built
+expect_features forward graph holders input_dtype input_specs is_built_in known_features
+layer_shapes make_mask makes_mask memory nodes ragged regularization runner sequence_input
+stateful_layers stepwise stream_classes stream_initial stream_states takes_state weights_changed
+why_not_stepwise
+"""
+INTERNAL = frozenset(_INTERNAL.split())
+"""Attributes for this package and for custom layers' classes; `dir(layer)` omits them."""
+
+
+class _Missing:
+    """An attribute that does not exist, with the reason.
+
+    A `__getattr__` of the layers could say the same, but it made a call of a layer 15 % slower:
+    with it, CPython does not specialize attribute access.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        self._name = name
+        self._why = why
+
+    def __get__(self, instance: object, owner: type) -> object:
+        raise AttributeError(
+            f"{owner.__name__!r} object has no attribute {self._name!r}: {self._why}",
+            name=self._name,
+            obj=instance,
+        )
+
+
+class _Unset:
+    """An attribute that the constructor of a base class sets."""
+
+    def __get__(self, instance: object, owner: type) -> object:
+        if instance is None:
+            return self
+        raise ConfigError(
+            f"{owner.__name__}: its __init__ must call super().__init__() before it uses the object"
+        )
+
+
+def require_constructor(owner: type, *names: str) -> None:
+    """Make an object of a class that lacks these attributes say that its base was not called."""
+    for name in names:
+        setattr(owner, name, _Unset())
+
+
+def missing_in(owner: type) -> set[str]:
+    """Return the names that exist in a class only to explain why they are missing."""
+    return {name for name in WHY_MISSING if isinstance(getattr_static(owner, name), _Missing)}
+
+
+def explain_missing(owner: type) -> None:
+    """Make Keras's attributes that a class lacks raise AttributeError with a reason."""
+    for name, why in WHY_MISSING.items():
+        setattr(owner, name, _Missing(name, why))

@@ -15,41 +15,34 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError
-from streamrnn.nn.layers import initializers, naming, registry, regularizers
+from streamrnn.nn.layers import initializers, registry, regularizers
 from streamrnn.nn.layers.arguments import (
+    CASTS,
     FOR_TRAINING,
+    cast_floats,
     check_dtype,
     check_unknown,
     given_arguments,
     passed_arguments,
 )
-from streamrnn.nn.layers.casts import CASTS, cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.declared import arguments_of
-from streamrnn.nn.layers.keras_call import run_call, shape_of_call
+from streamrnn.nn.layers.keras_call import (
+    INTERNAL,
+    explain_missing,
+    missing_in,
+    require_constructor,
+    run_call,
+    shape_of_call,
+)
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
-from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in, require_constructor
-from streamrnn.nn.layers.registry import ConfigDict
+from streamrnn.nn.layers.registry import ConfigDict, Configurable
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure, several, unshared
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
-class _KeepsArguments:
-    """Keeps the constructor's arguments.
-
-    `__new__` is in a base of Layer, so that Layer's `__init__` defines the signature.
-    """
-
-    _made_with: tuple[tuple[object, ...], dict[str, object]]
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        layer = super().__new__(cls)
-        layer._made_with = args, kwargs
-        return layer
-
-
-class Layer(NamedWeights, WeightSet, _KeepsArguments):
+class Layer(NamedWeights, WeightSet, Configurable):
     """A computation with weights.
 
     name: as shown in summaries, states and files; by default derived from the name of the class.
@@ -132,7 +125,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         super().__init__(trainable=trainable)
         if name is not None and not isinstance(name, str):
             raise ArgumentError(f"{type(self).__name__}: name must be a string, received {name!r}")
-        self.name = name or naming.unique(naming.snake_case(type(self).__name__))
+        self.name = name or registry.unique(registry.snake_case(type(self).__name__))
         self.nodes: list[Node] = []
         self.batch_input_shape: Shape | None = None
         if batch_input_shape is not None:

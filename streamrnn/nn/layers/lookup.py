@@ -16,11 +16,11 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, MissingFileError, UnsupportedError
+from streamrnn.nn.layers.arguments import first_outside
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.casts import first_outside
-from streamrnn.nn.layers.category_encoding import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument, declared
+from streamrnn.nn.layers.embedding import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in

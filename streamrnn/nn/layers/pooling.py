@@ -7,11 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.declared import Argument, declared
-from streamrnn.nn.layers.registry import builtin_layer
-from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import (
+from streamrnn.nn.layers.axes import (
     DataFormat,
     OneSize,
     OverTime,
@@ -20,6 +16,10 @@ from streamrnn.nn.layers.time_windows import (
     one_size,
     padded,
 )
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument, declared
+from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape
 
 
 @declared

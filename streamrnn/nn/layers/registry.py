@@ -1,11 +1,21 @@
-"""The registry of layer classes by name. It does not import `Layer`: each class adds itself."""
+"""Names: the classes that a config may name, layers to configs and back, and automatic names.
 
+A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, with further
+keys that are not needed to read it. No module is imported and no code is run for a config: a name
+that is not in the registry is refused.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, dataclass_transform
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Any, Self, TypeVar, dataclass_transform
 
 from streamrnn.base.display import closest
 from streamrnn.base.plugin import load_plugin, plugin_names
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import ConfigError, DTypeError, UnsupportedError
+from streamrnn.nn.layers.context import set_inside
 from streamrnn.nn.layers.declared import Argument, declared
 
 _classes: dict[str, type[Any]] = {}
@@ -42,6 +52,20 @@ StoredConfig = Mapping[str, Any]
 """Like ConfigDict, but read from a file; the constructor checks the values."""
 
 
+class Configurable:
+    """The base of Layer, which a class needs to be in the registry: keeps the arguments of a call.
+
+    `__new__` is in a base of Layer, so that Layer's `__init__` defines the signature.
+    """
+
+    _made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        layer = super().__new__(cls)
+        layer._made_with = args, kwargs
+        return layer
+
+
 @dataclass_transform(eq_default=False, field_specifiers=(Argument,))
 def builtin_layer(cls: C) -> C:
     """Register a layer of this package under its class name; a class decorator.
@@ -56,8 +80,17 @@ def builtin_layer(cls: C) -> C:
     return cls
 
 
-def custom_layer(class_name: str, cls: type[Any]) -> None:
-    """Register a user's class. Raises UnsupportedError for a name of this package."""
+def register_layer(class_name: str, cls: type[Configurable]) -> None:
+    """Make configs with the name `class_name` build `cls`, a custom cell or layer.
+
+    `class_name` is the name in the file, with or without its package (``"MyPackage>PeepholeLSTM"``
+    or ``"PeepholeLSTM"``). Names of this package's layers cannot be used.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Configurable)):
+        raise DTypeError(
+            f"register_layer({class_name!r}): expected a class derived from layers.Layer or "
+            f"layers.Cell, received {cls!r}"
+        )
     if class_name in _builtins:
         raise UnsupportedError(
             f"register_layer({class_name!r}): this is a layer of streamrnn; choose another name"
@@ -85,13 +118,11 @@ def names() -> list[str]:
     return sorted(_classes)
 
 
-def registered_name(cls: type) -> str | None:
-    """Return the name that a class is registered under; None if it is not registered."""
-    return next((name for name, registered in _classes.items() if registered is cls), None)
+def get(class_name: str) -> type[Any]:
+    """Return the class of this name (also written "package>Class").
 
-
-def class_of(class_name: str) -> type[Any]:
-    """Return the class of this name: see `serialization.get`."""
+    Raises UnsupportedError, with a similar name, for a class that is not in the registry.
+    """
     cls = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if cls is not None:
         return cls
@@ -116,3 +147,71 @@ def why_missing(class_name: str, names: Iterable[str]) -> str:
         return f": {why}"
     near = closest(class_name, names)
     return f"; did you mean {near!r}?" if near else ""
+
+
+def serialize(layer: Any) -> ConfigDict:
+    """Return the config of a layer with its class name, as a model file holds it."""
+    cls = type(layer)
+    for name, registered in _classes.items():
+        if registered is cls:
+            return {"class_name": name, "config": layer.get_config()}
+    raise UnsupportedError(
+        f"layer {layer.name!r}: class {cls.__name__} is not registered, so a file could not be "
+        f"read back; call streamrnn.register_layer({cls.__name__!r}, …) first"
+    )
+
+
+def deserialize(config: StoredConfig) -> Any:
+    """Build a layer from a config that `serialize` or Keras wrote."""
+    stored = config if isinstance(config, Mapping) else {}
+    name = stored.get("registered_name") or stored.get("class_name")
+    arguments = stored.get("config")
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
+        raise UnsupportedError(
+            f"expected a layer's config with class_name and config, received {config!r:.120}"
+        )
+    cls = get(name)
+    try:
+        return cls.from_config(dict(arguments))
+    except TypeError as error:
+        if is_own(cls):
+            raise
+        raise ConfigError(
+            f"layer class {name!r} cannot be made from its config: {error}; let its get_config "
+            "return the arguments of its constructor, or write a from_config"
+        ) from error
+
+
+# ---- automatic names, counted as in Keras: lstm, lstm_1, lstm_2, but input_1, input_2
+
+_session: Counter[str] = Counter()
+_inside: ContextVar[Counter[str] | None] = ContextVar("names_inside", default=None)
+
+
+def snake_case(class_name: str) -> str:
+    """Return Keras's name for a class: SimpleRNN -> simple_rnn, Conv1D -> conv1d."""
+    split = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", class_name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", split).lower()
+
+
+def unique(prefix: str, *, first: int = 0) -> str:
+    """Return the next free name with this prefix, numbered from `first`; 0 is not shown."""
+    inside = _inside.get()
+    used = _session if inside is None else inside
+    number = used[prefix] + first
+    used[prefix] += 1
+    return f"{prefix}_{number}" if number else prefix
+
+
+def clear_session() -> None:
+    """Reset the counters of automatic names. Existing layers and models keep their names."""
+    _session.clear()
+
+
+def counted_from_the_start() -> AbstractContextManager[None]:
+    """Count automatic names in this block from the start, as a new process does.
+
+    Names are part of a model's fingerprint, so in a model that a file describes they must not
+    depend on earlier layers of the process.
+    """
+    return set_inside(_inside, Counter())

@@ -13,12 +13,12 @@ import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.axes import DataFormat, OverTime, TwoSizes, padded
 from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import DataFormat, OverTime, TwoSizes, padded
 
 
 def _size(shape: Shape) -> int | None:

@@ -13,12 +13,11 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.cell import Cell, as_cell, initial_states, require_all
-from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.cell import Cell, as_cell
+from streamrnn.nn.layers.context import CallContext, Memory, initial_states, require_all
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import Masks
-from streamrnn.nn.layers.memory import Memory
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Nested, Shape, Shapes, T, leaves
 
@@ -41,7 +40,7 @@ class StackedRNNCells(Cell, BuiltIn):
         self.cells = list(self.cells)
         if not self.cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
-        self.runners = [as_cell(cell, str(self)) for cell in self.cells]
+        self.runners = [as_cell(cell, self) for cell in self.cells]
         for cell in self.cells:
             self.adopt(cell)
 
@@ -162,7 +161,7 @@ class RNN(BuiltIn):
     implementation: Accepted = Accepted(2)
 
     def complete(self) -> None:
-        self.runner: Cell = as_cell(self.cell, str(self))
+        self.runner: Cell = as_cell(self.cell, self)
         self.memory = Memory(self)
         self.adopt(self.cell)
         self._step_features = self._step_units = -1
@@ -242,15 +241,15 @@ class RNN(BuiltIn):
             return [state for state in passed if state is not None], held
         carried = context.kind == "call" and self.stateful
         if context.initial_state is not None:
-            states = initial_states(str(self), shapes, context.initial_state, batch)
+            states = initial_states(self, shapes, context.initial_state, batch)
             if carried:
                 self.memory.record_start(states)
             return states, held
-        if carried and self.memory.holds:
-            return self.memory.recall(batch)
         if carried:
+            if before := self.memory.recall(batch):
+                return before
             self.memory.record_start(None)
-        return cell.fresh_states(str(self), batch), held
+        return cell.fresh_states(self, batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
         """Compute one step of each row with little overhead: x float32 (B, F) -> (B, U).
@@ -313,7 +312,7 @@ class RNN(BuiltIn):
 
     def check_initial(self, states: object) -> None:
         shapes, symbols = self.runner.state_shapes(), list(leaves(states))
-        require_all(str(self), shapes, symbols)
+        require_all(self, shapes, symbols)
         for (name, shape), symbol in zip(shapes.items(), symbols, strict=True):
             sizes = tuple(symbol.shape)
             # A size of None fits any size.
@@ -376,7 +375,7 @@ class RNN(BuiltIn):
         return self.runner.state_classes()
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
-        flat = self.runner.fresh_states(str(self), n)
+        flat = self.runner.fresh_states(self, n)
         initial = dict(zip(self.runner.state_shapes(), flat, strict=True))
         if self.runner.holds_output:
             initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)

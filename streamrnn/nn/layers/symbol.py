@@ -125,7 +125,7 @@ def symbols_in(tree: object) -> list[Symbol]:
 
 def add_operation(function: str, *operands: Any, **arguments: Any) -> Symbol:
     """Add a function of `streamrnn.ops` to the graph of the symbols among its operands."""
-    operation = registry.class_of("Operation")(
+    operation = registry.get("Operation")(
         function,
         [INPUT if isinstance(operand, Symbol) else operand for operand in operands],
         arguments,

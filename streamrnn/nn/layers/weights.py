@@ -14,7 +14,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.arguments import check_dtype
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import snake_case
 
 
 class Variable(np.ndarray[Any, np.dtype[np.float32]]):

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError, StateError
-from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument
@@ -206,13 +206,13 @@ class Bidirectional(BuiltIn):
         return "it reads the sequence from its end as well"
 
     def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "layer": serialization.serialize(self.forward_layer)}
+        return {**super().get_config(), "layer": registry.serialize(self.forward_layer)}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
         if isinstance(config.get("layer"), Mapping):
-            config["layer"] = serialization.deserialize(config["layer"])
+            config["layer"] = registry.deserialize(config["layer"])
         return super().from_config(config)
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 import numpy as np
 
 from streamrnn.errors import ModelFileError
-from streamrnn.nn.layers import serialization
-from streamrnn.nn.layers.input import InputLayer
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.operation import InputLayer
 from streamrnn.nn.layers.structure import map_structure
 from streamrnn.nn.layers.symbol import Symbol
 
@@ -36,7 +36,7 @@ def functional_config(model: "Model") -> dict[str, object]:
     numbers = {id(node): n for of_layer in calls.values() for n, node in enumerate(of_layer)}
     entries = [
         {
-            **serialization.serialize(layer),
+            **registry.serialize(layer),
             "name": layer.name,
             "inbound_nodes": [
                 {"args": [_to_json(n.inputs, numbers)], "kwargs": _to_json(n.kwargs, numbers)}
@@ -85,7 +85,7 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises ModelFileError if a call needs a tensor that no other call makes.
     """
     entries = list(config["layers"])
-    layers = {entry["name"]: serialization.deserialize(entry) for entry in entries}
+    layers = {entry["name"]: registry.deserialize(entry) for entry in entries}
     symbols: dict[tuple[str, int], list[Symbol]] = {}
     waiting: list[tuple[str, int, Call]] = []
     for entry in entries:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
-from streamrnn.nn.layers.casts import cast_floats
+from streamrnn.nn.layers.arguments import cast_floats
 from streamrnn.nn.layers.context import resolve_training, training_inside
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Shape, filled, leaves, map_lists, map_structure, several

@@ -9,8 +9,8 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import ConfigError, ShapeError
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.operation import InputLayer
 from streamrnn.nn.layers.structure import Shape, leaves, map_structure
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 

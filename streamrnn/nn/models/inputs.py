@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.nn.layers.category_encoding import CategoryEncoding
-from streamrnn.nn.layers.embedding import Embedding
+from streamrnn.nn.layers.embedding import CategoryEncoding, Embedding
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
 from streamrnn.nn.layers.symbol import Symbol

@@ -6,7 +6,7 @@ from typing import Any
 
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.layers import Average, Concatenate, Dense, Gaussian, Input, Rescaling, Spread
-from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models.model import Model
 

@@ -11,8 +11,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.base.provider import provided
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError, StateError
-from streamrnn.nn.layers.arguments import without_training
-from streamrnn.nn.layers.casts import cast_input
+from streamrnn.nn.layers.arguments import cast_input, without_training
 from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import carried, carry, joined_masks

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
-from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.embedding import Embedding
-from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.operation import InputLayer
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
@@ -138,9 +138,9 @@ class Sequential(Model):
             self.build((None, *shape[1:]))
 
     def get_config(self) -> dict[str, object]:
-        stack = [serialization.serialize(layer) for layer in self._stack]
+        stack = [registry.serialize(layer) for layer in self._stack]
         if self._graph is not None:
-            stack.insert(0, serialization.serialize(self._input_structure.layer))
+            stack.insert(0, registry.serialize(self._input_structure.layer))
         return {"name": self.name, "trainable": self.trainable, "layers": stack}
 
     @classmethod
@@ -149,7 +149,7 @@ class Sequential(Model):
             config = {"layers": config}
         model = cls(name=config.get("name"), trainable=config.get("trainable", True))
         for layer in config["layers"]:
-            model.add(serialization.deserialize(layer))
+            model.add(registry.deserialize(layer))
         if model._graph is None and (shape := config.get("build_input_shape")):
             model.build(tuple(shape))
         return model

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import ConfigError
-from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.operation import InputLayer
 from streamrnn.nn.layers.precision import packed_names, precision_of
 from streamrnn.nn.models.graph import Graph
 

@@ -10,7 +10,7 @@ from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.layers import RNN, Layer
-from streamrnn.nn.layers.memory import Memory
+from streamrnn.nn.layers.context import Memory
 from streamrnn.nn.models import Model, Sequential
 from streamrnn.nn.training.loss import numbers_of
 

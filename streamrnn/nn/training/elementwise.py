@@ -12,7 +12,7 @@ from streamrnn.nn import layers
 from streamrnn.nn.kernels.activation import derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.kernels.normalization import layer_norm_back, root_norm_back
-from streamrnn.nn.layers.activation import LEAST_DEVIATION
+from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.layers.axes import as_rows, from_rows
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one, rule_from

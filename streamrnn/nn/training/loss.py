@@ -10,8 +10,8 @@ import numpy.typing as npt
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import losses as kernel
-from streamrnn.nn.layers import naming
-from streamrnn.nn.layers.missing import require_constructor
+from streamrnn.nn.layers import registry
+from streamrnn.nn.layers.keras_call import require_constructor
 from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.training.gradient_check import check_gradient
 
@@ -64,14 +64,16 @@ class Loss:
             cls.kernel_name = kernel
         if is_own(cls):
             cls.short_name = short
-            cls.own_name = vars(cls).get("own_name", naming.snake_case(cls.__name__))
+            cls.own_name = vars(cls).get("own_name", registry.snake_case(cls.__name__))
         elif cls.call is not Loss.call:  # it replaces the formula of a loss of this package
             cls.values = Loss.values  # type: ignore[method-assign]
 
     def __init__(
         self, reduction: str = "sum_over_batch_size", name: str | None = None, dtype: object = None
     ) -> None:
-        self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
+        self.name = (
+            name or self.own_name or registry.unique(registry.snake_case(type(self).__name__))
+        )
         if reduction not in ("sum_over_batch_size", "sum"):
             raise ArgumentError(
                 f"{self}: reduction must be 'sum_over_batch_size' or 'sum', received {reduction!r}"
@@ -208,7 +210,7 @@ class FunctionLoss(Loss):
 
 def name_of_function(function: Callable[..., Any]) -> str:
     """Return the name of a function, or of the class of another callable."""
-    return getattr(function, "__name__", None) or naming.snake_case(type(function).__name__)
+    return getattr(function, "__name__", None) or registry.snake_case(type(function).__name__)
 
 
 def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:

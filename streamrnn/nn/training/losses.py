@@ -16,7 +16,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as kernel
-from streamrnn.nn.layers.activation import LEAST_DEVIATION
+from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.training.loss import (
     Elementwise,
     FunctionLoss,

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
-from streamrnn.nn.layers import naming
-from streamrnn.nn.layers.missing import require_constructor
+from streamrnn.nn.layers import registry
+from streamrnn.nn.layers.keras_call import require_constructor
 from streamrnn.nn.layers.weights import Variable, WeightSet
 from streamrnn.nn.training.loss import in_rank_of, name_of_function, returned_values, weights_of
 
@@ -62,7 +62,9 @@ class Metric(WeightSet):
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(trainable=False)
-        self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
+        self.name = (
+            name or self.own_name or registry.unique(registry.snake_case(type(self).__name__))
+        )
         if dtype not in (None, "float32"):
             raise ArgumentError(f"{self}: dtype must be 'float32', received {dtype!r}")
 

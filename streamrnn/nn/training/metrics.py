@@ -17,7 +17,7 @@ from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import activations
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.training import losses
 from streamrnn.nn.training.loss import Loss, categories, truth_array
 from streamrnn.nn.training.metric import FunctionMetric, MeanMetric, Metric

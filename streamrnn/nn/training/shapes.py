@@ -10,8 +10,8 @@ import numpy as np
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.nn import layers
 from streamrnn.nn.kernels.gradients import summed_over
+from streamrnn.nn.layers.axes import padded
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.time_windows import padded
 from streamrnn.nn.training.recording import Recorded, Recording, Rule, rule_from, total_of
 
 # ---- merges

@@ -24,7 +24,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import Layer, registry
-from streamrnn.nn.layers.activation import LEAST_DEVIATION
+from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model

@@ -6,8 +6,8 @@ from pathlib import Path
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
 from streamrnn.nn.kernels.packing import dequantized
-from streamrnn.nn.layers import Input, PeepholeLSTMCell, serialization
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers import Input, PeepholeLSTMCell, registry
+from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.models import Sequential
 from streamrnn.plugins.onnx.evaluate import fold, unused
 from streamrnn.plugins.onnx.files import parse_graph
@@ -57,7 +57,7 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     if back:
         two_sides = {"name": label, "layer": config, "backward_layer": back[0]}
         config = {"class_name": "Bidirectional", "config": two_sides}
-    model = Sequential([Input((None, recurrent.features)), serialization.deserialize(config)])
+    model = Sequential([Input((None, recurrent.features)), registry.deserialize(config)])
     sides = ("forward_layer/cell", "backward_layer/cell") if both else ("cell",)
     assignments = []
     for side, direction in zip(sides, recurrent.directions, strict=True):

@@ -9,8 +9,8 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.nn.layers import Identity, Input, Layer
+from streamrnn.nn.layers.arguments import cast_floats, cast_ids
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.casts import cast_floats, cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import Constant
 from streamrnn.nn.layers.precision import Packable

@@ -34,7 +34,7 @@ from streamrnn.errors import (
 from streamrnn.jobs.fitting import FitOptions
 from streamrnn.jobs.fitting.seeds import SeedsJob
 from streamrnn.layers import Dense
-from streamrnn.nn.layers import registry, serialization
+from streamrnn.nn.layers import registry
 from streamrnn.pipeline import FitSummary
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ def alone(folder: Path, seed: int) -> FitSummary:
 @pytest.fixture(autouse=True)
 def only_own_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without classes that other tests registered, for which members are fitted in this process."""
-    own = {name: serialization.get(name) for name in registry.names() if name in registry._builtins}
+    own = {name: registry.get(name) for name in registry.names() if name in registry._builtins}
     monkeypatch.setattr(registry, "_classes", own)
 
 

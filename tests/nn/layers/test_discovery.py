@@ -12,7 +12,7 @@ import pytest
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers, models
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
-from streamrnn.nn.layers.missing import INTERNAL, WHY_MISSING
+from streamrnn.nn.layers.keras_call import INTERNAL, WHY_MISSING
 
 CLASSES = [
     found

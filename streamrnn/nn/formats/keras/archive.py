@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.guard import MAX_JSON_BYTES, parse_json
 from streamrnn.nn.formats.keras.tree import OF_TOKENS, ROOTS
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import snake_case
 
 WEIGHTS = "model.weights.h5"
 _MAX_EXPANSION = 100

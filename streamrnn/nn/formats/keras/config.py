@@ -1,4 +1,4 @@
-"""Configs of all versions of Keras, translated to the form that `serialization.deserialize` reads.
+"""Configs of all versions of Keras, translated to the form that `registry.deserialize` reads.
 
 No config causes an import or runs code: its classes belong to streamrnn or are registered.
 """
@@ -13,7 +13,7 @@ from streamrnn.nn.formats.keras import nodes
 from streamrnn.nn.formats.keras.legacy import KERAS_CELLS, renamed, row_of
 from streamrnn.nn.formats.keras.nodes import LayerConfig
 from streamrnn.nn.formats.tables import INNER_KEYS
-from streamrnn.nn.layers import initializers, registry, serialization
+from streamrnn.nn.layers import initializers, registry
 
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
 _CUDNN = {f"CuDNN{name}": name for name, row in KERAS_CELLS.items() if row.cudnn}
@@ -84,7 +84,7 @@ def translate(entry: object, version: str) -> LayerConfig:
         class_name = OPERATIONS[name]
     else:
         try:
-            class_name = serialization.get(_CUDNN.get(name, registered or name)).__name__
+            class_name = registry.get(_CUDNN.get(name, registered or name)).__name__
         except StreamRNNError as error:
             raise _unsupported(entry, str(error)) from None
         if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
@@ -201,7 +201,7 @@ def _functional(config: object, version: str) -> dict[str, object]:
             entry.get("inbound_nodes", []),
             name,
             layer,
-            takes_state=serialization.get(layer["class_name"]).takes_state,
+            takes_state=registry.get(layer["class_name"]).takes_state,
         )
         layers.append(layer)
     outputs = config["output_layers"]

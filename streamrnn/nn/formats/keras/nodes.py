@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.layers.symbol import INPUT
 from streamrnn.nn.models.config import TENSOR, Call, has_class
 

@@ -17,7 +17,7 @@ from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.formats.keras.legacy import as_keras, own_weights
 from streamrnn.nn.layers import InputLayer, IntegerLookup, StackedRNNCells, StringLookup
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.models import Model
 
 ROOTS = ("layers", "_layer_checkpoint_dependencies")

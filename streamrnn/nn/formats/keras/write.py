@@ -17,7 +17,7 @@ from streamrnn.nn.formats.keras import archive, tree
 from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
-from streamrnn.nn.layers import registry, serialization
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.nn.models import Model
 
@@ -48,7 +48,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     path = checked_target(path, ".keras", "Keras")
     refuse_integers(model, "a .keras file")
     sized = all(symbol.shape[0] is not None for symbol in model.inputs)
-    config = _entry(serialization.serialize(model), sized=sized)
+    config = _entry(registry.serialize(model), sized=sized)
     with extra_needed("h5py", "keras", path, "writing"):
         import h5py  # noqa: PLC0415 - an extra
     weights, data = io.BytesIO(), io.BytesIO()
@@ -76,7 +76,7 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         raise _refused(stored, 'Keras refuses a name with "/"; rename the layer')
     if kind in _OPERATIONS:
         return _operation(_OPERATIONS[kind], stored)
-    cls = registry.class_of(kind)
+    cls = registry.get(kind)
     if kind in _OURS or not registry.is_own(cls) or ".plugins." in cls.__module__:
         raise _refused(stored, "Keras has no such layer")
     if kind in ("DepthwiseConv1D", "SeparableConv1D") and inner["padding"] == "causal":
