@@ -12,8 +12,7 @@ from streamrnn.nn.layers.activations import (
     Softmax,
 )
 from streamrnn.nn.layers.cell import Cell
-from streamrnn.nn.layers.conv1d import Conv1D, DepthwiseConv1D, SeparableConv1D
-from streamrnn.nn.layers.dense import Dense
+from streamrnn.nn.layers.conv1d import Conv1D, Dense, DepthwiseConv1D, SeparableConv1D
 from streamrnn.nn.layers.dropout import (
     ActivityRegularization,
     AlphaDropout,
@@ -36,15 +35,16 @@ from streamrnn.nn.layers.gated import (
 )
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.lookup import IntegerLookup, StringLookup
-from streamrnn.nn.layers.masking import Masking, NotEqual
 from streamrnn.nn.layers.masks import MaskedArray
 from streamrnn.nn.layers.merge import (
     Add,
     Average,
     Concatenate,
+    Masking,
     Maximum,
     Minimum,
     Multiply,
+    NotEqual,
     Spread,
     Subtract,
 )
@@ -56,16 +56,14 @@ from streamrnn.nn.layers.normalization import (
     UnitNormalization,
 )
 from streamrnn.nn.layers.operation import Input, InputLayer, Operation
-from streamrnn.nn.layers.pooling import (
+from streamrnn.nn.layers.registry import clear_session, deserialize, get, register_layer, serialize
+from streamrnn.nn.layers.reshape import (
     AveragePooling1D,
+    Cropping1D,
+    Flatten,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     MaxPooling1D,
-)
-from streamrnn.nn.layers.registry import clear_session, deserialize, get, register_layer, serialize
-from streamrnn.nn.layers.reshape import (
-    Cropping1D,
-    Flatten,
     Permute,
     RepeatVector,
     Reshape,

@@ -49,8 +49,13 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
         if argument in _REFUSED_ARGUMENTS:
             if value is None or (isinstance(value, int | str) and value in (0, "auto")):
                 continue
+            shown = repr(value)
+            if isinstance(value, np.ndarray):
+                shown = f"<array {value.shape}>"
+            elif isinstance(value, list | tuple):
+                shown = f"<{len(value)} values>"
             raise ArgumentError(
-                f"{owner}: the Keras argument {argument}={_shown(value)} is refused: "
+                f"{owner}: the Keras argument {argument}={shown} is refused: "
                 f"{_REFUSED_ARGUMENTS[argument]}"
             )
         parameters = inspect.signature(type(owner)).parameters.values()
@@ -65,13 +70,6 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
         raise ArgumentError(
             f"{owner}: unknown argument {argument!r}{hint} (known here: {', '.join(names)})"
         )
-
-
-def _shown(value: object) -> str:
-    """Return a value as messages show it: an array by its shape, a list by its length."""
-    if isinstance(value, np.ndarray):
-        return f"<array {value.shape}>"
-    return f"<{len(value)} values>" if isinstance(value, list | tuple) else repr(value)
 
 
 def without_training(config: Any) -> Any:
@@ -121,24 +119,20 @@ def given_arguments(
     Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
     UnsupportedError, naming the argument, for a value that no file can hold.
     """
-    return {
-        name: _as_json(layer, name, value)
-        for name, value in passed.items()
-        if name not in _EVERY_LAYER and name not in without and not name.endswith(FOR_TRAINING)
-    }
-
-
-def _as_json(layer: object, name: str, value: object) -> object:
-    value = value.item() if isinstance(value, np.generic) else value
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise UnsupportedError(
-            f"{layer}: a config cannot hold its argument {name}={value!r:.60}; give "
-            f"{type(layer).__name__} a get_config that returns only numbers, strings and lists "
-            "(and a from_config that reads them)"
-        ) from None
-    return value
+    config: dict[str, object] = {}
+    for name, value in passed.items():
+        if name in _EVERY_LAYER or name in without or name.endswith(FOR_TRAINING):
+            continue
+        config[name] = value.item() if isinstance(value, np.generic) else value
+        try:
+            json.dumps(config[name], allow_nan=False)
+        except (TypeError, ValueError):
+            raise UnsupportedError(
+                f"{layer}: a config cannot hold its argument {name}={config[name]!r:.60}; give "
+                f"{type(layer).__name__} a get_config that returns only numbers, strings and lists "
+                "(and a from_config that reads them)"
+            ) from None
+    return config
 
 
 class Size(Argument[int, int]):
@@ -184,7 +178,7 @@ class Seed(Argument[int | None, int | None]):
         return number
 
 
-def cast_floats(owner: str, x: object) -> Floats:
+def cast_floats(owner: object, x: object) -> Floats:
     """Return x as C-contiguous float32.
 
     Raises DTypeError if it is not numeric, DataError if a number is too large for float32.
@@ -207,7 +201,7 @@ def cast_floats(owner: str, x: object) -> Floats:
         ) from None
 
 
-def cast_ids(owner: str, x: object) -> Array:
+def cast_ids(owner: object, x: object) -> Array:
     """Return x as C-contiguous int64.
 
     Raises DTypeError unless all are whole numbers, DataError if one is too large for int64.
@@ -245,7 +239,7 @@ def first_outside(ids: Array, size: int, lengths: Ints | None) -> tuple[int, ...
     return tuple(places[0].tolist()) if len(places) else None
 
 
-def cast_strings(owner: str, x: object) -> Array:
+def cast_strings(owner: object, x: object) -> Array:
     """Return x as an array. Raises DTypeError unless it has strings."""
     array = np.asarray(x)
     if array.dtype.kind not in "USOT":
@@ -257,7 +251,7 @@ CASTS = {"float32": cast_floats, "int64": cast_ids, "string": cast_strings}
 """How callers' values are cast for a layer, or for an input of a model, by its dtype."""
 
 
-def cast_input(owner: str, shape: Shape, dtype: str, x: object) -> Array:
+def cast_input(owner: object, shape: Shape, dtype: str, x: object) -> Array:
     """Return an input of a model, cast and checked against its shape without the batch.
 
     Raises ShapeError, or an error of the cast.

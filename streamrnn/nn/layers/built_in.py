@@ -21,8 +21,7 @@ class _Signature:
     def __get__(self, instance: object, owner: type["BuiltIn"]) -> inspect.Signature | None:
         if instance is not None:
             raise AttributeError("__signature__")
-        declared: object = BuiltIn.take_arguments
-        return signature_of(owner) if owner.__init__ is declared else None
+        return signature_of(owner) if owner.__init__ is BuiltIn.__init__ else None
 
 
 @declared
@@ -34,8 +33,8 @@ class BuiltIn(Layer):
 
     __signature__ = _Signature()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         definer = next(base for base in cls.__mro__ if "apply" in vars(base))
         if hasattr(cls, "call") and is_own(definer) and not is_own(cls):
             base = next(base for base in cls.__mro__ if is_own(base))
@@ -79,17 +78,14 @@ class BuiltIn(Layer):
         use_cudnn: InitVar[object] = None
         weights: InitVar[object] = None
 
-    def take_arguments(self, *args: object, **kwargs: object) -> None:
-        """Set the arguments that the class declares: the `__init__` of built-in classes."""
+    def __init__(self, *args: object, **kwargs: object) -> None:
         values = bound(type(self), args, kwargs)
         options: dict[str, Any] = {k: v for k, v in kwargs.items() if k not in values}
-        Layer.__init__(self, **options)
-        self.set_arguments(
-            {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in values.items()
-            }
-        )
+        super().__init__(**options)
+        for name, value in values.items():
+            if isinstance(value, np.generic):
+                values[name] = value.item()
+        self.set_arguments(values)
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         """Check the values of declared arguments, and set them as attributes of the same names."""

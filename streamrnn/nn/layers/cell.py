@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,22 @@ from streamrnn.nn.layers.context import CallContext, initial_states, resolve_tra
 from streamrnn.nn.layers.keras_call import row_by_row
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Nested, Shape, T
+
+
+class Window(NamedTuple):
+    """The arrays of a run of a cell; `states`, `held_BU` and `y_BTU` are changed in place.
+
+    y_BTU is written where a step is present; None if only the final states are wanted.
+    """
+
+    x_BTF: Floats
+    lengths_B: Array | None
+    mask_BT: Array | None
+    states: list[Floats]
+    held_BU: Floats | None
+    y_BTU: Floats | None
+    zero_masked: bool = False
+    training: bool = False
 
 
 class Cell(Layer):
@@ -168,6 +184,8 @@ class Cell(Layer):
     state_size: Any
     output_size: int
     call: Any
+    holds_output: bool = True
+    """Whether the last output is carried for masked steps, because no state equals it."""
     _driver: Callable[..., None] | None = None
 
     # ---- sizes and states
@@ -203,10 +221,9 @@ class Cell(Layer):
         bare = isinstance(size, int) and not isinstance(self.own_initial_state(1), list | tuple)
         return states[0] if bare else self.nest(states)
 
-    @property
-    def holds_output(self) -> bool:
-        """Whether the last output is carried for masked steps, because no state equals it."""
-        return True
+    def blank_output(self, rows: int) -> Floats | None:
+        """Return zeros as the last output of new rows; None if the cell does not hold it."""
+        return np.zeros((rows, self.output_features()), np.float32) if self.holds_output else None
 
     def output_of(self, states: list[Floats]) -> Floats:
         """Return the state that is the last output; only for cells with holds_output=False."""
@@ -249,22 +266,9 @@ class Cell(Layer):
 
     # ---- computing
 
-    def run_window(
-        self,
-        x_BTF: Floats,
-        lengths_B: Array | None,
-        mask_BT: Array | None,
-        states: list[Floats],
-        held_BU: Floats | None,
-        y_BTU: Floats | None,
-        *,
-        zero_masked: bool = False,
-        training: bool = False,
-    ) -> None:
-        """Run all steps of a window. States (and the held output) are changed in place.
-
-        y_BTU is written where a step is present; None if only the final states are wanted.
-        """
+    def run_window(self, window: Window) -> None:
+        """Run all steps of a window."""
+        x_BTF, lengths_B, mask_BT, states, held_BU, y_BTU, zero_masked, training = window
         assert held_BU is not None
         weights = tuple(weight.value for weight in self._weights.values())
         step = getattr(self, "step", None)
@@ -278,12 +282,9 @@ class Cell(Layer):
             self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
-    def bind_window(
-        self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
-    ) -> Callable[[], object]:
+    def bind_window(self, window: Window) -> Callable[[], object]:
         """Return a function that runs the steps of a window on the arrays' values at each call."""
-        run = partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU)
-        return np.errstate(all="ignore")(run)
+        return np.errstate(all="ignore")(partial(self.run_window, window))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         raise ShapeError(
@@ -301,9 +302,9 @@ class Cell(Layer):
         self.ensure_built((None, x.shape[1]))
         self.check_input(x.shape)
         flat = initial_states(self, self.state_shapes(), states, len(x))
-        held = np.zeros((len(x), self.output_features()), np.float32) if self.holds_output else None
+        held, training = self.blank_output(len(x)), resolve_training(training)
         y = np.empty((len(x), 1, self.output_features()), np.float32)
-        self.run_window(x[:, None], None, None, flat, held, y, training=resolve_training(training))
+        self.run_window(Window(x[:, None], None, None, flat, held, y, training=training))
         return y[:, 0], self.nest(flat)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

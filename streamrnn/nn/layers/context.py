@@ -170,7 +170,8 @@ class Memory:
             )
         flat = initial_states(self._owner, shapes, values, len(values[0]))
         self._states = flat[: len(cell.state_shapes())]
-        self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
+        with_held = len(flat) > len(self._states)
+        self._held = flat[-1] if with_held else cell.blank_output(len(values[0]))
 
     def reset(self, states: object) -> None:
         """Reset to `states`, which become the origin.
@@ -185,8 +186,10 @@ class Memory:
             return
         if self._states is not None:
             self._rows_before_reset = len(self._states[0])
-        self._states = None if self._origin is None else _copies(self._origin)
-        self._held = None if self._origin is None else self._blank_held()
+        self._states = self._held = None
+        if self._origin is not None:
+            self._states = _copies(self._origin)
+            self._held = self._owner.runner.blank_output(len(self._origin[0]))
 
     def reset_rows(self, rows: Bools) -> None:
         """Reset some rows to the origin or, without one, to the initial state of the cell.
@@ -205,12 +208,6 @@ class Memory:
         if self._held is not None:
             self._held = self._held.copy()
             self._held[rows] = 0
-
-    def _blank_held(self) -> Floats | None:
-        cell = self._owner.runner
-        if self._states is None or not cell.holds_output:
-            return None
-        return np.zeros((len(self._states[0]), cell.output_features()), np.float32)
 
     def _require_stateful(self) -> None:
         if not self._owner.stateful:

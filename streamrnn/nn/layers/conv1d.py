@@ -1,12 +1,13 @@
-"""Conv1D, DepthwiseConv1D and SeparableConv1D.
+"""Conv1D, DepthwiseConv1D and SeparableConv1D; Dense: activation(x K + b) over the last axis.
 
 With causal padding and strides=1, each step has an output that depends only on this step and the
 past, so these layers run on streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D and
-SeparableConv1D filter each feature separately. None of the three passes a mask on.
+SeparableConv1D filter each feature separately. None of these three passes a mask on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import conv1d, dense
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import integers_pay
-from streamrnn.nn.kernels.packing import Packed, WeightsLike
+from streamrnn.nn.kernels.packing import WeightsLike
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Filters, Size
@@ -116,7 +117,6 @@ class Conv1D(_Convolution, Packable):
                 f"{self}: strides={self.strides} and dilation_rate={self.dilation_rate} cannot "
                 "both be more than 1"
             )
-        self._packed: list[Packed] | None = None
 
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
@@ -162,7 +162,7 @@ class Conv1D(_Convolution, Packable):
         if by_group is None:
             by_group = self._packed = [
                 conv1d.pack(kernel, bias, dilation=self.dilation_rate)
-                for kernel, bias in self.weights_by_group()
+                for kernel, bias in self._weights_by_group()
             ]
         if self.groups == 1:
             conv1d.run(by_group[0], x, lengths, None, past, y, activation=activation)
@@ -182,8 +182,7 @@ class Conv1D(_Convolution, Packable):
         share = size // self.groups
         return (slice(i * share, (i + 1) * share) for i in range(self.groups))
 
-    def weights_by_group(self) -> Sequence[tuple[WeightsLike, Floats | None]]:
-        """Return the kernel and the bias of each group."""
+    def _weights_by_group(self) -> Sequence[tuple[WeightsLike, Floats | None]]:
         kernel, bias = self._weights["kernel"], self._weights.get("bias")
         if self.groups == 1:
             return [(self.integers.get("kernel", kernel), bias)]
@@ -265,9 +264,9 @@ class DepthwiseConv1D(_Depthwise):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         y = self.filtered(inputs, self._weights["kernel"], context)
-        return activations.compute(
-            self.activation, y + self._weights["bias"] if self.use_bias else y
-        )
+        if self.use_bias:
+            y = y + self._weights["bias"]
+        return activations.compute(self.activation, y)
 
 
 @builtin_layer
@@ -307,3 +306,53 @@ class SeparableConv1D(_Depthwise):
         rows = np.ascontiguousarray(z).reshape(-1, z.shape[2])
         dense.run(packed, rows, y.reshape(-1, self.filters), activation=self.activation)
         return y
+
+
+@builtin_layer
+class Dense(Packable):
+    """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
+
+    stepwise = True
+
+    units: Size
+    activation: Activated = Activated(None)
+    use_bias: bool = True
+    kernel_initializer: Initial = Initial("glorot_uniform")
+    bias_initializer: Initial = Initial("zeros")
+
+    def build(self, input_shape: Shape) -> None:
+        features = self.known_features(input_shape)
+        self.add_weight("kernel", (features, self.units), self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.units,), self.bias_initializer)
+
+    def check_input(self, shape: Shape) -> None:
+        self.expect_features(shape, self._weights["kernel"].shape[0])
+
+    def packable(self) -> dict[str, bool]:
+        return {"kernel": True} if self.built and self._weights["kernel"].size else {}
+
+    def pays(self) -> bool:
+        return integers_pay(*self._weights["kernel"].shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.units)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
+        self._run(inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, self.units))
+        return y
+
+    def bind(self, inputs: Array, context: CallContext) -> tuple[Array, Callable[[], object]]:
+        if not inputs.flags.c_contiguous:  # its rows would be copied here, once for all calls
+            return super().bind(inputs, context)
+        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
+        rows = inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, self.units)
+        return y, partial(self._run, *rows)
+
+    def _run(self, x_NF: Floats, y_NU: Floats) -> None:
+        packed = self._packed
+        if packed is None:
+            kernel = self.integers.get("kernel", self._weights["kernel"])
+            packed = self._packed = dense.pack(kernel, self._weights.get("bias"))
+        dense.run(packed, x_NF, y_NU, activation=self.activation)

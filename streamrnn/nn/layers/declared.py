@@ -6,7 +6,7 @@ order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY``
 Only type checkers require the latter to be passed by name: Keras takes all arguments by position.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
 from inspect import Parameter, Signature
 from typing import (
@@ -37,8 +37,8 @@ _EXPECTED: dict[Any, str] = {
 class Argument(Generic[Given, Kept]):
     """An argument that is checked, or stored in another form than passed.
 
-    check: called with the layer, the name and the value. init: False where a class itself sets an
-    argument of its base. inner: whether it is a layer, or a list of layers.
+    init: False where a class itself sets an argument of its base. inner: whether the argument is a
+    layer, or a list of layers.
     """
 
     in_config: ClassVar[bool] = True
@@ -47,21 +47,14 @@ class Argument(Generic[Given, Kept]):
     """The name that `help` shows for the union of the value's types."""
 
     def __init__(
-        self,
-        default: Any = Parameter.empty,
-        check: Callable[[object, str, Any], Any] | None = None,
-        init: bool = True,
-        inner: bool = False,
+        self, default: Any = Parameter.empty, init: bool = True, inner: bool = False
     ) -> None:
         self.default = default
         self.init, self.inner = init, inner
         self.annotation: Any = None
-        self._check = check
 
     def take(self, owner: object, name: str, value: Any) -> Any:
         """Return the form in which a value is stored. Raises ArgumentError that names the layer."""
-        if self._check is not None:
-            return self._check(owner, name, value)
         expected = _EXPECTED.get(self.annotation)
         wrong = isinstance(value, str | list | tuple | dict)  # a model file may have anything
         if expected and (wrong or (value is None and self.annotation in (int, float))):
@@ -86,7 +79,7 @@ class _OfTraining(Argument[object, object]):
     in_config = is_attribute = False
 
 
-_own: dict[type, dict[str, tuple[Any, Any]]] = {}
+_own: dict[type, dict[str, Argument[Any, Any] | type[KW_ONLY]]] = {}
 _collected: dict[type, dict[str, Argument[Any, Any]]] = {}
 
 
@@ -95,10 +88,23 @@ def declared(cls: C) -> C:
     """Turn the annotated names in a class into arguments of layers (a class decorator)."""
     own = _own[cls] = {}
     for name, annotation in cls.__annotations__.items():
-        if ClassVar not in (annotation, get_origin(annotation)):
-            own[name] = annotation, vars(cls).get(name, Parameter.empty)
-            if name in vars(cls):
-                delattr(cls, name)  # only instances have the attribute
+        if ClassVar in (annotation, get_origin(annotation)):
+            continue
+        if annotation is KW_ONLY:
+            own[name] = KW_ONLY
+            continue
+        argument = vars(cls).get(name, Parameter.empty)
+        if name in vars(cls):
+            delattr(cls, name)  # only instances have the attribute
+        if not isinstance(argument, Argument):
+            kind: type[Argument[Any, Any]] = Argument
+            if isinstance(annotation, InitVar):
+                kind = _OfTraining
+            elif isinstance(annotation, type) and issubclass(annotation, Argument):
+                kind = annotation
+            argument = kind(argument)
+        argument.annotation = annotation
+        own[name] = argument
     return cls
 
 
@@ -115,12 +121,11 @@ def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
     for base in reversed(cls.__mro__):
         after |= vars(base).get("after", {})
         target = positional
-        for name, (annotation, default) in _own.get(base, {}).items():
-            if annotation is KW_ONLY:
-                target = by_name
-            else:
-                argument = _argument(annotation, default)
+        for name, argument in _own.get(base, {}).items():
+            if isinstance(argument, Argument):
                 (positional if name in positional else target)[name] = argument
+            else:
+                target = by_name
     order = [*positional, *by_name]
     for name, other in after.items():
         if {name, other} <= {*order}:  # a base class may lack one of the two
@@ -129,17 +134,6 @@ def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
     every = positional | by_name
     collected = _collected[cls] = {name: every[name] for name in order if every[name].init}
     return collected
-
-
-def _argument(annotation: Any, default: Any) -> Argument[Any, Any]:
-    if isinstance(default, Argument):
-        argument = default
-    elif isinstance(annotation, type) and issubclass(annotation, Argument):
-        argument = annotation(default)
-    else:
-        argument = (_OfTraining if isinstance(annotation, InitVar) else Argument)(default)
-    argument.annotation = annotation
-    return argument
 
 
 def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:

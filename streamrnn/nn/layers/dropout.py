@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY
-from functools import cached_property
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -16,40 +15,40 @@ from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.gated import dropout_mask
-from streamrnn.nn.layers.initializers import generator_of, normal
+from streamrnn.nn.layers.initializers import Seeded, normal
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
-def _checked_noise_shape(
-    owner: object, _: str, noise_shape: object
-) -> tuple[int | None, ...] | None:
-    """Return the axes of a noise_shape as a tuple. Raises ArgumentError, in Keras's words."""
-    if noise_shape is None:
-        return None
-    invalid = f"{owner}: Invalid value received for argument `noise_shape`. Expected"
-    if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
-        raise ArgumentError(
-            f"{invalid} an iterable of integers (e.g., a tuple or list). "
-            f"Received: noise_shape={noise_shape!r}"
-        )
-    axes = tuple(noise_shape)
-    for number, size in enumerate(axes):
-        if size is not None and (isinstance(size, bool) or not isinstance(size, SupportsIndex)):
+class NoiseShape(Argument[Sequence[int | None] | None, tuple[int | None, ...] | None]):
+    """The shape of a mask. Errors have Keras's words."""
+
+    def take(self, owner: object, name: str, value: Any) -> tuple[int | None, ...] | None:
+        if value is None:
+            return None
+        invalid = f"{owner}: Invalid value received for argument `noise_shape`. Expected"
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise ArgumentError(
-                f"{invalid} all elements to be integers or None. Received element at index "
-                f"{number} with type {type(size).__name__}: {size!r}"
+                f"{invalid} an iterable of integers (e.g., a tuple or list). "
+                f"Received: noise_shape={value!r}"
             )
-        if size is not None and index(size) < 1:
-            raise ArgumentError(
-                f"{invalid} all dimensions to be positive integers or None. Received negative or "
-                f"zero value at index {number}: {size}"
-            )
-    return axes
+        axes = tuple(value)
+        for number, size in enumerate(axes):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, SupportsIndex)):
+                raise ArgumentError(
+                    f"{invalid} all elements to be integers or None. Received element at index "
+                    f"{number} with type {type(size).__name__}: {size!r}"
+                )
+            if size is not None and index(size) < 1:
+                raise ArgumentError(
+                    f"{invalid} all dimensions to be positive integers or None. Received negative "
+                    f"or zero value at index {number}: {size}"
+                )
+        return axes
 
 
 @builtin_layer
-class Dropout(Stepwise):
+class Dropout(Seeded, Stepwise):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
     noise_shape: the shape of the mask: 1 shares one value along an axis, None takes the input's
@@ -57,14 +56,8 @@ class Dropout(Stepwise):
     """
 
     rate: Rate
-    noise_shape: Argument[Sequence[int | None] | None, tuple[int | None, ...] | None] = Argument(
-        default=None, check=_checked_noise_shape
-    )
+    noise_shape: NoiseShape = NoiseShape(None)
     seed: Seed = Seed(None)
-
-    @cached_property
-    def _random(self) -> np.random.Generator:
-        return generator_of(self.seed)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the mask for inputs of this shape. Raises ShapeError."""
@@ -131,15 +124,11 @@ class Identity(Stepwise):
 
 
 @declared
-class GaussianLayer(Stepwise):
+class GaussianLayer(Seeded, Stepwise):
     """With training=True: combines its input with normal noise, from a seed as in Dropout."""
 
     _: KW_ONLY
     seed: Seed = Seed(None)
-
-    @cached_property
-    def _random(self) -> np.random.Generator:
-        return generator_of(self.seed)
 
     def deviation(self) -> float:
         """Return the standard deviation of the noise."""

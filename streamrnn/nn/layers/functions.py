@@ -82,8 +82,7 @@ def _power(x: Any, exponent: Any) -> Floats:
     elif number != int(number) or abs(number) > 64:
         raise ArgumentError(
             f"power: the exponent must be a whole number from -64 to 64, or ±0.5, received "
-            f"{exponent!r}; "
-            "write exp(exponent * log(x)) for x > 0"
+            f"{exponent!r}; write exp(exponent * log(x)) for x > 0"
         )
     else:
         factors, whole = [], abs(int(number))
@@ -191,10 +190,6 @@ def _of_one_type(xs: Sequence[Any]) -> list[Array]:
     return arrays if same else [floats(array) for array in arrays]
 
 
-def _reshape(x: Any, newshape: Sequence[int]) -> Array:
-    return np.reshape(np.asarray(x), tuple(-1 if n is None else n for n in newshape))
-
-
 _OF_FLOATS = [
     np.absolute, np.ceil, np.equal, np.floor, np.floor_divide, np.greater, np.greater_equal,
     np.less, np.less_equal, np.maximum, np.minimum, np.multiply, np.negative, np.not_equal,
@@ -227,7 +222,10 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "ones_like": Function(lambda x: np.ones_like(floats(x))),
     "power": Function(_power),
     "repeat": Function(lambda x, repeats, axis=None: np.repeat(x, repeats, axis=axis), "axis"),
-    "reshape": Function(_reshape, "all"),
+    "reshape": Function(
+        lambda x, newshape: np.reshape(np.asarray(x), [-1 if n is None else n for n in newshape]),
+        "all",
+    ),
     "rsqrt": Function(lambda x: np.float32(1) / np.sqrt(floats(x))),
     "softmax": Function(partial(compute_over, "softmax"), "axis"),
     "squeeze": Function(lambda x, axis=None: np.squeeze(np.asarray(x), axis=_axes(axis)), "axis"),

@@ -8,13 +8,12 @@ rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
-from functools import cached_property
 from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import gru, layer_norm_lstm, lstm, recurrent
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
@@ -24,9 +23,9 @@ from streamrnn.nn.kernels.simple_rnn import SIMPLE_RNN
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
-from streamrnn.nn.layers.cell import Cell
+from streamrnn.nn.layers.cell import Cell, Window
 from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
-from streamrnn.nn.layers.initializers import Initial, generator_of
+from streamrnn.nn.layers.initializers import Initial, Seeded
 from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.rnn import RNN
@@ -70,13 +69,14 @@ class GateArguments(GatedArguments):
     recurrent_activation: Activated = Activated("sigmoid")
 
 
-class GatedCell(Packable, Cell, GatedArguments):
+class GatedCell(Seeded, Packable, Cell, GatedArguments):
     """A cell of G gates: kernel (F, G U), recurrent kernel (U, G U).
 
     Its `kind` says which sums of inputs and states it has, and which kernels compute it.
     """
 
     kind: SweptKind
+    holds_output = False
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
@@ -124,8 +124,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         packed = self._packed
         if packed is None:
             w: dict[str, Any] = {**self._weights, **self.integers}
-            packed = self.pack(w["kernel"], w["recurrent_kernel"], w.get("bias"))
-            self._packed = packed
+            packed = self._packed = self.pack(w["kernel"], w["recurrent_kernel"], w.get("bias"))
         return packed
 
     # ---- computing
@@ -139,30 +138,16 @@ class GatedCell(Packable, Cell, GatedArguments):
     def nest_in_stack(self, states: list[T]) -> Nested[T]:
         return [*states]
 
-    @property
-    def holds_output(self) -> bool:
-        return False
-
     def activations(self) -> tuple[Spec, ...]:
         """Return the activations that the kernel takes: the gates' first, then the others."""
         return (self.activation,)
 
-    def run_window(
-        self,
-        x_BTF: Floats,
-        lengths_B: Array | None,
-        mask_BT: Array | None,
-        states: list[Floats],
-        held_BU: Floats | None,
-        y_BTU: Floats | None,
-        *,
-        zero_masked: bool = False,
-        training: bool = False,
-    ) -> None:
+    def run_window(self, window: Window) -> None:
+        x_BTF, lengths_B, mask_BT, states, _, y_BTU, zero_masked, training = window
         names = self.activations()
         if not (training and (self.dropout or self.recurrent_dropout)):
-            window = x_BTF, lengths_B, mask_BT, states, y_BTU
-            recurrent.run(self.packed(), names, *window, zero_masked=zero_masked)
+            arrays = x_BTF, lengths_B, mask_BT, states, y_BTU
+            recurrent.run(self.packed(), names, *arrays, zero_masked=zero_masked)
             return
         # (x * mask) @ K is x @ (mask * K): a row's masks are the same for all its steps, so each
         # row gets its own weights, and the kernel needs no dropout.
@@ -185,12 +170,11 @@ class GatedCell(Packable, Cell, GatedArguments):
                 zero_masked=zero_masked,
             )
 
-    def bind_window(
-        self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
-    ) -> Callable[[], object]:
-        if not ROW_WISE.isdisjoint(self.activations()):
-            return super().bind_window(x_BTF, states, held_BU, y_BTU)
-        return recurrent.bind(self.packed, self.activations(), x_BTF, states, y_BTU)
+    def bind_window(self, window: Window) -> Callable[[], object]:
+        names, y_BTU = self.activations(), window.y_BTU
+        if y_BTU is None or not ROW_WISE.isdisjoint(names):
+            return super().bind_window(window)
+        return recurrent.bind(self.packed, names, window.x_BTF, window.states, y_BTU)
 
     def _scaled(self, kernel_FG: Floats, masks_GF: Floats) -> Floats:
         blocks = kernel_FG.reshape(len(kernel_FG), self.gates, self.units)
@@ -203,10 +187,6 @@ class GatedCell(Packable, Cell, GatedArguments):
             self._draw((rows, copies, features), self.dropout),
             self._draw((rows, copies, self.units), self.recurrent_dropout),
         )
-
-    @cached_property
-    def _random(self) -> np.random.Generator:
-        return generator_of(self.seed)
 
     def _draw(self, shape: tuple[int, ...], rate: float) -> Floats:
         random = self._random  # made even if unused: without a seed, it takes a number of set_seed

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -70,6 +71,16 @@ def generator_of(seed: int | None) -> np.random.Generator:
     """
     seeds = _seeds.get()
     return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
+
+
+class Seeded:
+    """The base of layers that draw random numbers from their argument `seed`, in all calls."""
+
+    seed: Any
+
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        return generator_of(self.seed)
 
 
 # ---- random values: NumPy's, but with the same bits on any CPU

@@ -74,10 +74,7 @@ def _common(layer: object, small: Any, large: Any) -> Any:
     return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
 
 
-RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], None]
-
-
-def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
+def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Callable[..., None]:
     """Return step(x_F, states, weights, y_U), which runs `call` on one row.
 
     It overwrites `states` with the new states, and y_U with the output.
@@ -98,11 +95,13 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowSte
             raise ShapeError(
                 f"{cell}: number of states that call returned: {len(new)}, expected {len(states)}"
             )
-        _require_row(cell, "output", output, y)
-        y[:] = output[0]
-        for i, (state, value) in enumerate(zip(states, new, strict=True)):
-            _require_row(cell, f"state {i}", value, state)
-            state[...] = value[0]
+        for i, (place, value) in enumerate(zip((y, *states), (output, *new), strict=True)):
+            if np.shape(value) != (1, *place.shape):
+                raise ShapeError(
+                    f"{cell}: call returned its {f'state {i - 1}' if i else 'output'} in shape "
+                    f"{np.shape(value)}, expected {(1, *place.shape)}, one row like its inputs"
+                )
+            place[...] = value[0]
 
     return step
 
@@ -130,14 +129,6 @@ def _shown(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"one array of shape {value.shape}"
     return "None" if value is None else f"a value of type {type(value).__name__}"
-
-
-def _require_row(cell: object, what: str, value: Array, place: Floats) -> None:
-    if np.shape(value) != (1, *place.shape):
-        raise ShapeError(
-            f"{cell}: call returned its {what} in shape {np.shape(value)}, expected "
-            f"{(1, *place.shape)}, one row like its inputs"
-        )
 
 
 WHY_MISSING = {

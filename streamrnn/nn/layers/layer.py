@@ -39,10 +39,10 @@ from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.registry import ConfigDict, Configurable
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure, several, unshared
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
-from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
+from streamrnn.nn.layers.weights import WEIGHT_NAMES, WeightSet
 
 
-class Layer(NamedWeights, WeightSet, Configurable):
+class Layer(WeightSet, Configurable):
     """A computation with weights.
 
     name: as shown in summaries, states and files; by default derived from the name of the class.
@@ -210,10 +210,10 @@ class Layer(NamedWeights, WeightSet, Configurable):
 
     def regularization(self) -> dict[str, object]:
         """Return the regularizers and constraints that were passed, by argument."""
-        passed = passed_arguments(type(self), *self._made_with)
+        passed = passed_arguments(type(self), *self._made_with).items()
         return {
             name: value
-            for name, value in passed.items()
+            for name, value in passed
             if name.endswith(FOR_TRAINING) and value is not None
         }
 
@@ -306,19 +306,19 @@ class Layer(NamedWeights, WeightSet, Configurable):
         if masks is None or registry.is_own(_definer(type(self), "compute_mask")):
             return outputs, masks
         shapes = map(np.shape, leaves(outputs))
-        checked = map_structure(lambda mask: self._checked_mask(mask, next(shapes, ())), masks)
-        return outputs, checked
 
-    def _checked_mask(self, mask: Any, shape: tuple[int, ...]) -> Bools | None:
-        """Return the mask that a custom class gave an output, as bool. Raises ShapeError."""
-        if mask is None:
-            return None
-        if np.ndim(mask) < 2 or np.shape(mask) != shape[: np.ndim(mask)]:
-            raise ShapeError(
-                f"{self}: compute_mask must return a mask of shape {shape[:2]} for an output of "
-                f"shape {shape}, received {np.shape(mask)}"
-            )
-        return np.ascontiguousarray(mask, np.bool_)
+        def checked(mask: Any) -> Bools | None:
+            shape = next(shapes, ())
+            if mask is None:
+                return None
+            if np.ndim(mask) < 2 or np.shape(mask) != shape[: np.ndim(mask)]:
+                raise ShapeError(
+                    f"{self}: compute_mask must return a mask of shape {shape[:2]} for an output "
+                    f"of shape {shape}, received {np.shape(mask)}"
+                )
+            return np.ascontiguousarray(mask, np.bool_)
+
+        return outputs, map_structure(checked, masks)
 
     def _step_of_a_cell(
         self, inputs: Array, states: Any, mask: object, lengths: object, training: bool
@@ -332,7 +332,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
             )
         if mask is not None or lengths is not None:
             raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
-        return as_cell(self, str(self))(inputs, states, training=training)
+        return as_cell(self, self)(inputs, states, training=training)
 
     def make_mask(
         self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
@@ -342,11 +342,11 @@ class Layer(NamedWeights, WeightSet, Configurable):
         For several inputs, return a list with a mask (or None) for each.
         """
         if isinstance(shape, list):
-            return joined_masks(str(self), shape, mask, lengths)
-        return joined_mask(str(self), shape, mask, lengths)
+            return joined_masks(self, shape, mask, lengths)
+        return joined_mask(self, shape, mask, lengths)
 
     def _cast(self, x: object) -> Array:
-        return CASTS.get(self.input_dtype, cast_floats)(str(self), x)
+        return CASTS.get(self.input_dtype, cast_floats)(self, x)
 
     # ---- as part of a graph
 

@@ -87,10 +87,10 @@ class _Lookup(BuiltIn):
             self.input_dtype = "int64"
         vocabulary: Any = self.vocabulary
         idf_weights, self.idf_weights = self.idf_weights, None
-        self._adapts, self.vocabulary = vocabulary is None, []
+        self._adapts, self.vocabulary = True, []
         self._joins = self.output_mode not in ("int", "one_hot")
         if vocabulary is not None:
-            self._set(vocabulary, idf_weights)
+            self.set_vocabulary(vocabulary, idf_weights)
 
     # ---- the vocabulary
 
@@ -106,10 +106,6 @@ class _Lookup(BuiltIn):
         self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None = None
     ) -> None:
         """Replace the vocabulary, and for output_mode="tf_idf" the weights of its tokens."""
-        self._set(vocabulary, idf_weights)
-        self._adapts = False
-
-    def _set(self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None) -> None:
         words = _read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
         tokens = self._tokens(words)
         if (idf_weights is None) != (self.output_mode != "tf_idf"):
@@ -120,6 +116,7 @@ class _Lookup(BuiltIn):
         if idf_weights is not None:
             self.idf_weights = self._padded_weights(list(idf_weights), len(words), tokens)
         self._install(tokens)
+        self._adapts = False
 
     def _padded_weights(
         self, idf_weights: list[float], count: int, tokens: list[Token]

@@ -47,7 +47,7 @@ def carry(outputs: Any, masks: Any) -> Any:
 
 
 def joined_masks(
-    owner: str, shapes: Sequence[Sequence[int]], mask: object, lengths: object
+    owner: object, shapes: Sequence[Sequence[int]], mask: object, lengths: object
 ) -> list[Array | None]:
     """Return the masks of several inputs; inputs without a time axis have none.
 
@@ -68,7 +68,7 @@ def joined_masks(
     ]
 
 
-def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
+def joined_mask(owner: object, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
     """Return mask AND (step < length), bool (B, T). Raises ShapeError or DTypeError."""
     if len(shape) < 2:
         raise ShapeError(

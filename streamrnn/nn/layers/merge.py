@@ -1,7 +1,9 @@
-"""Layers that merge several inputs into one.
+"""Layers that merge several inputs into one, and layers whose output is a mask.
 
 Masks follow Keras: Add and the other element-wise layers mask a step only if all inputs mask it,
-and no step if an input has no mask; Concatenate does the same on the last axis.
+and no step if an input has no mask; Concatenate does the same on the last axis. Keras 3 writes
+masks into functional graphs as operations: their output is a bool mask, passed to other layers as
+`mask=`.
 """
 
 from collections.abc import Sequence
@@ -10,13 +12,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from streamrnn.base.arrays import Bools, Floats
+from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.built_in import Stepwise
+from streamrnn.nn.layers.built_in import Stepwise, Unmasked
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
+
+_MaskList = list[Bools | None] | None
 
 
 class Merge(Stepwise):
@@ -38,12 +42,7 @@ class Merge(Stepwise):
         return input_shape
 
     def check_input(self, shape: Shapes) -> None:
-        if not isinstance(shape, list):
-            raise ShapeError(
-                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
-                f"inputs, received a single input of shape {shape}"
-            )
-        self.compute_output_shape(shape)
+        self.compute_output_shape(self._listed(shape))
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         one, *others = input_shape
@@ -62,11 +61,9 @@ class Merge(Stepwise):
             one = tuple(b if a == 1 else a if b in (1, None) else b for a, b in pairs)
         return one
 
-    def compute_mask(
-        self, inputs: list[Floats], mask: list[Bools | None] | None = None
-    ) -> Bools | None:
+    def compute_mask(self, inputs: list[Floats], mask: _MaskList = None) -> Bools | None:
         self._check_masks(inputs, mask)
-        present = [] if mask is None else [m for m in mask if m is not None]
+        present = [m for m in mask or () if m is not None]
         if mask is None or len(present) < len(mask):
             return None
         joint: Bools = reduce(np.logical_or, present)
@@ -75,17 +72,17 @@ class Merge(Stepwise):
     def _check_masks(self, inputs: object, mask: object) -> None:
         if mask is None:
             return
+        sizes = []
         for what, value in (("mask", mask), ("inputs", inputs)):
             if not isinstance(value, list | tuple):
                 raise ShapeError(
                     f"{self}: `{what}` should be a list. Received type: {type(value).__name__}"
                 )
-        assert isinstance(inputs, list | tuple)
-        assert isinstance(mask, list | tuple)
-        if len(inputs) != len(mask):
+            sizes.append(len(value))
+        if sizes[0] != sizes[1]:
             raise ShapeError(
                 f"{self}: The lists `inputs` and `mask` should have the same length. Received: "
-                f"inputs of length {len(inputs)} and mask of length {len(mask)}"
+                f"inputs of length {sizes[1]} and mask of length {sizes[0]}"
             )
 
     def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
@@ -253,9 +250,7 @@ class Concatenate(Merge):
             first[self.from_end] = None if a is None or b is None else a + b
         return tuple(first)
 
-    def compute_mask(
-        self, inputs: list[Floats], mask: list[Bools | None] | None = None
-    ) -> Bools | None:
+    def compute_mask(self, inputs: list[Floats], mask: _MaskList = None) -> Bools | None:
         self._check_masks(inputs, mask)
         if mask is None or all(m is None for m in mask):
             return None
@@ -270,3 +265,123 @@ class Concatenate(Merge):
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return np.concatenate(inputs, axis=self.from_end)
+
+
+@builtin_layer
+class Masking(Stepwise):
+    """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras).
+
+    A step that is already masked stays so, as `lengths=` needs; Keras 3 forgets an earlier mask.
+    """
+
+    makes_mask = True
+
+    mask_value: float = 0.0
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        present: Bools = (np.asarray(inputs) != np.float32(self.mask_value)).any(axis=-1)
+        return present if mask is None else present & mask
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
+        return np.where(present, inputs, np.float32(0))
+
+
+class _MaskOperation(Unmasked):
+    makes_mask = stepwise = True
+
+
+@builtin_layer
+class NotEqual(_MaskOperation):
+    """x != value, element by element, on ids or features."""
+
+    value: float = 0
+
+    def complete(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ArgumentError(
+                f"{self}: expected a number to compare with, received {self.value!r}"
+            )
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        mask: Bools = inputs != np.float32(self.value)
+        return mask
+
+
+@builtin_layer
+class Any(_MaskOperation):
+    """True where any feature is: (B, T, F) -> (B, T). Only over the last axis."""
+
+    axis: Accepted = Accepted(-1)
+    keepdims: Accepted = Accepted(False)
+
+    def complete(self) -> None:
+        axis = self.axis
+        axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+        if axis not in (-1, 2) or self.keepdims:
+            raise ArgumentError(
+                f"{self}: only any(axis=-1), over features, is supported, received "
+                f"axis={axis}, keepdims={self.keepdims}"
+            )
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ArgumentError(f"{self}: expected (batch, time, features), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:-1]
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.asarray(inputs.any(axis=-1))
+
+
+@builtin_layer
+class LogicalOr(_MaskOperation, Merge):
+    """True where any of its inputs is."""
+
+    ufunc = np.logical_or
+
+
+@builtin_layer
+class JoinedMasks(_MaskOperation, Concatenate):
+    """The operation Concatenate: joins masks of single features along the last axis."""
+
+
+@builtin_layer
+class ExpandDims(_MaskOperation):
+    """A mask of steps (B, T) as a mask of features (B, T, 1). Only a new last axis is supported."""
+
+    axis: Accepted = Accepted(-1)
+
+    def complete(self) -> None:
+        if self.axis != -1:
+            raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={self.axis!r}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, 1)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.asarray(inputs)[..., None]
+
+
+@builtin_layer
+class ZerosLike(_MaskOperation):
+    """A mask of its input's shape, False everywhere."""
+
+    value: ClassVar[bool] = False
+
+    dtype: Argument[str, str] = Argument(default="bool")
+
+    def complete(self) -> None:
+        if self.dtype != "bool":
+            raise ArgumentError(f"{self}: only dtype='bool' is supported, received {self.dtype!r}")
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.full(inputs.shape, self.value, np.bool_)
+
+
+@builtin_layer
+class OnesLike(ZerosLike):
+    """A mask of its input's shape, True everywhere."""
+
+    value = True

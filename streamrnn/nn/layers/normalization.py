@@ -23,7 +23,7 @@ from streamrnn.nn.layers.axes import (
     from_rows,
     sizes_on,
 )
-from streamrnn.nn.layers.built_in import Stepwise, Unmasked
+from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, declared
 from streamrnn.nn.layers.initializers import Initial
@@ -265,20 +265,16 @@ class RMSNormalization(Unmasked, RootNormalization):
 
 
 @builtin_layer
-class GroupNormalization(Stepwise):
+class GroupNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over all steps and a group of features.
 
     Wu and He 2018. groups: the number of groups; -1: each feature is a group. Weights: gamma and
     beta, (F,). With sequences it needs the whole time axis.
     """
 
-    groups: int = 32
     axis: int = -1
-    epsilon: float = 1e-3
-    center: bool = True
-    scale: bool = True
-    beta_initializer: Initial = Initial("zeros")
-    gamma_initializer: Initial = Initial("ones")
+    groups: int = 32
+    after: ClassVar = {"axis": "groups"}
 
     def complete(self) -> None:
         groups = self.groups
@@ -289,28 +285,24 @@ class GroupNormalization(Stepwise):
             )
 
     def build(self, input_shape: Shape) -> None:
-        self.axes = axes_from_end(self, self.axis, len(input_shape))
-        if len(self.axes) == 1 and input_shape[self.axes[0]] is None:
+        features = input_shape[axes_from_end(self, self.axis, len(input_shape))[0]]
+        if features is None:
             raise ShapeError(
                 f"{self}: axis={self.axis} of the input tensor should have a defined dimension but "
                 f"the layer received an input with shape {input_shape}"
             )
-        (self.features,) = sizes_on(self, self.axes, input_shape)
-        if self.groups > self.features:
+        if self.groups > features:
             raise ArgumentError(
                 f"{self}: groups={self.groups} cannot be more than the number of channels "
-                f"({self.features})"
+                f"({features})"
             )
-        self.ragged = len(input_shape) < 3
-        if self.features % self.groups:
+        if features % self.groups:
             raise ArgumentError(
-                f"{self}: the number of channels, {self.features}, must be a multiple of groups="
+                f"{self}: the number of channels, {features}, must be a multiple of groups="
                 f"{self.groups}"
             )
-        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
-            if wanted:
-                initializer = getattr(self, f"{name}_initializer")
-                self.add_weight(name, (self.features,), initializer)
+        super().build(input_shape)
+        self.ragged = len(input_shape) < 3
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) <= -self.axes[0] or shape[self.axes[0]] != self.features:
@@ -319,9 +311,8 @@ class GroupNormalization(Stepwise):
             )
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        if len(input_shape) < 3:
-            return None
-        return "its mean is over the steps of a sequence; use LayerNormalization"
+        why = "its mean is over the steps of a sequence; use LayerNormalization"
+        return why if len(input_shape) > 2 else None
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         # With vectors on a stream, each step is a separate row.

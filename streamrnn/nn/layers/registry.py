@@ -74,10 +74,7 @@ def builtin_layer(cls: C) -> C:
     """
     _classes[cls.__name__] = cls
     _builtins.add(cls.__name__)
-    declared(cls)
-    if "__init__" not in vars(cls) and hasattr(cls, "take_arguments"):
-        cls.__init__ = cls.take_arguments
-    return cls
+    return declared(cls)
 
 
 def register_layer(class_name: str, cls: type[Configurable]) -> None:

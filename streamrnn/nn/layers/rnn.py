@@ -3,7 +3,7 @@
 LSTM, GRU and SimpleRNN are RNNs with their own cells.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -13,7 +13,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.cell import Cell, as_cell
+from streamrnn.nn.layers.cell import Cell, Window, as_cell
 from streamrnn.nn.layers.context import CallContext, Memory, initial_states, require_all
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
@@ -41,14 +41,14 @@ class StackedRNNCells(Cell, BuiltIn):
         if not self.cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
         self.runners = [as_cell(cell, self) for cell in self.cells]
+        self.holds_output = self.runners[-1].holds_output
         for cell in self.cells:
             self.adopt(cell)
 
     def build(self, input_shape: Shape) -> None:
-        shape = input_shape
         for cell in self.runners:
-            cell.ensure_built(shape)
-            shape = (input_shape[0], cell.output_features())
+            cell.ensure_built(input_shape)
+            input_shape = (input_shape[0], cell.output_features())
 
     def check_input(self, shape: Shape) -> None:
         self.runners[0].check_input(shape)
@@ -62,18 +62,10 @@ class StackedRNNCells(Cell, BuiltIn):
         return [cell.state_size for cell in self.runners]
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {
-            f"{i}/{name}": shape
-            for i, cell in enumerate(self.runners)
-            for name, shape in cell.state_shapes().items()
-        }
+        return _by_cell(cell.state_shapes() for cell in self.runners)
 
     def state_classes(self) -> dict[str, str]:
-        return {
-            f"{i}/{name}": of
-            for i, cell in enumerate(self.runners)
-            for name, of in cell.state_classes().items()
-        }
+        return _by_cell(cell.state_classes() for cell in self.runners)
 
     def output_features(self) -> int:
         return self.runners[-1].output_features()
@@ -94,10 +86,6 @@ class StackedRNNCells(Cell, BuiltIn):
             start = stop
         return parts
 
-    @property
-    def holds_output(self) -> bool:
-        return self.runners[-1].holds_output
-
     def output_of(self, states: list[Floats]) -> Floats:
         return self.runners[-1].output_of(self.split_states(states)[-1])
 
@@ -107,27 +95,19 @@ class StackedRNNCells(Cell, BuiltIn):
             for cell in self.runners
         ]
 
-    def run_window(
-        self,
-        x_BTF: Floats,
-        lengths_B: Array | None,
-        mask_BT: Array | None,
-        states: list[Floats],
-        held_BU: Floats | None,
-        y_BTU: Floats | None,
-        *,
-        zero_masked: bool = False,
-        training: bool = False,
-    ) -> None:
-        x, parts = x_BTF, self.split_states(states)
+    def run_window(self, window: Window) -> None:
+        x, parts = window.x_BTF, self.split_states(window.states)
+        inner = window._replace(zero_masked=False)
         for cell, part in zip(self.runners[:-1], parts[:-1], strict=True):
-            units = cell.output_features()
-            y = np.zeros((*x.shape[:2], units), np.float32)
-            held = np.zeros((len(x), units), np.float32) if cell.holds_output else None
-            cell.run_window(x, lengths_B, mask_BT, part, held, y, training=training)
+            y = np.zeros((*x.shape[:2], cell.output_features()), np.float32)
+            held = cell.blank_output(len(x))
+            cell.run_window(inner._replace(x_BTF=x, states=part, held_BU=held, y_BTU=y))
             x = y
-        window = x, lengths_B, mask_BT, parts[-1], held_BU, y_BTU
-        self.runners[-1].run_window(*window, zero_masked=zero_masked, training=training)
+        self.runners[-1].run_window(window._replace(x_BTF=x, states=parts[-1]))
+
+
+def _by_cell(of_cells: Iterable[dict[str, T]]) -> dict[str, T]:
+    return {f"{i}/{name}": value for i, of in enumerate(of_cells) for name, value in of.items()}
 
 
 @builtin_layer
@@ -147,10 +127,7 @@ class RNN(BuiltIn):
     stepwise = True
     takes_state = True
 
-    cell: Argument[Layer | Sequence[Layer], Any] = Argument(
-        check=lambda _, __, cell: StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell,
-        inner=True,
-    )
+    cell: Argument[Layer | Sequence[Layer], Any] = Argument(inner=True)
     _: KW_ONLY
     return_sequences: bool = False
     return_state: bool = False
@@ -161,6 +138,8 @@ class RNN(BuiltIn):
     implementation: Accepted = Accepted(2)
 
     def complete(self) -> None:
+        if isinstance(self.cell, list | tuple):
+            self.cell = StackedRNNCells(self.cell)
         self.runner: Cell = as_cell(self.cell, self)
         self.memory = Memory(self)
         self.adopt(self.cell)
@@ -171,8 +150,8 @@ class RNN(BuiltIn):
     # ---- shapes
 
     def build(self, input_shape: Shape) -> None:
-        self.runner.ensure_built((input_shape[0], self.known_features(input_shape)))
         self.features = self.known_features(input_shape)
+        self.runner.ensure_built((input_shape[0], self.features))
         self._step_states = tuple(self.runner.state_shapes().values())
         self._step_features, self._step_units = self.features, self.runner.output_features()
         self._step_holds = self.runner.holds_output
@@ -215,9 +194,8 @@ class RNN(BuiltIn):
             x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
         batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
         y = np.empty((batch, steps, units), np.float32) if sequences else None
-        window = x, lengths, mask, states, held, y
         zero = self.zero_output_for_mask
-        self.runner.run_window(*window, zero_masked=zero, training=context.training)
+        self.runner.run_window(Window(x, lengths, mask, states, held, y, zero, context.training))
         if y is None:
             y = (self.runner.output_of(states) if held is None else held).copy()
             if zero and mask is not None and steps:
@@ -232,11 +210,10 @@ class RNN(BuiltIn):
         """Return the states to overwrite, and the held output if the cell needs one."""
         cell, batch = self.runner, len(x)
         shapes = cell.state_shapes()
-        units = cell.output_features()
-        held = np.zeros((batch, units), np.float32) if cell.holds_output else None
+        held = cell.blank_output(batch)
         if context.kind == "stream":
             passed = [context.state(name, shape) for name, shape in shapes.items()]
-            if held is not None and (last := context.state("y", (units,))) is not None:
+            if held is not None and (last := context.state("y", held.shape[1:])) is not None:
                 held = last
             return [state for state in passed if state is not None], held
         carried = context.kind == "call" and self.stateful
@@ -279,7 +256,7 @@ class RNN(BuiltIn):
         units = self._step_units
         y = np.empty((rows, 1, units), _FLOAT32)
         held = np.zeros((rows, units), _FLOAT32) if self._step_holds else None
-        self.runner.run_window(x[:, None], None, None, states, held, y)
+        self.runner.run_window(Window(x[:, None], None, None, states, held, y))
         return y[:, 0]
 
     def _check_step(self, x: Array, states: list[Array]) -> None:
@@ -363,7 +340,7 @@ class RNN(BuiltIn):
     def bind(self, inputs: Floats, context: CallContext) -> tuple[Floats, Callable[[], object]]:
         states, held = self.begin(inputs, context)
         y = np.empty((*inputs.shape[:2], self.runner.output_features()), np.float32)
-        return y, self.runner.bind_window(inputs, states, held, y)
+        return y, self.runner.bind_window(Window(inputs, None, None, states, held, y))
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         shapes = self.runner.state_shapes()
@@ -377,8 +354,8 @@ class RNN(BuiltIn):
     def stream_initial(self, n: int) -> dict[str, Floats]:
         flat = self.runner.fresh_states(self, n)
         initial = dict(zip(self.runner.state_shapes(), flat, strict=True))
-        if self.runner.holds_output:
-            initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
+        if (held := self.runner.blank_output(n)) is not None:
+            initial["y"] = held
         return initial
 
 

@@ -28,7 +28,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     _key: str
 
     @classmethod
-    def of(cls, values: Floats, holder: "WeightSet", key: str) -> Self:
+    def of(cls, values: Floats, holder: "WeightSet | None" = None, key: str = "") -> Self:
         """Return `values` as the weight `key` of `holder`: a read-only view of their memory."""
         variable = np.ndarray.view(values, cls)
         variable._holder, variable._key = holder, key
@@ -47,7 +47,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
             return np.asarray(self).__reduce__()
         # The holder has this array among its weights, so the holder may not be complete when the
         # array is restored: pass it as state.
-        return _restored, (np.asarray(self),), (self._holder, self._key)
+        return Variable.of, (np.asarray(self),), (self._holder, self._key)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
@@ -60,7 +60,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         memo = {} if memo is None else memo
-        copied = _restored(np.asarray(self).copy())
+        copied = Variable.of(np.asarray(self).copy())
         memo[id(self)] = copied
         if self._holder is not None:
             copied.__setstate__((deepcopy(self._holder, memo), self._key))
@@ -146,12 +146,6 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
         )
 
 
-def _restored(array: Array) -> Variable:
-    variable = np.ndarray.view(array, Variable)
-    variable.flags.writeable = False
-    return variable
-
-
 def method_of_plain(
     name: str, plain: Callable[[Any], Any] = lambda arguments: arguments
 ) -> Callable[..., Any]:
@@ -228,9 +222,13 @@ class WeightAttribute:
         del vars(instance)[self.name]
 
 
-class NamedWeights:
-    """The weights of built-in layers as attributes."""
+class WeightSet:
+    """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
 
+    moves_in_training: bool = False
+    """Whether a call with training=True changes its weights (if it is not frozen)."""
+
+    # The weights of built-in layers.
     alpha = WeightAttribute()
     beta = WeightAttribute("center")
     bias = WeightAttribute("use_bias")
@@ -240,18 +238,6 @@ class NamedWeights:
     moving_mean = WeightAttribute()
     moving_variance = WeightAttribute()
     recurrent_kernel = WeightAttribute()
-
-
-WEIGHT_NAMES = frozenset(
-    name for name, value in vars(NamedWeights).items() if isinstance(value, WeightAttribute)
-)
-
-
-class WeightSet:
-    """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
-
-    moves_in_training: bool = False
-    """Whether a call with training=True changes its weights (if it is not frozen)."""
 
     def __init__(self, *, trainable: bool) -> None:
         self._trainable = trainable
@@ -433,3 +419,8 @@ class WeightSet:
     def trainable_params(self) -> int:
         """Return the number of values in trainable weights."""
         return sum(weight.size for weight in self.trainable_weights)
+
+
+WEIGHT_NAMES = frozenset(
+    name for name, value in vars(WeightSet).items() if isinstance(value, WeightAttribute)
+)
