@@ -159,6 +159,7 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
     """
     if identifier is None:
         return "linear"
+    what = f"{owner}: activation" if owner else "activation"
     for name, function in _FUNCTIONS.items():
         if identifier is function:
             return name
@@ -183,11 +184,8 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
         return kernel.ACTIVATIONS[name].spec(*numbers) if numbers else name
     for name, why in _ALONE.items():
         if identifier in (name, globals()[name]):
-            raise UnsupportedError(
-                f"{_prefix(owner)}activation {name!r} is not supported in layers: {why}"
-            )
-    what = f"{_prefix(owner)}activation {identifier!r}"
-    raise UnsupportedError(not_one_of(what, _FUNCTIONS, identifier))
+            raise UnsupportedError(f"{what} {name!r} is not supported in layers: {why}")
+    raise UnsupportedError(not_one_of(f"{what} {identifier!r}", _FUNCTIONS, identifier))
 
 
 def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
@@ -204,15 +202,13 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
         slope, threshold = config.get("negative_slope") or 0.0, config.get("threshold") or 0.0
         return spec_of_relu(slope, config.get("max_value"), threshold)
     arguments = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
-    what = f"{class_name} with {arguments}" if arguments else class_name
+    what = f"{owner}: activation {class_name}" if owner else f"activation {class_name}"
+    if arguments:
+        what += f" with {arguments}"
     raise UnsupportedError(
-        f"{_prefix(owner)}activation {what} is not supported; put the layer after this one, or use "
-        f"one of: {', '.join(sorted(_FUNCTIONS))}"
+        f"{what} is not supported; put the layer after this one, or use one of: "
+        f"{', '.join(sorted(_FUNCTIONS))}"
     )
-
-
-def _prefix(owner: str) -> str:
-    return f"{owner}: " if owner else ""
 
 
 class Activated(Argument[ActivationLike, Spec]):

@@ -34,24 +34,22 @@ def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
 
 
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
-    """Return the axes in order, counted from the end of an input of `rank` axes.
-
-    Raises ArgumentError for an axis that is out of range, named twice, or the batch.
-    """
+    """Return the axes in order, counted from the end. Raises ArgumentError, also for the batch."""
     checked = checked_axis(owner, axis)
     numbers: list[int] = checked if isinstance(checked, list) else [checked]
     for number in numbers:
         if not -rank <= number < rank:
             raise ArgumentError(
-                f"{owner}: axis={axis} is out of bounds for an input of {rank} axes (batch first)"
+                f"{owner}: axis={number} is out of bounds for an input of {rank} axes (batch first)"
+            )
+        if number % rank == 0:
+            raise ArgumentError(
+                f"{owner}: axis={number} is the batch, whose rows must stay independent; choose "
+                "another axis"
             )
     axes = sorted(number % rank - rank for number in numbers)
     if not axes or len(set(axes)) < len(axes):
         raise ArgumentError(f"{owner}: Duplicate axes, or no axis: received axis={axis}")
-    if axes[0] == -rank:
-        raise ArgumentError(
-            f"{owner}: axis={axis} is the batch, whose rows must not be mixed; choose another axis"
-        )
     return tuple(axes)
 
 

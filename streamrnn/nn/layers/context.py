@@ -20,7 +20,7 @@ _training: ContextVar[bool] = ContextVar("training", default=False)
 
 
 def resolve_training(training: bool | None) -> bool:
-    """Return `training` of a call; None takes it from the enclosing call, as in Keras."""
+    """Return `training` of a call; None stands for the enclosing call's, as in Keras."""
     return _training.get() if training is None else bool(training)
 
 
@@ -94,10 +94,7 @@ class CallContext:
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:
-        """Return the caller's state of the layer at `path`, as (B, *shape); None if it has none.
-
-        It is a view: writes go to the caller's array.
-        """
+        """Return a view (B, *shape) of the caller's state of the layer at `path`; None without."""
         assert self.states is not None
         flat = self.states.get(self.path + name)
         return flat if flat is None or len(shape) == 1 else flat.reshape(len(flat), *shape)
@@ -118,10 +115,7 @@ class Memory:
         self._rows_before_reset = 0
 
     def record_start(self, states: list[Floats] | None) -> None:
-        """Set the origin in a first call; in a later call, check the number of rows.
-
-        states: what the caller passed as the initial state, or None.
-        """
+        """Set the origin to what a first call received; in a later call, check the rows."""
         if self._states is None:
             self._origin = None if states is None else _copies(states)
         elif states is not None:
@@ -174,10 +168,7 @@ class Memory:
         self._held = flat[-1] if with_held else cell.blank_output(len(values[0]))
 
     def reset(self, states: object) -> None:
-        """Reset to `states`, which become the origin.
-
-        None resets to the origin, or, without an origin, to no state.
-        """
+        """Reset to `states`, the new origin; None: to the origin or, without one, to no state."""
         self._require_stateful()
         if states is not None:
             self.assign(states)

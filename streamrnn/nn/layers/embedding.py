@@ -1,7 +1,7 @@
 """Embedding and CategoryEncoding: ids as vectors; the encodings of lookups."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,9 +76,11 @@ def joins_last(mode: str, input_shape: Shape) -> bool:
     """Return whether an encoding takes the last axis as a set: (…, n) -> (…, size).
 
     one_hot does for n = 1. The shape with which the layer was built decides: a window that happens
-    to have one step stays a window.
+    to have one step stays a window. Output mode "int" is no encoding.
     """
-    return mode != "one_hot" or (len(input_shape) > 1 and input_shape[-1] == 1)
+    if mode == "one_hot":
+        return len(input_shape) > 1 and input_shape[-1] == 1
+    return mode != "int"
 
 
 def encode_ids(
@@ -104,8 +106,39 @@ def encode_ids(
     return total
 
 
+class Encoder(BuiltIn):
+    """The base of layers that turn values into vectors or, with output_mode="int", into numbers."""
+
+    supports_masking = False
+
+    if TYPE_CHECKING:  # an argument of each subclass
+        output_mode: str
+
+    def complete(self) -> None:
+        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
+        self._joins = self.output_mode not in ("int", "one_hot")
+
+    def build(self, input_shape: Shape) -> None:
+        self._joins = joins_last(self.output_mode, input_shape)
+        self.ragged = self.why_not_stepwise(input_shape) is None
+
+    def _size(self) -> int:
+        """Return the size of vectors."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if self.output_mode == "int":
+            return input_shape
+        return (*(input_shape[:-1] if self._joins else input_shape), self._size())
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self._joins and len(input_shape) < 3:
+            return 'it joins all steps of a sequence in one vector; use output_mode="one_hot"'
+        return None
+
+
 @builtin_layer
-class CategoryEncoding(BuiltIn):
+class CategoryEncoding(Encoder):
     """Integers -> float32 vectors of num_tokens elements.
 
     one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
@@ -115,12 +148,12 @@ class CategoryEncoding(BuiltIn):
     """
 
     input_dtype = "int64"
-    supports_masking = False
 
     num_tokens: Argument[int | None, int] = Argument(default=None)
     output_mode: str = "multi_hot"
 
     def complete(self) -> None:
+        super().complete()
         if self.num_tokens is None:
             raise ArgumentError(f"{self}: num_tokens must be set to use this layer")
         if (
@@ -131,30 +164,18 @@ class CategoryEncoding(BuiltIn):
             raise ArgumentError(
                 f"{self}: `num_tokens` must be an integer, 1 or more, received {self.num_tokens!r}"
             )
-        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
         if self.output_mode not in ENCODINGS:
             raise ArgumentError(
                 f"{self}: Unknown arg for output_mode: {self.output_mode}; expected one of "
                 f"{', '.join(ENCODINGS)}"
             )
-        self._joins = self.output_mode != "one_hot"
-
-    def build(self, input_shape: Shape) -> None:
-        self._joins = joins_last(self.output_mode, input_shape)
-        self.ragged = self.why_not_stepwise(input_shape) is None
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list) or len(shape) < 1 + self._joins:
             raise ShapeError(f"{self}: expected one array (batch, …, n), received shape {shape}")
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        kept = input_shape[:-1] if self._joins else input_shape
-        return (*kept, self.num_tokens)
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        if self._joins and len(input_shape) < 3:
-            return "it joins all steps of a sequence in one vector"
-        return None
+    def _size(self) -> int:
+        return self.num_tokens
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)

@@ -65,10 +65,7 @@ def set_seed(seed: int) -> None:
 
 
 def generator_of(seed: int | None) -> np.random.Generator:
-    """Return a new generator from a seed.
-
-    Without a seed, use the next number of `seeded` or `set_seed`, or else a random seed.
-    """
+    """Return a new generator: from a seed, else from `seeded` or `set_seed`, else random."""
     seeds = _seeds.get()
     return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
 
@@ -187,7 +184,7 @@ class Ones(Initializer):
 
 @dataclass(eq=False, repr=False)
 class Constant(Initializer):
-    """All elements `value`, a number or an array, which is broadcast to the weight's shape."""
+    """All elements are `value`: a number, or an array that is broadcast to the weight's shape."""
 
     fields = ("value",)
     value: npt.ArrayLike = 0.0
@@ -270,8 +267,16 @@ class VarianceScaling(Initializer):
             raise ArgumentError(
                 f"VarianceScaling: Argument `scale` must be positive float. Received: scale={scale}"
             )
-        _one_of("mode", mode, ("fan_avg", "fan_in", "fan_out"))
-        _one_of("distribution", distribution, DISTRIBUTIONS)
+        for argument, value, allowed in (
+            ("mode", mode, ("fan_avg", "fan_in", "fan_out")),
+            ("distribution", distribution, DISTRIBUTIONS),
+        ):
+            if value not in allowed:
+                near = closest(value, allowed) if isinstance(value, str) else None
+                raise ArgumentError(
+                    f"VarianceScaling: Invalid `{argument}` argument: {value}. Please use one of "
+                    f"{', '.join(allowed)}" + (f"; did you mean {near!r}?" if near else "")
+                )
         self.scale, self.mode, self.seed = scale, mode, seed
         # Keras 2's "normal" is what Keras 3 calls "truncated_normal".
         self.distribution = "truncated_normal" if distribution == "normal" else distribution
@@ -309,15 +314,6 @@ class VarianceScaling(Initializer):
         # 0.8796…: the standard deviation of a normal truncated at ±2.
         stddev = math.sqrt(variance) / 0.87962566103423978
         return stddev * _truncated(self.generator(), shape)
-
-
-def _one_of(argument: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        near = closest(value, allowed) if isinstance(value, str) else None
-        raise ArgumentError(
-            f"VarianceScaling: Invalid `{argument}` argument: {value}. Please use one of "
-            f"{', '.join(allowed)}" + (f"; did you mean {near!r}?" if near else "")
-        )
 
 
 class _Preset(VarianceScaling):
@@ -420,7 +416,8 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 def get(identifier: object) -> Initializer:
     """Return the initializer for a name, a class, Keras's config, or an initializer itself.
 
-    None means Zeros, and a number or an array Constant. Raises UnsupportedError for other values.
+    None stands for Zeros, a number or an array for Constant. Raises UnsupportedError for other
+    values.
     """
     if identifier is None:
         return Zeros()

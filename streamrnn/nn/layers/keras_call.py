@@ -1,8 +1,7 @@
-"""Layers as written for Keras: the `call` of a layer or cell, and attributes that do not exist."""
+"""What a class written for Keras relies on: its own `call`, and attributes that only Keras has."""
 
 import inspect
 from collections.abc import Callable
-from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -186,11 +185,6 @@ def require_constructor(owner: type, *names: str) -> None:
     """Make an object of a class that lacks these attributes say that its base was not called."""
     for name in names:
         setattr(owner, name, _Unset())
-
-
-def missing_in(owner: type) -> set[str]:
-    """Return the names that exist in a class only to explain why they are missing."""
-    return {name for name in WHY_MISSING if isinstance(getattr_static(owner, name), _Missing)}
 
 
 def explain_missing(owner: type) -> None:

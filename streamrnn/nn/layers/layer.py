@@ -29,8 +29,8 @@ from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.declared import arguments_of
 from streamrnn.nn.layers.keras_call import (
     INTERNAL,
+    WHY_MISSING,
     explain_missing,
-    missing_in,
     require_constructor,
     run_call,
     shape_of_call,
@@ -139,9 +139,8 @@ class Layer(WeightSet, Configurable):
         return f"layer {self.name!r} ({type(self).__name__})"
 
     def __dir__(self) -> list[str]:
-        absent = {name for name in WEIGHT_NAMES if not hasattr(self, name)}
-        hidden = INTERNAL | missing_in(type(self)) | absent
-        return [name for name in super().__dir__() if name not in hidden]
+        absent = {name for name in WEIGHT_NAMES | WHY_MISSING.keys() if not hasattr(self, name)}
+        return [name for name in super().__dir__() if name not in INTERNAL | absent]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name} built={self.built}>"
@@ -152,10 +151,7 @@ class Layer(WeightSet, Configurable):
         return registry.is_own(cls)
 
     def children(self) -> dict[str, "Layer"]:
-        """Return the layers inside this one, by the prefix of their weights' names.
-
-        By default these are the layers in its attributes, and in lists and dicts there.
-        """
+        """Return the layers inside: those in attributes, by the prefix of their weights' names."""
         children: dict[str, Layer] = {}
         for attribute, value in vars(self).items():
             for name, layer in _layers_in(attribute, value):
@@ -225,11 +221,12 @@ class Layer(WeightSet, Configurable):
     def check_initial(self, states: Any) -> None:
         """Raise ShapeError if symbols cannot be the states to start from."""
 
-    def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
-        """Check the size of the last axis and, if passed, the number of axes. Raises ShapeError."""
-        if rank is not None and len(shape) != rank:
-            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
-            raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
+    def expect_features(self, shape: Shape, features: int, *, in_time: bool = False) -> None:
+        """Check the size of the last axis; in_time: also the number of axes. Raises ShapeError."""
+        if in_time and len(shape) != 3:
+            raise ShapeError(
+                f"{self}: expected 3 axes (batch, time, features), received shape {shape}"
+            )
         if not shape or shape[-1] != features:
             raise ShapeError(
                 f"{self}: expected {features} features on the last axis, received shape {shape}"
@@ -260,7 +257,7 @@ class Layer(WeightSet, Configurable):
         out; for several inputs, a list with one mask (or None) for each, or one mask for all.
         lengths: int (B,), a short form of a mask that leaves out the end of each row. training:
         True applies dropout and noise, and BatchNormalization takes the moments of the batch; None
-        takes the value from the layer whose `call` makes this call, else False.
+        stands for the value of the layer whose `call` makes this call, or for False outside one.
 
         Without `mask`, the inputs' own is used: where steps are left out, a layer returns an array
         that carries their mask (`layers.MaskedArray`) to every call that receives it, even with an
@@ -337,10 +334,7 @@ class Layer(WeightSet, Configurable):
     def make_mask(
         self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
     ) -> Any:
-        """Return a bool mask (B, T) from a mask and lengths, checked against the input's shape.
-
-        For several inputs, return a list with a mask (or None) for each.
-        """
+        """Return a checked bool mask (B, T) from both; for several inputs, a list of them."""
         if isinstance(shape, list):
             return joined_masks(self, shape, mask, lengths)
         return joined_mask(self, shape, mask, lengths)
@@ -378,10 +372,7 @@ class Layer(WeightSet, Configurable):
 
     @property
     def input(self) -> Any:
-        """The symbol, or structure of symbols, that its call received.
-
-        Raises ConfigError unless there is exactly one call.
-        """
+        """The symbol, or structure of symbols, of its only call. Raises ConfigError for others."""
         return self._only_node().inputs
 
     @property

@@ -5,7 +5,7 @@ the numbers for unknown tokens, then the vocabulary's tokens in their order.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
 from decimal import Context, Decimal
 from itertools import islice
@@ -17,12 +17,10 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, MissingFileError, UnsupportedError
 from streamrnn.nn.layers.arguments import first_outside
-from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument, declared
-from streamrnn.nn.layers.embedding import SYNONYMS, encode_ids, joins_last
+from streamrnn.nn.layers.embedding import Encoder, encode_ids
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
-from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 
 Token = str | int
@@ -32,7 +30,7 @@ _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 
 @declared
-class _Lookup(BuiltIn):
+class _Lookup(Encoder):
     """The arguments of both layers.
 
     vocabulary: a list of tokens, or the path of a text file with one token per line; None: `adapt`
@@ -42,7 +40,6 @@ class _Lookup(BuiltIn):
     tokens, on arrays only.
     """
 
-    supports_masking = False
     stepwise = True
     default_oov: ClassVar[Token]
 
@@ -60,7 +57,7 @@ class _Lookup(BuiltIn):
     salt: Accepted = Accepted(None)
 
     def complete(self) -> None:
-        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
+        super().complete()
         if self.oov_token is None:
             self.oov_token = self.default_oov
         if self.output_mode not in _MODES:
@@ -88,7 +85,6 @@ class _Lookup(BuiltIn):
         vocabulary: Any = self.vocabulary
         idf_weights, self.idf_weights = self.idf_weights, None
         self._adapts, self.vocabulary = True, []
-        self._joins = self.output_mode not in ("int", "one_hot")
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
@@ -175,7 +171,7 @@ class _Lookup(BuiltIn):
         counts: Counter[Token] = Counter()
         rows_with: Counter[Token] = Counter()
         rows = 0
-        for row in (row for batch in _token_batches(data, steps) for row in _rows(batch)):
+        for row in _rows(data, steps):
             rows += 1
             tokens = [self._token(value) for value in row]
             counts.update(tokens)
@@ -204,13 +200,7 @@ class _Lookup(BuiltIn):
 
     # ---- the call
 
-    def build(self, input_shape: Shape) -> None:
-        if self.output_mode != "int":
-            self._joins = joins_last(self.output_mode, input_shape)
-        self.ragged = self.why_not_stepwise(input_shape) is None
-
     def _size(self) -> int:
-        """Return the size of vectors."""
         self._require_vocabulary()
         size = self.vocabulary_size()
         return max(size, self.max_tokens or 0) if self.pad_to_max_tokens else size
@@ -218,16 +208,6 @@ class _Lookup(BuiltIn):
     def _require_vocabulary(self) -> None:
         if not self.vocabulary:
             raise ArgumentError(f"{self}: it has no vocabulary; call adapt(data) first")
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if self.output_mode == "int":
-            return input_shape
-        return (*(input_shape[:-1] if self._joins else input_shape), self._size())
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        if self._joins and len(input_shape) < 3:
-            return 'it joins all steps of a sequence in one vector; use output_mode="one_hot"'
-        return None
 
     def connect(self, inputs: Any, **kwargs: Any) -> Any:
         if self.invert:
@@ -389,28 +369,29 @@ def _read_vocabulary(owner: object, path: str) -> list[str]:
     return lines[:-1] if lines and not lines[-1] else lines
 
 
-def _rows(batch: Any) -> list[list[Any]]:
-    if isinstance(batch, list | tuple) and batch and isinstance(batch[0], list | tuple):
-        return [np.asarray(row, dtype=object).reshape(-1).tolist() for row in batch]
-    array = np.asarray(batch)
-    if array.ndim < 2:
-        array = array.reshape(1, -1)
-    return [row.reshape(-1).tolist() for row in array]
+def _rows(data: Any, steps: int | None) -> Iterator[list[Any]]:
+    """Yield the rows that `adapt` reads from one array or list, or from the first `steps` batches.
 
-
-def _token_batches(data: Any, steps: int | None) -> Iterable[Any]:
-    """Yield what `adapt` reads: one array or list (if flat, each value is a row), or batches.
-
-    Raises ArgumentError for other data.
+    Each value of flat data is a row. Raises ArgumentError for other data.
     """
+    batches: Iterable[Any]
+    rows: Iterable[Array]
     if isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple):
-        yield data
+        batches = [data]
     elif isinstance(data, np.ndarray | list | tuple):
         array = np.asarray(data)
-        yield array.reshape(-1, 1) if array.ndim == 1 else array
+        batches = [array.reshape(-1, 1) if array.ndim == 1 else array]
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        yield from islice(data, steps)
+        batches = islice(data, steps)
     else:
         raise ArgumentError(
             f"adapt: expected an array of tokens, or batches of them, received {data!r:.80}"
         )
+    for batch in batches:
+        if isinstance(batch, list | tuple) and batch and isinstance(batch[0], list | tuple):
+            rows = [np.asarray(row, dtype=object) for row in batch]  # of different lengths
+        else:
+            array = np.asarray(batch)
+            rows = array if array.ndim > 1 else array.reshape(1, -1)
+        for row in rows:
+            yield row.reshape(-1).tolist()

@@ -16,10 +16,7 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask that an array carries; for a structure, a flat list of masks or None.
-
-    None if no mask is carried.
-    """
+    """Return the mask of an array; for a structure, a flat list of masks; None without any."""
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple | dict):

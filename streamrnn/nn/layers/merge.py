@@ -14,6 +14,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.axes import axes_from_end
 from streamrnn.nn.layers.built_in import Stepwise, Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
@@ -218,15 +219,9 @@ class Concatenate(Merge):
     axis: int = -1
 
     def build(self, input_shape: Shapes) -> None:
-        first = self._listed(input_shape)[0]
-        rank = len(first)
-        if not -rank <= self.axis < rank or self.axis % rank == 0:
-            raise ArgumentError(
-                f"{self}: axis={self.axis} is the batch, or out of range for inputs of shape "
-                f"{first}"
-            )
+        rank = len(self._listed(input_shape)[0])
         # Counted from the end, so that it means the same when a stream adds a time axis.
-        self.from_end = self.axis % rank - rank
+        (self.from_end,) = axes_from_end(self, self.axis, rank)
         self.ragged = self.from_end == -1
 
     def why_not_stepwise(self, input_shape: list[Shape]) -> str | None:

@@ -1,8 +1,8 @@
 """The precision of a model's layers: weights as float32, or as integers (`kernels.integers`).
 
-LSTM, GRU and SimpleRNN use integers whatever their size. Dense and Conv1D use them where they are
-faster (`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32,
-as do all other layers. Weights that a file stores as integers stay integers in a layer of any size.
+LSTM, GRU and SimpleRNN of any size use integers. Dense and Conv1D use them where this is faster
+(`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32, as all
+other layers do. Weights that a file stores as integers stay integers in a layer of any size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,10 +34,7 @@ class Packable(BuiltIn):
     _packed: Any = None
 
     def packable(self) -> dict[str, bool]:
-        """Return the weights that can be integers, and whether each of their inputs has a factor.
-
-        See `kernels.integers`. The result is empty if no weight can be integers.
-        """
+        """Return the weights that can be integers -> whether their inputs have factors."""
         raise NotImplementedError
 
     def pays(self) -> bool:

@@ -68,10 +68,7 @@ class Configurable:
 
 @dataclass_transform(eq_default=False, field_specifiers=(Argument,))
 def builtin_layer(cls: C) -> C:
-    """Register a layer of this package under its class name; a class decorator.
-
-    Its annotated names are its arguments: see `declared`, and the module of that name.
-    """
+    """Register a class of this package, whose annotated names are its arguments: see `declared`."""
     _classes[cls.__name__] = cls
     _builtins.add(cls.__name__)
     return declared(cls)

@@ -143,8 +143,7 @@ class RNN(BuiltIn):
         self.runner: Cell = as_cell(self.cell, self)
         self.memory = Memory(self)
         self.adopt(self.cell)
-        self._step_features = self._step_units = -1
-        self._step_holds = False
+        self.features = self._step_units = -1  # until it is built
         self._step_states: tuple[tuple[int, ...], ...] = ()
 
     # ---- shapes
@@ -153,8 +152,7 @@ class RNN(BuiltIn):
         self.features = self.known_features(input_shape)
         self.runner.ensure_built((input_shape[0], self.features))
         self._step_states = tuple(self.runner.state_shapes().values())
-        self._step_features, self._step_units = self.features, self.runner.output_features()
-        self._step_holds = self.runner.holds_output
+        self._step_units = self.runner.output_features()
 
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
@@ -162,7 +160,7 @@ class RNN(BuiltIn):
                 f"{self}: expected an array (batch, time, features), received a list of "
                 f"{count(len(shape), 'array')}; pass the array itself, and states as initial_state="
             )
-        self.expect_features(shape, self.features, rank=3)
+        self.expect_features(shape, self.features, in_time=True)
 
     def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
         batch, units = input_shape[0], self.runner.output_features()
@@ -239,7 +237,7 @@ class RNN(BuiltIn):
         # Quick checks; _check_step raises the error, or accepts equal dtype objects.
         rows, expected = len(x), self._step_states
         if (
-            x.shape != (rows, self._step_features)
+            x.shape != (rows, self.features)
             or x.dtype is not _FLOAT32
             or len(states) != len(expected)
         ):
@@ -255,7 +253,7 @@ class RNN(BuiltIn):
             x = np.ascontiguousarray(x)
         units = self._step_units
         y = np.empty((rows, 1, units), _FLOAT32)
-        held = np.zeros((rows, units), _FLOAT32) if self._step_holds else None
+        held = np.zeros((rows, units), _FLOAT32) if self.runner.holds_output else None
         self.runner.run_window(Window(x[:, None], None, None, states, held, y))
         return y[:, 0]
 
@@ -312,10 +310,7 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states; for a custom cell, its last output follows.
-
-        None if no state is carried.
-        """
+        """Return copies of the carried states, then the output that a cell holds, or None."""
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:

@@ -62,7 +62,7 @@ def unshared(outputs: Any, inputs: Any) -> Any:
     """Return the outputs of a call as arrays that share no memory with its inputs.
 
     A caller may change either in place. A layer that computes nothing, such as Dropout outside
-    training, returns its very input to a graph.
+    training, returns its input itself to a graph.
     """
     if isinstance(outputs, list | tuple | dict):
         return map_structure(lambda output: unshared(output, inputs), outputs)

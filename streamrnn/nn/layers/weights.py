@@ -149,10 +149,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 def method_of_plain(
     name: str, plain: Callable[[Any], Any] = lambda arguments: arguments
 ) -> Callable[..., Any]:
-    """Return a method of an array class: it calls the method `name` of the plain array.
-
-    plain: converts the arguments.
-    """
+    """Return a method that calls the plain array's method `name` with plain(arguments)."""
 
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
         return getattr(np.asarray(self), name)(*plain(args), **plain(kwargs))
@@ -349,10 +346,8 @@ class WeightSet:
             for name in self._weights
         ]
         for child in self.children().values():
-            own += [
-                (holder, name, trains and self.trainable)
-                for holder, name, trains in child.holders()
-            ]
+            for holder, name, trains in child.holders():
+                own.append((holder, name, trains and self.trainable))
         return own
 
     @property
