@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from operator import index
 from typing import Any, SupportsIndex
@@ -99,11 +99,10 @@ def positive_integer(owner: object, argument: str, value: object) -> int:
     return number
 
 
-def passed_arguments(
-    cls: type, args: Sequence[object], kwargs: Mapping[str, object]
-) -> dict[str, object]:
-    """Return the arguments of a constructor's call by name."""
-    bound = inspect.signature(cls).bind(*args, **kwargs)
+def passed_arguments(layer: Any) -> dict[str, object]:
+    """Return the arguments that a layer was made with, by name."""
+    args, kwargs = layer._made_with
+    bound = inspect.signature(type(layer)).bind(*args, **kwargs)
     named: dict[str, object] = {}
     for name, value in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
@@ -111,16 +110,14 @@ def passed_arguments(
     return named
 
 
-def given_arguments(
-    layer: object, passed: Mapping[str, object], without: Collection[str]
-) -> dict[str, object]:
-    """Return a constructor's arguments for JSON, without the ones that every layer has.
+def given_arguments(layer: Any, without: Collection[str]) -> dict[str, object]:
+    """Return the arguments that a layer was made with for JSON, without those of every layer.
 
     Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
     UnsupportedError, naming the argument, for a value that no file can hold.
     """
     config: dict[str, object] = {}
-    for name, value in passed.items():
+    for name, value in passed_arguments(layer).items():
         if name in _EVERY_LAYER or name in without or name.endswith(FOR_TRAINING):
             continue
         config[name] = value.item() if isinstance(value, np.generic) else value

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ INTERNAL = frozenset(_INTERNAL.split())
 """Attributes for this package and for custom layers' classes; `dir(layer)` omits them."""
 
 
+@dataclass(eq=False)
 class _Missing:
     """An attribute that does not exist, with the reason.
 
@@ -158,14 +160,13 @@ class _Missing:
     with it, CPython does not specialize attribute access.
     """
 
-    def __init__(self, name: str, why: str) -> None:
-        self._name = name
-        self._why = why
+    name: str
+    why: str
 
     def __get__(self, instance: object, owner: type) -> object:
         raise AttributeError(
-            f"{owner.__name__!r} object has no attribute {self._name!r}: {self._why}",
-            name=self._name,
+            f"{owner.__name__!r} object has no attribute {self.name!r}: {self.why}",
+            name=self.name,
             obj=instance,
         )
 

@@ -206,7 +206,7 @@ class Layer(WeightSet, Configurable):
 
     def regularization(self) -> dict[str, object]:
         """Return the regularizers and constraints that were passed, by argument."""
-        passed = passed_arguments(type(self), *self._made_with).items()
+        passed = passed_arguments(self).items()
         return {
             name: value
             for name, value in passed
@@ -410,8 +410,7 @@ class Layer(WeightSet, Configurable):
         if registry.is_own(cls) and not registry.is_own(type(self)):
             base = next(cls for cls in type(self).__mro__ if registry.is_own(cls))
             taken = {*declared, *inspect.signature(base).parameters}
-            passed = passed_arguments(type(self), *self._made_with)
-            config = given_arguments(self, passed, taken) | config
+            config = given_arguments(self, taken) | config
         for argument, value in self.regularization().items():
             if isinstance(value, regularizers.Regularizer):
                 config.setdefault(argument, regularizers.serialize(value))

@@ -5,6 +5,7 @@ LSTM, GRU and SimpleRNN are RNNs with their own cells.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,8 @@ class StackedRNNCells(Cell, BuiltIn):
 
     def split_states(self, states: list[T]) -> list[list[T]]:
         """Return the flat states of each cell."""
-        parts, start = [], 0
-        for cell in self.runners:
-            stop = start + len(cell.state_shapes())
-            parts.append(states[start:stop])
-            start = stop
-        return parts
+        remaining = iter(states)
+        return [list(islice(remaining, len(cell.state_shapes()))) for cell in self.runners]
 
     def output_of(self, states: list[Floats]) -> Floats:
         return self.runners[-1].output_of(self.split_states(states)[-1])
