@@ -111,7 +111,7 @@ def passed_arguments(layer: Any) -> dict[str, object]:
 
 
 def given_arguments(layer: Any, without: Collection[str]) -> dict[str, object]:
-    """Return the arguments that a layer was made with for JSON, without those of every layer.
+    """Return the arguments that a layer was made with, for JSON, unless every layer has them.
 
     Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
     UnsupportedError, naming the argument, for a value that no file can hold.

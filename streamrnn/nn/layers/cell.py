@@ -17,7 +17,7 @@ from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import Nested, Shape, T
 
 
-class Window(NamedTuple):
+class CellRun(NamedTuple):
     """The arrays of a run of a cell; `states`, `held_BU` and `y_BTU` are changed in place.
 
     y_BTU is written where a step is present; None if only the final states are wanted.
@@ -266,7 +266,7 @@ class Cell(Layer):
 
     # ---- computing
 
-    def run_window(self, window: Window) -> None:
+    def run_window(self, window: CellRun) -> None:
         """Run all steps of a window."""
         x_BTF, lengths_B, mask_BT, states, held_BU, y_BTU, zero_masked, training = window
         assert held_BU is not None
@@ -282,7 +282,7 @@ class Cell(Layer):
             self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
-    def bind_window(self, window: Window) -> Callable[[], object]:
+    def bind_window(self, window: CellRun) -> Callable[[], object]:
         """Return a function that runs the steps of a window on the arrays' values at each call."""
         return np.errstate(all="ignore")(partial(self.run_window, window))
 
@@ -304,7 +304,7 @@ class Cell(Layer):
         flat = initial_states(self, self.state_shapes(), states, len(x))
         held, training = self.blank_output(len(x)), resolve_training(training)
         y = np.empty((len(x), 1, self.output_features()), np.float32)
-        self.run_window(Window(x[:, None], None, None, flat, held, y, training=training))
+        self.run_window(CellRun(x[:, None], None, None, flat, held, y, training=training))
         return y[:, 0], self.nest(flat)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

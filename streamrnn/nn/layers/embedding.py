@@ -76,7 +76,7 @@ def joins_last(mode: str, input_shape: Shape) -> bool:
     """Return whether an encoding takes the last axis as a set: (…, n) -> (…, size).
 
     one_hot does for n = 1. The shape with which the layer was built decides: a window that happens
-    to have one step stays a window. Output mode "int" is no encoding.
+    to have one step stays a window. Mode "int" encodes nothing.
     """
     if mode == "one_hot":
         return len(input_shape) > 1 and input_shape[-1] == 1

@@ -23,7 +23,7 @@ from streamrnn.nn.kernels.simple_rnn import SIMPLE_RNN
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
-from streamrnn.nn.layers.cell import Cell, Window
+from streamrnn.nn.layers.cell import Cell, CellRun
 from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
 from streamrnn.nn.layers.initializers import Initial, Seeded
 from streamrnn.nn.layers.precision import Packable
@@ -142,7 +142,7 @@ class GatedCell(Seeded, Packable, Cell, GatedArguments):
         """Return the activations that the kernel takes: the gates' first, then the others."""
         return (self.activation,)
 
-    def run_window(self, window: Window) -> None:
+    def run_window(self, window: CellRun) -> None:
         x_BTF, lengths_B, mask_BT, states, _, y_BTU, zero_masked, training = window
         names = self.activations()
         if not (training and (self.dropout or self.recurrent_dropout)):
@@ -170,7 +170,7 @@ class GatedCell(Seeded, Packable, Cell, GatedArguments):
                 zero_masked=zero_masked,
             )
 
-    def bind_window(self, window: Window) -> Callable[[], object]:
+    def bind_window(self, window: CellRun) -> Callable[[], object]:
         names, y_BTU = self.activations(), window.y_BTU
         if y_BTU is None or not ROW_WISE.isdisjoint(names):
             return super().bind_window(window)

@@ -14,7 +14,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers.built_in import BuiltIn
-from streamrnn.nn.layers.cell import Cell, Window, as_cell
+from streamrnn.nn.layers.cell import Cell, CellRun, as_cell
 from streamrnn.nn.layers.context import CallContext, Memory, initial_states, require_all
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
@@ -92,7 +92,7 @@ class StackedRNNCells(Cell, BuiltIn):
             for cell in self.runners
         ]
 
-    def run_window(self, window: Window) -> None:
+    def run_window(self, window: CellRun) -> None:
         x, parts = window.x_BTF, self.split_states(window.states)
         inner = window._replace(zero_masked=False)
         for cell, part in zip(self.runners[:-1], parts[:-1], strict=True):
@@ -190,7 +190,7 @@ class RNN(BuiltIn):
         batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
         y = np.empty((batch, steps, units), np.float32) if sequences else None
         zero = self.zero_output_for_mask
-        self.runner.run_window(Window(x, lengths, mask, states, held, y, zero, context.training))
+        self.runner.run_window(CellRun(x, lengths, mask, states, held, y, zero, context.training))
         if y is None:
             y = (self.runner.output_of(states) if held is None else held).copy()
             if zero and mask is not None and steps:
@@ -251,7 +251,7 @@ class RNN(BuiltIn):
         units = self._step_units
         y = np.empty((rows, 1, units), _FLOAT32)
         held = np.zeros((rows, units), _FLOAT32) if self.runner.holds_output else None
-        self.runner.run_window(Window(x[:, None], None, None, states, held, y))
+        self.runner.run_window(CellRun(x[:, None], None, None, states, held, y))
         return y[:, 0]
 
     def _check_step(self, x: Array, states: list[Array]) -> None:
@@ -332,7 +332,7 @@ class RNN(BuiltIn):
     def bind(self, inputs: Floats, context: CallContext) -> tuple[Floats, Callable[[], object]]:
         states, held = self.begin(inputs, context)
         y = np.empty((*inputs.shape[:2], self.runner.output_features()), np.float32)
-        return y, self.runner.bind_window(Window(inputs, None, None, states, held, y))
+        return y, self.runner.bind_window(CellRun(inputs, None, None, states, held, y))
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         shapes = self.runner.state_shapes()
