@@ -35,7 +35,7 @@ from streamrnn.jobs.running import (
     note_on_order,
     plan_replay,
 )
-from streamrnn.nn.models.mermaid import box, box_text, graph_lines
+from streamrnn.nn.models.summary import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (
     Manifest,
     check_same_pipeline,

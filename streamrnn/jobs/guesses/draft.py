@@ -21,7 +21,7 @@ from streamrnn.jobs.guesses.columns import (
 )
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.inputs import input_scaling
+from streamrnn.nn.models.runners import input_scaling
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
     OTHER_DELIMITERS,

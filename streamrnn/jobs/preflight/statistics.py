@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.base.display import count
-from streamrnn.nn.models.inputs import input_scaling
+from streamrnn.nn.models.runners import input_scaling
 from streamrnn.stream.scoring.bind import LoadedPipeline
 from streamrnn.stream.sources import ColumnStatistics, Feature, FileSource
 

@@ -57,7 +57,8 @@ class CallContext:
     path           names of the models around the layer, each followed by a slash.
     before         each Memory that this pass changes, by its id, with the state before the pass.
 
-    `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.
+    In `with context:`, an exception restores the states that `remember` saved: a failing call
+    leaves no stateful layer half advanced.
     """
 
     mask: Any = None
@@ -73,10 +74,13 @@ class CallContext:
         """Save the state that a Memory carries, before this pass changes it."""
         self.before.setdefault(id(memory), (memory, dict(vars(memory))))
 
-    def undo(self) -> None:
-        """Restore the carried state from before this pass."""
-        for memory, attributes in self.before.values():
-            vars(memory).update(attributes)
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
+        if kind is not None:
+            for memory, attributes in self.before.values():
+                vars(memory).update(attributes)
 
     def of_layer(
         self, name: str, mask: Any, initial_state: Any, training: bool | None

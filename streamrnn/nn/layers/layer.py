@@ -285,11 +285,8 @@ class Layer(WeightSet, Configurable):
         elif not plain:
             mask = carried(inputs)
         context = CallContext(mask, initial_state, training)
-        try:
+        with context:
             outputs, masks = self.forward(arrays, context)
-        except BaseException:
-            context.undo()
-            raise
         outputs = unshared(outputs, arrays)
         return outputs if masks is None else carry(outputs, masks)
 

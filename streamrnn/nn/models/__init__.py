@@ -28,11 +28,16 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 
 from streamrnn.base.provider import provided
 from streamrnn.nn.models.eager import Eager
-from streamrnn.nn.models.inputs import example_inputs
-from streamrnn.nn.models.mermaid import Call, calls_of, model_mermaid
 from streamrnn.nn.models.model import Model
-from streamrnn.nn.models.runners import SequenceRunner, StepPlan, StepRunner, has_no_features
+from streamrnn.nn.models.runners import (
+    SequenceRunner,
+    StepPlan,
+    StepRunner,
+    example_inputs,
+    has_no_features,
+)
 from streamrnn.nn.models.sequential import Sequential
+from streamrnn.nn.models.summary import Call, calls_of, model_mermaid
 
 _WHY_MISSING = {
     "clone_model": "use Model.from_config(model.get_config())",

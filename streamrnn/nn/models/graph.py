@@ -160,14 +160,11 @@ class Graph:
     ) -> list[Array]:
         """Return the outputs of a call from Python, computed for `size` rows at a time."""
         context, parts = CallContext(training=training), []
-        try:
+        with context:
             for start in range(0, max(len(arrays[0]), 1), size):
                 cut = slice(start, start + size)
                 batch_masks = [None if mask is None else mask[cut] for mask in masks]
                 parts.append(self.run([array[cut] for array in arrays], batch_masks, context)[0])
-        except BaseException:
-            context.undo()
-            raise
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     def bind(

@@ -201,11 +201,8 @@ class Model(Trainable, Layer):
         else:
             masks = own if isinstance(own, list) else [own]
         context = CallContext(training=resolve_training(training))
-        try:
+        with context:
             outputs, output_masks = self.graph.run(arrays, masks, context)
-        except BaseException:
-            context.undo()
-            raise
         outputs = unshared(outputs, arrays)
         return self._structured(carry(outputs, none_if_all_none(output_masks)))
 

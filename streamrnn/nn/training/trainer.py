@@ -197,17 +197,14 @@ class Trainer:
     def test(self, batch: Batch) -> list[float]:
         """Return the losses of a batch: see Objective.judge."""
         context = CallContext()
-        try:
+        with context:
             self._reset_rows(batch, context)
             outputs, masks = self.model.graph.run(batch.inputs, batch.masks, context)
             values, _ = self.objective.judge(batch, outputs, masks)
-        except BaseException:
-            context.undo()
-            raise
         return self._penalized(values)
 
     def _reset_rows(self, batch: Batch, context: CallContext) -> None:
-        """Reset rows to their initial states; `context.undo` restores what they carried."""
+        """Reset rows to their initial states; the context restores what they carried."""
         if batch.reset is None:
             return
         for memory in memories(self.model):
@@ -225,16 +222,13 @@ class Trainer:
         )
         context = CallContext(training=training)
         none = [False] * len(batch.inputs)
-        try:
+        with context:
             self._reset_rows(batch, context)
             recorded: Recorded = record(
                 self.model.graph, batch.inputs, batch.masks, context, recording, none
             )
             values, slopes = self.objective.judge(batch, recorded.outputs, recorded.masks)
             recorded.pullback(slopes, none)
-        except BaseException:
-            context.undo()
-            raise
         self.plan.penalty.add_slopes(recording)
         return self._penalized(values), recording
 

@@ -21,8 +21,8 @@ from streamrnn.errors import (
 )
 from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
-from streamrnn.nn.models.inputs import IdLimit, id_limits
 from streamrnn.nn.models.mixture import quantiles_of
+from streamrnn.nn.models.runners import IdLimit, id_limits
 from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import FeatureSection

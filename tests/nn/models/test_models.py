@@ -10,7 +10,7 @@ from nn.layers.kinds import assert_same, flat
 
 from streamrnn import Input, Model, Sequential, clear_session, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, ShapeError, UnsupportedError
-from streamrnn.nn.models.inputs import example_inputs, id_limits
+from streamrnn.nn.models.runners import example_inputs, id_limits
 
 RNG = np.random.default_rng(6)
 X = RNG.normal(size=(5, 6, 4)).astype(np.float32)
