@@ -24,8 +24,8 @@ from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.nn.kernels.random import key_of, permutation
 from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
-from streamrnn.nn.training.curves import cosine, real_power
 from streamrnn.nn.training.loop import run_epochs
+from streamrnn.nn.training.schedules import cosine, real_power
 from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement

@@ -35,9 +35,8 @@ from streamrnn.nn.training.losses import (
     Quantile,
     SparseCategoricalCrossentropy,
 )
-from streamrnn.nn.training.passes import record
+from streamrnn.nn.training.passes import Plan, record
 from streamrnn.nn.training.recording import Recording
-from streamrnn.nn.training.trainer import Plan
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
 
@@ -232,8 +231,8 @@ class Learner:
                 weight = weight * self.class_weights.of(window.label)
             value, slope = self._judge(window, passed.outputs[0], weight)
             passed.pullback([slope], none)
-            value += self._plan.penalty.value()
-            self._plan.penalty.add_slopes(recording)
+            value += self._plan.penalty()
+            self._plan.add_slopes(recording)
             updates = self._plan.updates(recording)
             square = 0.0
             for update in updates:
@@ -255,7 +254,7 @@ class Learner:
             (output,) = runner.run(inputs, lengths)
         with np.errstate(all="ignore"):
             value, _ = self._judge(window, output, window.weight)
-            value += self._plan.penalty.value()
+            value += self._plan.penalty()
         return Judged(value, int(window.counts.sum()))
 
     def _judge(

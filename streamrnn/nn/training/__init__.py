@@ -3,12 +3,11 @@
 - `recording`   one pass: what is random in it, and the gradients it collects
 - `rules`       for each class of layer: the call, and the backward pass; also in `elementwise`,
                 `shapes`, `operations` and `recurrent`
-- `passes`      forward and back through a model's graph; what is refused
+- `passes`      forward and back through a model's graph; what is trained, regularized, refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
-- `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of
-                the learning rate; `gradient_check`: gradients that users write
+- `loss`        what losses share; `optimizer`: what optimizers share; `schedules`: of the learning
+                rate; `gradient_check`: gradients that users write
 - `metric`      what metrics share; `summed_metrics`: classes that are not means
-- `penalties`   regularizers of weights
 - `objective`   losses and metrics of each output
 - `data`, `batches`   what `fit` accepts, as batches
 - `trainer`     a compiled model and one batch; `loop`: all epochs of a fit, and `evaluate`

@@ -120,20 +120,21 @@ class MeanMetric(Metric):
 
     def reset_state(self) -> None:
         """Forget all samples."""
-        self._total = self._weight = 0.0
+        self._sums = np.zeros(2)
 
     @property
     def sums(self) -> tuple[float, ...]:
-        """The weighted sum of all values, and the sum of weights; both may be set, to resume."""
-        return self._total, self._weight
+        """All sums: of weighted values, and of weights. They may be set, to resume."""
+        return tuple(self._sums.tolist())
 
     @sums.setter
     def sums(self, sums: tuple[float, ...]) -> None:
-        self._total, self._weight = sums
+        self._sums = np.array(sums, np.float64)
 
     def result(self) -> Any:
         """Return the mean over all samples so far, 0 without any; some metrics return an array."""
-        return self._total / self._weight if self._weight else 0.0
+        total, weight = self.sums
+        return total / weight if weight else 0.0
 
     def update_state(
         self,
@@ -148,8 +149,7 @@ class MeanMetric(Metric):
         value = self.values(y_true, pred)
         weight = weights_of(self, value.shape, sample_weight, mask)
         value = np.where(weight == 0, np.float32(0), value)
-        self._total += kernel.dot(value, weight)
-        self._weight += kernel.dot(weight, np.ones_like(weight))
+        self._sums += kernel.dot(value, weight), kernel.dot(weight, np.ones_like(weight))
 
     def add_batch(
         self, y_true: Any, y_pred: Floats, sample_weight: Floats | None, mask: Array | None

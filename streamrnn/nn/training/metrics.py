@@ -49,7 +49,7 @@ class LossMetric(MeanMetric, direction="down"):
 
     def __init__(self, loss: Loss, name: str | None = None, dtype: object = None) -> None:
         self.loss = loss
-        super().__init__(name or loss.name, dtype)
+        super().__init__(name or self.own_name or loss.name, dtype)
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         return self.loss.values(self.loss.truth(y_true, y_pred), y_pred)[0]
@@ -67,7 +67,7 @@ class _OfLoss(LossMetric):
         super().__init_subclass__(**others)
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
-        super().__init__(self.kind(), name or self.own_name, dtype)
+        super().__init__(self.kind(), name, dtype)
 
 
 class MeanSquaredError(_OfLoss, of=losses.MeanSquaredError):
@@ -78,7 +78,7 @@ class RootMeanSquaredError(MeanSquaredError, name="root_mean_squared_error"):
     """The root of the mean of (y_true - y_pred)**2."""
 
     def result(self) -> float:
-        return math.sqrt(self._total / self._weight) if self._weight else 0.0
+        return math.sqrt(super().result())
 
 
 class MeanAbsoluteError(_OfLoss, of=losses.MeanAbsoluteError):
@@ -138,8 +138,7 @@ class BinaryCrossentropy(LossMetric, name="binary_crossentropy", short="bce"):
         from_logits: bool = False,
         label_smoothing: float = 0,
     ) -> None:
-        loss = losses.BinaryCrossentropy(from_logits, label_smoothing)
-        super().__init__(loss, name or self.own_name, dtype)
+        super().__init__(losses.BinaryCrossentropy(from_logits, label_smoothing), name, dtype)
 
 
 class CategoricalCrossentropy(LossMetric, name="categorical_crossentropy"):
@@ -154,7 +153,7 @@ class CategoricalCrossentropy(LossMetric, name="categorical_crossentropy"):
         axis: int = -1,
     ) -> None:
         loss = losses.CategoricalCrossentropy(from_logits, label_smoothing, axis)
-        super().__init__(loss, name or self.own_name, dtype)
+        super().__init__(loss, name, dtype)
 
 
 class SparseCategoricalCrossentropy(LossMetric, name="sparse_categorical_crossentropy"):
@@ -169,7 +168,7 @@ class SparseCategoricalCrossentropy(LossMetric, name="sparse_categorical_crossen
         axis: int = -1,
     ) -> None:
         loss = losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
-        super().__init__(loss, name or self.own_name, dtype)
+        super().__init__(loss, name, dtype)
 
 
 class BinaryAccuracy(MeanMetric, name="binary_accuracy", direction="up"):

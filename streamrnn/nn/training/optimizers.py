@@ -173,18 +173,13 @@ class Adagrad(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.initial_accumulator_value = self.initial = float(initial_accumulator_value)
         self.epsilon = float(epsilon)
         if self.initial_accumulator_value < 0:
             raise ArgumentError(
                 "Adagrad: initial_accumulator_value must be 0 or more, received "
                 f"{initial_accumulator_value!r}"
             )
-
-    @property
-    def initial(self) -> float:  # type: ignore[override]
-        """The first value of the sums."""
-        return self.initial_accumulator_value
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         return updates.update("adagrad", rate, self.epsilon, decay)

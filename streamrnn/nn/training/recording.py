@@ -1,6 +1,7 @@
 """A recorded pass through a model: outputs forward, then gradients back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -54,6 +55,7 @@ class Trained(NamedTuple):
         return cls(frozenset(weights), frozenset(sets), arrays)
 
 
+@dataclass(eq=False)
 class Recording:
     """The shared data of a pass: whether it trains, random numbers, and the gradients so far.
 
@@ -61,21 +63,14 @@ class Recording:
     networks with their tapes.
     """
 
-    def __init__(
-        self,
-        trained: Trained,
-        *,
-        training: bool,
-        seed: int = 0,
-        step: int = 0,
-        kept: dict[Any, Any] | None = None,
-    ) -> None:
-        self.trained = trained
-        self.training = training
-        self.gradients: dict[tuple[int, str], Floats] = {}
-        self.kept: dict[Any, Any] = {} if kept is None else kept
-        self._seed, self._step = seed, step
-        self._calls = self._arrays = 0
+    trained: Trained
+    training: bool
+    seed: int = 0
+    step: int = 0
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    gradients: dict[tuple[int, str], Floats] = field(default_factory=dict, init=False)
+    _calls = _arrays = 0
 
     def trains(self, part: WeightSet) -> bool:
         """Return whether any weight in a layer or cell, or inside it, needs a gradient."""
@@ -106,12 +101,12 @@ class Recording:
         self, seed: int | None, call: int, which: int, shape: tuple[int, ...], rate: float
     ) -> Floats:
         """Return dropout factors for one call, from the seed of its layer if it has one."""
-        key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
+        key = random.key_of(self.seed if seed is None else seed, call, which, self.step)
         return random.factors(key, shape, rate)
 
     def generator(self, seed: int | None, call: int) -> np.random.Generator:
         """Return a random generator for one call, from the seed of its layer if it has one."""
-        key = random.key_of(self._seed if seed is None else seed, call, 0, self._step)
+        key = random.key_of(self.seed if seed is None else seed, call, 0, self.step)
         return np.random.default_rng(key)
 
     def array(self, shape: tuple[int, ...]) -> Floats:

@@ -14,9 +14,9 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import activations
-from streamrnn.nn.training.curves import logarithm
 from streamrnn.nn.training.loss import truth_array, weights_of
 from streamrnn.nn.training.metric import MeanMetric
+from streamrnn.nn.training.schedules import logarithm
 
 _TINY = 1e-7
 _LOWEST = -1e10
@@ -26,20 +26,12 @@ _LOWEST = -1e10
 class SummedMetric(MeanMetric):
     """A metric of several sums in float64, added element after element.
 
-    So no bit depends on how the samples are cut into batches.
+    No bit depends on how the samples are cut into batches. Before the first sample, there are no
+    sums.
     """
 
     def reset_state(self) -> None:
         self._sums = np.zeros(0)
-
-    @property
-    def sums(self) -> tuple[float, ...]:
-        """All sums; empty before the first sample. They may be set, to resume."""
-        return tuple(self._sums.tolist())
-
-    @sums.setter
-    def sums(self, sums: tuple[float, ...]) -> None:
-        self._sums = np.array(sums, np.float64)
 
     def update_state(
         self,
@@ -200,9 +192,10 @@ class AUC(ThresholdMetric, name="auc"):
                 raise ArgumentError(
                     f"{self}: {argument}={value!r} is not supported; make an AUC for each label"
                 )
-        self.curve = _one_of(self, "curve", curve.upper(), ("ROC", "PR"))
+        self.curve, self.summation_method = curve.upper(), summation_method.lower()
+        _check_one_of(self, "curve", self.curve, ("ROC", "PR"))
         methods = ("interpolation", "minoring", "majoring")
-        self.summation_method = _one_of(self, "summation_method", summation_method.lower(), methods)
+        _check_one_of(self, "summation_method", self.summation_method, methods)
         self.from_logits = from_logits
         self._even = thresholds is None
         if thresholds is None:
@@ -278,12 +271,13 @@ def _thresholds(
     return [float(threshold) for threshold in listed]
 
 
-def _one_of(owner: object, argument: str, value: str, allowed: Sequence[str]) -> str:
+def _check_one_of(
+    owner: object, argument: str, value: str | None, allowed: Sequence[str | None]
+) -> None:
     if value not in allowed:
         raise ArgumentError(
-            f"{owner}: {argument} must be one of {', '.join(allowed)}, received {value!r}"
+            f"{owner}: {argument} must be one of {', '.join(map(str, allowed))}, received {value!r}"
         )
-    return value
 
 
 class R2Score(SummedMetric, name="r2_score", direction="up"):
@@ -302,11 +296,7 @@ class R2Score(SummedMetric, name="r2_score", direction="up"):
     ) -> None:
         super().__init__(name, dtype)
         aggregations = (None, "uniform_average", "variance_weighted_average")
-        if class_aggregation not in aggregations:
-            raise ArgumentError(
-                f"{self}: class_aggregation must be one of {aggregations}, received "
-                f"{class_aggregation!r}"
-            )
+        _check_one_of(self, "class_aggregation", class_aggregation, aggregations)
         if num_regressors < 0:
             raise ArgumentError(
                 f"{self}: num_regressors must be 0 or more, received {num_regressors}"
@@ -359,11 +349,7 @@ class FBetaScore(SummedMetric, name="fbeta_score", direction="up"):
         dtype: object = None,
     ) -> None:
         super().__init__(name, dtype)
-        if average not in (None, "micro", "macro", "weighted"):
-            raise ArgumentError(
-                f"{self}: average must be None, 'micro', 'macro' or 'weighted', "
-                f"received {average!r}"
-            )
+        _check_one_of(self, "average", average, (None, "micro", "macro", "weighted"))
         if not beta > 0:
             raise ArgumentError(f"{self}: beta must be above 0, received {beta!r}")
         if threshold is not None and not 0 < threshold <= 1:

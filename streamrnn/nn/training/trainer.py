@@ -1,19 +1,15 @@
 """One compiled model: its optimizer, loss and metrics, applied to one batch."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
-from streamrnn.nn.kernels.integers import FLOAT32
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.precision import precision_of
-from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.graph import Graph
 from streamrnn.nn.training.batches import (
     Batch,
     arrays_of_table,
@@ -26,64 +22,9 @@ from streamrnn.nn.training.callbacks import History
 from streamrnn.nn.training.losses import loss_of
 from streamrnn.nn.training.metrics import Metric
 from streamrnn.nn.training.objective import Objective, truths_of, weights_of_samples
-from streamrnn.nn.training.optimizer import WeightUpdate
 from streamrnn.nn.training.optimizers import optimizer_of
-from streamrnn.nn.training.passes import check_trainable, record
-from streamrnn.nn.training.penalties import Penalty
-from streamrnn.nn.training.recording import Recorded, Recording, Trained
-
-
-class Plan(NamedTuple):
-    """The trained weights of a checked graph: name -> (holder, its name for the weight, array)."""
-
-    graph: Graph
-    trained: Trained
-    weights: dict[str, tuple[WeightSet, str, Floats]]
-    holders: list[WeightSet]
-    penalty: Penalty
-
-    @classmethod
-    def of(cls, model: Model) -> "Plan":
-        """Return the plan of a model with one output.
-
-        Raises UnsupportedError, which names the model or the layer.
-        """
-        if len(model.graph.outputs) > 1:
-            raise UnsupportedError(
-                f"{model}: training a model with several outputs is not supported here; train a "
-                "Model that has only the output with the loss, or use Model.fit"
-            )
-        return cls.of_all(model)
-
-    @classmethod
-    def of_all(cls, model: Model) -> "Plan":
-        """Return the plan of a model with any outputs. Raises UnsupportedError."""
-        _refuse_integers(model)
-        trained = Trained.of(model)
-        check_trainable(model.graph, trained, set())
-        rows = zip(model.named_weights().items(), model.holders(), strict=True)
-        weights = {
-            name: (holder, key, array) for (name, array), (holder, key, trains) in rows if trains
-        }
-        holders = {id(holder): holder for holder, _, _ in weights.values()}
-        penalty = Penalty.of(model, weights)
-        return cls(model.graph, trained, weights, list(holders.values()), penalty)
-
-    def updates(self, recording: Recording) -> list[WeightUpdate]:
-        """Return each weight that a pass has a gradient of, with the gradient."""
-        return [
-            WeightUpdate(name, array, recording.gradients[id(holder), key])
-            for name, (holder, key, array) in self.weights.items()
-            if (id(holder), key) in recording.gradients
-        ]
-
-
-def _refuse_integers(model: Model) -> None:
-    if (precision := precision_of(model)) != FLOAT32:
-        raise UnsupportedError(
-            f"{model} has weights in {precision}, which cannot be trained: fit the float32 "
-            f"model, and round it afterwards (streamrnn convert IN OUT --precision {precision})"
-        )
+from streamrnn.nn.training.passes import Plan, record, refuse_integers
+from streamrnn.nn.training.recording import Recording
 
 
 class Trainer:
@@ -126,7 +67,7 @@ class Trainer:
 
         Raises UnsupportedError, also if weights in integers were loaded later.
         """
-        _refuse_integers(self.model)
+        refuse_integers(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
             self._plan = Plan.of_all(self.model)
         return self._plan
@@ -224,18 +165,16 @@ class Trainer:
         none = [False] * len(batch.inputs)
         with context:
             self._reset_rows(batch, context)
-            recorded: Recorded = record(
-                self.model.graph, batch.inputs, batch.masks, context, recording, none
-            )
+            recorded = record(self.model.graph, batch.inputs, batch.masks, context, recording, none)
             values, slopes = self.objective.judge(batch, recorded.outputs, recorded.masks)
             recorded.pullback(slopes, none)
-        self.plan.penalty.add_slopes(recording)
+        self.plan.add_slopes(recording)
         return self._penalized(values), recording
 
     def _penalized(self, values: list[float]) -> list[float]:
         """Return losses with the penalty of regularizers added to the first, the total."""
         total, *others = values
-        return [total + self.plan.penalty.value(), *others]
+        return [total + self.plan.penalty(), *others]
 
     def gradients(
         self,

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -96,25 +97,26 @@ def pad_sequences(
     return padded
 
 
+@dataclass(eq=False, repr=False)
 class TimeseriesDataset:
     """Batches of windows of an array, for repeated iteration: see timeseries_dataset_from_array."""
 
-    def __init__(
-        self, arrays: tuple[Array, ...], windows: Array, starts: Array, batch_size: int | None
-    ) -> None:
-        self._arrays, self._windows = arrays, windows
-        self._starts, self._size = starts, batch_size
+    arrays: tuple[Array, ...]
+    windows: Array
+    starts: Array
+    batch_size: int | None
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self._starts) // (self._size or 1))
+        return -(-len(self.starts) // (self.batch_size or 1))
 
     def __iter__(self) -> Iterator[Any]:
-        for first in range(0, len(self._starts), self._size or 1):
-            starts = self._starts[first : first + (self._size or 1)]
-            data, *targets = self._arrays
-            batch = [data[starts[:, np.newaxis] + self._windows], *(of[starts] for of in targets)]
-            if self._size is None:
+        size = self.batch_size or 1
+        for first in range(0, len(self.starts), size):
+            starts = self.starts[first : first + size]
+            data, *targets = self.arrays
+            batch = [data[starts[:, np.newaxis] + self.windows], *(of[starts] for of in targets)]
+            if self.batch_size is None:
                 batch = [array[0] for array in batch]
             yield tuple(batch) if targets else batch[0]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.training.curves import cosine, real_power
 from streamrnn.nn.training.optimizer import WeightUpdate
+from streamrnn.nn.training.schedules import cosine, real_power
 from streamrnn.optimizers import SGD, AdamW, schedules
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "schedules.json").read_text())

@@ -11,9 +11,8 @@ from streamrnn import Input, Model, Sequential, layers, set_threads
 from streamrnn.nn.kernels import bptt
 from streamrnn.nn.layers.context import CallContext, CallKind
 from streamrnn.nn.layers.initializers import GlorotNormal, Orthogonal, RandomNormal
-from streamrnn.nn.training.passes import record
+from streamrnn.nn.training.passes import Plan, record
 from streamrnn.nn.training.recording import Recording
-from streamrnn.nn.training.trainer import Plan
 
 FEATURES, CATEGORIES = 5, 3
 
