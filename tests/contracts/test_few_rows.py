@@ -25,7 +25,7 @@ from nn.layers.kinds import assert_same
 from selection import first_quick, slow
 
 from streamrnn import Pipeline
-from streamrnn.models import StepRunner
+from streamrnn.models import StepPlan, StepRunner
 from streamrnn.stream.operators import CarryOperator, Emitter, carry
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import by_stream
@@ -202,7 +202,7 @@ def test_a_plan_of_one_step_gives_the_bits_of_other_windows(name: str) -> None:
     runner = StepRunner(models.with_weights(row.made()))
     steps = [[np.ascontiguousarray(x[:, t : t + 1]) for x in READS[row.reads]] for t in range(3)]
     states = runner.initial_state(len(steps[0][0]))
-    plan = runner.plan(steps[2])
+    plan = StepPlan(runner, steps[2])
     for state, values in states.items():
         plan.states[state][:] = values
     outputs = [y for inputs in steps for y in plan.run(inputs)]

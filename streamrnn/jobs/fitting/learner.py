@@ -35,7 +35,7 @@ from streamrnn.nn.training.losses import (
     Quantile,
     SparseCategoricalCrossentropy,
 )
-from streamrnn.nn.training.passes import Plan, record
+from streamrnn.nn.training.passes import plan_of, record
 from streamrnn.nn.training.recording import Recording
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
@@ -192,7 +192,7 @@ class Learner:
         seed: int,
         runner: StepRunner | SequenceRunner | None = None,
     ) -> None:
-        self._plan = Plan.of(model)
+        self._plan = plan_of(model, one_output=True)
         if not self._plan.weights:
             raise ConfigError(
                 f"fit: no weight of {model} is trainable. Add a layer with weights, or do not "
@@ -213,7 +213,7 @@ class Learner:
         if not window.counts.any():
             return self.test(window, states)
         recording = Recording(
-            self._plan.trained,
+            self._plan,
             training=True,
             seed=self.seed,
             step=self.optimizer.iterations,
@@ -232,8 +232,8 @@ class Learner:
             value, slope = self._judge(window, passed.outputs[0], weight)
             passed.pullback([slope], none)
             value += self._plan.penalty()
-            self._plan.add_slopes(recording)
-            updates = self._plan.updates(recording)
+            recording.add_slopes()
+            updates = recording.updates()
             square = 0.0
             for update in updates:
                 square += sums.dot(update.gradient, update.gradient)

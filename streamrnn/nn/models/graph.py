@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, ShapeError
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
@@ -45,12 +45,16 @@ class Step(NamedTuple):
             inputs = inputs.astype(np.float32)
         mask: Any = None
         if self.mask is not None:
-            mask = bools(self.mask(values), inputs)
+            mask = map_structure(
+                lambda of: None if of is None else np.asarray(of, np.bool_), self.mask(values)
+            )
             mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
         elif masks is not None:
             mask = self.inputs(masks)
+        if isinstance(mask, list) and all(item is None for item in mask):
+            mask = None
         state = None if self.initial_state is None else self.initial_state(values)
-        return inputs, context.of_layer(self.path, none_if_all_none(mask), state, self.training)
+        return inputs, context.of_layer(self.path, mask, state, self.training)
 
 
 class Graph:
@@ -99,24 +103,21 @@ class Graph:
             count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
             training = node.kwargs.get("training")
+            getters = {key: self._getter(of) for key, of in node.kwargs.items() if of is not None}
             steps.append(
                 Step(
                     node,
                     name if count == 0 else f"{name}@{count}",
                     self._getter(node.inputs),
-                    self._getter_or_none(node.kwargs.get("initial_state")),
-                    self._getter_or_none(node.kwargs.get("mask")),
+                    getters.get("initial_state"),
+                    getters.get("mask"),
                     None if training is None else bool(training),
                     [self.slots[id(symbol)] for symbol in node.outputs],
                 )
             )
         return steps
 
-    def _getter_or_none(self, tree: object) -> Getter | None:
-        return None if tree is None else self._getter(tree)
-
     def _getter(self, tree: object) -> Getter:
-        """Compile a structure of symbols and constants."""
         if isinstance(tree, Symbol):
             return itemgetter(self.slots[id(tree)])
         if isinstance(tree, list | tuple):
@@ -222,20 +223,6 @@ def flat_shapes(shapes: NestedShapes) -> list[Shape]:
         items = shapes.values() if isinstance(shapes, dict) else shapes
         return [flat for item in items for flat in flat_shapes(item)]
     return [shapes]
-
-
-def bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
-    """Return a boolean mask, or a list with one (or None) for each of several inputs."""
-    if isinstance(inputs, list) and isinstance(mask, list):
-        return [None if item is None else np.asarray(item, dtype=np.bool_) for item in mask]
-    return np.asarray(mask, dtype=np.bool_)
-
-
-def none_if_all_none(mask: object) -> object:
-    """Return a mask, or a list of masks, as it is; None for a list of nothing but None."""
-    if isinstance(mask, list) and all(item is None for item in mask):
-        return None
-    return mask
 
 
 def is_all_built_in(layer: Layer) -> bool:

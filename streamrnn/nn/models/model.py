@@ -14,13 +14,13 @@ from streamrnn.errors import ArgumentError, ConfigError, ShapeError, StateError
 from streamrnn.nn.layers.arguments import cast_input, without_training
 from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.masks import carried, carry, joined_masks
+from streamrnn.nn.layers.masks import carried, carry
 from streamrnn.nn.layers.precision import packed_weights, precision_of
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, T, filled, map_structure, unshared
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
 from streamrnn.nn.models import config as model_config
-from streamrnn.nn.models.graph import Graph, none_if_all_none, one_fixed, positions_of
+from streamrnn.nn.models.graph import Graph, one_fixed, positions_of
 from streamrnn.nn.models.summary import Print, html_summary, in_one_line, print_summary
 from streamrnn.nn.models.trainable import Trainable
 
@@ -185,8 +185,7 @@ class Model(Trainable, Layer):
         every input that has a time axis. Masks that arrays carry are used and returned as in the
         call of a layer.
         """
-        plain = type(inputs) is np.ndarray
-        if not plain and symbols_in(inputs):
+        if type(inputs) is not np.ndarray and symbols_in(inputs):
             return super().__call__(
                 self._listed(inputs), initial_state, mask=mask, training=training, lengths=lengths
             )
@@ -195,16 +194,17 @@ class Model(Trainable, Layer):
                 f"{self}: a model takes no initial_state; make it an Input and pass it to the layer"
             )
         arrays = self.check_arrays(inputs)
-        own = None if plain or mask is not None else carried(self._listed(inputs))
+        own = None if mask is not None else carried(self._listed(inputs))
         if own is None or lengths is not None:
-            masks = self._masks(arrays, mask if own is None else own, lengths)
-        else:
+            mask = mask if own is None else own
+            masks = self.make_mask([array.shape for array in arrays], mask, lengths)
+        else:  # not checked: ids without a time axis have a mask (B,)
             masks = own if isinstance(own, list) else [own]
         context = CallContext(training=resolve_training(training))
         with context:
             outputs, output_masks = self.graph.run(arrays, masks, context)
         outputs = unshared(outputs, arrays)
-        return self._structured(carry(outputs, none_if_all_none(output_masks)))
+        return self._structured(carry(outputs, output_masks))
 
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         inputs = self._listed(inputs)
@@ -257,11 +257,6 @@ class Model(Trainable, Layer):
             return [inputs[key] for key in structure]
         raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
 
-    def _masks(self, arrays: list[Array], mask: object, lengths: object) -> list[Array | None]:
-        if mask is None and lengths is None:
-            return [None] * len(arrays)
-        return joined_masks(str(self), [array.shape for array in arrays], mask, lengths)
-
     def predict_on_batch(self, x: object) -> Any:
         """Return the outputs for one batch of rows; a stateful model continues its rows."""
         return self.predict(x)
@@ -295,7 +290,7 @@ class Model(Trainable, Layer):
         if steps is not None or callbacks is not None:
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
         arrays = self.check_arrays(x)
-        masks = self._masks(arrays, mask, lengths)
+        masks = self.make_mask([array.shape for array in arrays], mask, lengths)
         if training and (
             moving := [h for h, _, _ in self.holders() if h.moves_in_training and h.trainable]
         ):

@@ -79,19 +79,16 @@ class StepRunner:
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)
         return outputs
 
-    def plan(self, inputs: Sequence[Array]) -> "StepPlan":
-        """Return a plan of `run` for windows without lengths, in the shapes of these inputs."""
-        return StepPlan(self, inputs)
-
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
         """Return the outputs of `run` from the initial states."""
         return self.run(inputs, lengths_B, self.initial_state(len(lengths_B)))
 
 
 class StepPlan:
-    """`StepRunner.run` for inputs of one shape; for one step, arrays are bound to the kernels once.
+    """`StepRunner.run` without lengths, for inputs in the shapes of `inputs`.
 
-    With a few rows, the binding saves most of a call's time.
+    For one step, arrays are bound to the kernels once: with a few rows, this saves most of the time
+    of a call.
 
     states: as for `run`, undefined until the caller sets them.
     overflowed: whether the last `run` left a state that is NaN or infinite.

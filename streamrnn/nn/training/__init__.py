@@ -1,16 +1,10 @@
 """Training in memory: gradients, losses, optimizers, metrics, and the loop over epochs.
 
-- `recording`   one pass: what is random in it, and the gradients it collects
-- `rules`       for each class of layer: the call, and the backward pass; also in `elementwise`,
-                `shapes`, `operations` and `recurrent`
-- `passes`      forward and back through a model's graph; what is trained, regularized, refused
-- `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
-- `loss`        what losses share; `optimizer`: what optimizers share; `schedules`: of the learning
-                rate; `gradient_check`: gradients that users write
-- `metric`      what metrics share; `summed_metrics`: classes that are not means
-- `objective`   losses and metrics of each output
-- `data`, `batches`   what `fit` accepts, as batches
-- `trainer`     a compiled model and one batch; `loop`: all epochs of a fit, and `evaluate`
+`loop` runs the epochs of a fit over the batches that `data` makes of what a caller passes;
+`trainer` trains on one batch. `passes` goes forward and back through the graph of a model, by a
+rule for each class of layer (`rules`, `simple_rules`, `operations`, `recurrent`), and a `recording`
+collects the gradients. `objective` has the losses and metrics of each output. What losses share is
+in `loss`, what metrics share in `metric`, what optimizers share in `optimizer`.
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`

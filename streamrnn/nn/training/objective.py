@@ -114,11 +114,19 @@ class Objective:
 
     def logs(self, values: Sequence[float]) -> dict[str, float]:
         """Return losses and metrics by the names of Keras: "loss", "out_a_loss", "out_a_mae"."""
-        logs = {"loss": values[0]}
+        logs: dict[str, Any] = {"loss": values[0]}
         with_loss = [head.name for head in self.heads if head.loss is not None]
         for name, value in zip(with_loss, values[1:], strict=False):
             logs[f"{name}_loss"] = value
-        return logs | {name: _plain(metric) for name, metric in self._named.items()}
+        for name, metric in self._named.items():
+            result = metric.result()
+            if np.asarray(result).dtype.kind not in "fiub":
+                raise ArgumentError(
+                    f"{metric}: result must return a number, or an array of numbers, received "
+                    f"{result!r}"
+                )
+            logs[name] = np.asarray(result) if np.ndim(result) else float(result)
+        return logs
 
     def listed(self, logs: Mapping[str, float]) -> list[float]:
         """Return logs in the order of Keras's lists."""
@@ -126,16 +134,6 @@ class Objective:
         names += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
         first = [name for name in dict.fromkeys(names) if name in logs]
         return [logs[name] for name in [*first, *sorted(set(logs) - set(first))]]
-
-
-def _plain(metric: Metric) -> Any:
-    """Return a result that is a number of any kind as a float, one that is an array as it is."""
-    result = metric.result()
-    if np.asarray(result).dtype.kind not in "fiub":
-        raise ArgumentError(
-            f"{metric}: result must return a number, or an array of numbers, received {result!r}"
-        )
-    return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 
 def _losses(losses: Any, names: Sequence[str]) -> list[Loss | None]:

@@ -11,9 +11,8 @@ from streamrnn.nn.kernels.activation import ACTIVATIONS, derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS, activation_of, floats, truths
-from streamrnn.nn.training.elementwise import check_activation
 from streamrnn.nn.training.recording import Recorded, Recording
-from streamrnn.nn.training.shapes import parts_of
+from streamrnn.nn.training.simple_rules import check_activation, parts_of
 
 _sum = ARRAY_FUNCTIONS["sum"].compute
 

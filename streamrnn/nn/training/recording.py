@@ -1,15 +1,29 @@
-"""A recorded pass through a model: outputs forward, then gradients back."""
+"""A recorded pass through a model: outputs forward, then gradients back.
 
-from collections.abc import Callable, Mapping, Sequence
+Also the plan of what training changes, and the regularizers of these weights.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.nn.kernels import random
+from streamrnn.nn.layers import DepthwiseConv1D, Layer, regularizers
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.regularizers import Regularizer
 from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.graph import Graph
+from streamrnn.nn.training.optimizer import WeightUpdate
+
+_WEIGHTS = {"recurrent": "recurrent_kernel"}
+"""The weight that recurrent_regularizer is for; other arguments are named after their weights."""
+_LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+"""Weights that a layer may lack, and the argument that says so."""
 
 Pullback: TypeAlias = Callable[[Sequence[Floats | None], Sequence[bool]], list[Floats | None]]
 """Maps the gradients of a call's outputs (None: zero), and whether each input needs one, to the
@@ -24,35 +38,62 @@ class Recorded(NamedTuple):
     pullback: Pullback
 
 
-class Trained(NamedTuple):
-    """The weights that training changes.
+class Plan(NamedTuple):
+    """What training changes in a model: the weights that were trainable when the plan was made.
 
-    weights: (id of holder, name) of each. sets: ids of the layers and cells that hold one of these
-    weights, or contain a layer that does. arrays: all weights, trained or not.
+    weights: name -> (holder, its name for the weight, array). keys: (id of holder, its name for the
+    weight) of each of these. parts: ids of the layers and cells that hold one of them, or contain a
+    layer that does. arrays: all weights, trained or not, by id of holder. penalties: name of a
+    trained weight -> its regularizer.
     """
 
-    weights: frozenset[tuple[int, str]]
-    sets: frozenset[int]
-    arrays: Mapping[tuple[int, str], Floats]
+    graph: Graph
+    weights: dict[str, tuple[WeightSet, str, Floats]]
+    keys: frozenset[tuple[int, str]]
+    parts: frozenset[int]
+    arrays: Mapping[int, dict[str, Floats]]
+    holders: list[WeightSet]
+    penalties: dict[str, Regularizer]
 
     @classmethod
-    def of(cls, model: WeightSet) -> "Trained":
-        """Return the weights that training a model changes: those that are trainable now."""
-        holders = model.holders()
-        weights = {(id(holder), name) for holder, name, trains in holders if trains}
-        keys = [(id(holder), name) for holder, name, _ in holders]
-        own = {holder for holder, _ in weights}
-        sets: set[int] = set()
+    def of(cls, model: Model) -> "Plan":
+        """Return the plan of a model that is not checked yet, without penalties."""
+        rows = list(zip(model.named_weights().items(), model.holders(), strict=True))
+        arrays: dict[int, dict[str, Floats]] = {}
+        for (_, array), (holder, key, _) in rows:
+            arrays.setdefault(id(holder), {})[key] = array
+        weights = {
+            name: (holder, key, array) for (name, array), (holder, key, trains) in rows if trains
+        }
+        holders = {id(holder): holder for holder, _, _ in weights.values()}
+        parts: set[int] = set()
 
         def visit(part: WeightSet) -> bool:
             inside = [visit(child) for child in part.children().values()]
-            if id(part) in own or any(inside):
-                sets.add(id(part))
-            return id(part) in sets
+            if id(part) in holders or any(inside):
+                parts.add(id(part))
+            return id(part) in parts
 
         visit(model)
-        arrays = dict(zip(keys, model.named_weights().values(), strict=True))
-        return cls(frozenset(weights), frozenset(sets), arrays)
+        keys = frozenset((id(holder), key) for holder, key, _ in weights.values())
+        return cls(model.graph, weights, keys, frozenset(parts), arrays, list(holders.values()), {})
+
+    def with_penalties(self, model: Model) -> "Plan":
+        """Return the plan with the regularizers of its weights, which can all be applied."""
+        regularized = dict(_regularized(model))
+        penalties = {
+            name: regularized[id(holder), key]
+            for name, (holder, key, _) in self.weights.items()
+            if (id(holder), key) in regularized
+        }
+        return self._replace(penalties=penalties)
+
+    def penalty(self) -> float:
+        """Return what regularizers add to the loss, summed in float64, weight after weight."""
+        total = 0.0
+        for name, regularizer in self.penalties.items():
+            total += regularizer(self.weights[name][2])
+        return total
 
 
 @dataclass(eq=False)
@@ -63,7 +104,7 @@ class Recording:
     networks with their tapes.
     """
 
-    trained: Trained
+    plan: Plan
     training: bool
     seed: int = 0
     step: int = 0
@@ -74,23 +115,32 @@ class Recording:
 
     def trains(self, part: WeightSet) -> bool:
         """Return whether any weight in a layer or cell, or inside it, needs a gradient."""
-        return id(part) in self.trained.sets
-
-    def weight(self, holder: WeightSet, name: str) -> Floats | None:
-        """Return a weight; None if the layer or cell has no weight of this name."""
-        return self.trained.arrays.get((id(holder), name))
+        return id(part) in self.plan.parts
 
     def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
         """Return the weights of a layer or cell itself by name, in the order of `add_weight`."""
-        arrays = self.trained.arrays
-        return {name: arrays[key, name] for key, name in arrays if key == id(holder)}
+        return self.plan.arrays.get(id(holder), {})
 
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
         """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
         key = id(holder), name
-        if key in self.trained.weights:
+        if key in self.plan.keys:
             before = self.gradients.get(key)
             self.gradients[key] = gradient if before is None else before + gradient
+
+    def add_slopes(self) -> None:
+        """Add the derivatives of the penalty to the gradients."""
+        for name, regularizer in self.plan.penalties.items():
+            holder, key, weight = self.plan.weights[name]
+            self.add(holder, key, regularizer.slope(weight))
+
+    def updates(self) -> list[WeightUpdate]:
+        """Return each weight that has a gradient, with the gradient."""
+        return [
+            WeightUpdate(name, array, self.gradients[id(holder), key])
+            for name, (holder, key, array) in self.plan.weights.items()
+            if (id(holder), key) in self.gradients
+        ]
 
     def number_call(self) -> int:
         """Return the number of a call that uses random numbers, or that keeps a tape."""
@@ -171,3 +221,61 @@ def rule_from(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]
         return one_to_one(layer, inputs, y, context.mask, gradient)
 
     return rule
+
+
+# ---- regularizers
+
+
+def check_regularization(layer: Layer) -> None:
+    """Raise UnsupportedError, naming layer and argument, if training cannot apply it."""
+    for argument, value in _passed(layer).items():
+        if not argument.endswith("_regularizer") or argument == "activity_regularizer":
+            _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
+        try:
+            regularizer = regularizers.get(value)
+        except StreamRNNError as error:
+            _refuse(layer, argument, value, str(error))
+        own = (of for of in type(regularizer).__mro__ if {"__call__", "slope"} & set(vars(of)))
+        if "slope" not in vars(next(own, Regularizer)):  # its slope is of another penalty
+            why = "its class has its own __call__, and needs slope(weight), the derivative of that"
+            _refuse(layer, argument, value, why)
+        switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
+        parts = (layer, layer.children().get("cell"))
+        left_out = any(getattr(part, switch, True) is False for part in parts)
+        if _weight_of(layer, argument) is None and not left_out:
+            _refuse(layer, argument, value, "the layer has no weight for it")
+    for inner in layer.children().values():
+        check_regularization(inner)
+
+
+def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
+    raise UnsupportedError(f"{layer}: training with {argument}={value!r} is not supported; {why}")
+
+
+def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
+    """Yield (id of the holder, name of the weight there) and the regularizer of each weight."""
+    for argument, value in _passed(layer).items():
+        place = _weight_of(layer, argument)
+        if place is not None and (regularizer := regularizers.get(value)) is not None:
+            yield place, regularizer
+    for inner in layer.children().values():
+        yield from _regularized(inner)
+
+
+def _passed(layer: Layer) -> dict[str, object]:
+    """Return the regularizers and constraints of a layer and of its own weights, by argument."""
+    return layer.regularization() | layer.of_weights
+
+
+def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
+    """Return where the weight of an argument is: in the layer or its cell; None if in neither."""
+    prefix = argument.removesuffix("_regularizer")
+    if argument in layer.of_weights:
+        return id(layer), prefix
+    key = _WEIGHTS.get(prefix, prefix)
+    if prefix == "depthwise" and isinstance(layer, DepthwiseConv1D):
+        key = "kernel"
+    for holder in (layer, layer.children().get("cell")):
+        if holder is not None and any(h is holder and k == key for h, k, _ in holder.holders()):
+            return id(holder), key
+    return None

@@ -23,18 +23,17 @@ from streamrnn.nn.kernels.gradients import (
 )
 from streamrnn.nn.layers import activations, registry
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.training.elementwise import ELEMENTWISE, check_activation, from_value
 from streamrnn.nn.training.operations import check_operation, operation
 from streamrnn.nn.training.recording import Recorded, Recording, Rule
 from streamrnn.nn.training.recurrent import bidirectional, check_cell, recurrent
-from streamrnn.nn.training.shapes import SHAPES
+from streamrnn.nn.training.simple_rules import SIMPLE_RULES, check_activation, from_value
 
 
 def _dense(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
     spec, units = layer.activation, layer.units
     x = np.ascontiguousarray(inputs).reshape(-1, inputs.shape[-1])
-    kernel, bias = recording.weight(layer, "kernel"), recording.weight(layer, "bias")
-    assert kernel is not None
+    weights = recording.weights_of(layer)
+    kernel, bias = weights["kernel"], weights.get("bias")
     if from_value(spec):
         y = kept = layer.apply(inputs, context)
     else:
@@ -116,8 +115,7 @@ def _convolution(
     else:
         layer.convolve(x, lengths, past, kept, "linear")
         y = activations.compute(spec, kept)
-    weights = recording.weight(layer, "kernel")
-    assert weights is not None
+    kernel = recording.weights_of(layer)["kernel"]
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
         (dy,) = dys
@@ -133,7 +131,7 @@ def _convolution(
         if not wanted[0]:
             return [None]
         dx = recording.array(x.shape)
-        _write_input_gradients(layer, weights, dz, dx)
+        _write_input_gradients(layer, kernel, dz, dx)
         return [dx if layer.causal else np.ascontiguousarray(dx[:, :steps])]
 
     outputs = y if layer.causal else np.ascontiguousarray(y[:, chosen])
@@ -148,9 +146,9 @@ def _depthwise(
     read = layer.with_past(_without(absent, inputs), context)
     before = layer.window.pads(inputs.shape[1])[0]
     count = layer.window.count_for(layer, inputs.shape[1]) or 0
-    weights, bias = recording.weight(layer, "kernel"), recording.weight(layer, "bias")
-    assert weights is not None
-    sums = layer.sums(read, count, weights)
+    weights = recording.weights_of(layer)
+    kernel, bias = weights["kernel"], weights.get("bias")
+    sums = layer.sums(read, count, kernel)
     sums = sums if bias is None else sums + bias
     y = activations.compute(spec, sums)
     kept = y if from_value(spec) else sums
@@ -160,7 +158,7 @@ def _depthwise(
         if dy is None:
             return [None]
         of_sums = times_derivative(spec, kept, _without(absent, dy))
-        dz = of_sums.reshape(*dy.shape[:2], *weights.shape[1:])
+        dz = of_sums.reshape(*dy.shape[:2], *kernel.shape[1:])
         if recording.trains(layer):
             one = (1, 1, *dz.shape[2:])
             taps = layer.window.views(read, count)
@@ -170,7 +168,7 @@ def _depthwise(
         if not wanted[0]:
             return [None]
         dx = np.zeros_like(read)
-        for of_tap, tap in zip(layer.window.views(dx, count), weights, strict=True):
+        for of_tap, tap in zip(layer.window.views(dx, count), kernel, strict=True):
             for multiple in range(tap.shape[1]):
                 of_tap += dz[..., multiple] * tap[:, multiple]
         return [np.ascontiguousarray(dx[:, before : before + inputs.shape[1]])]
@@ -196,7 +194,6 @@ def _without(absent: Bools | None, x: Floats) -> Floats:
 def _add_gradients(
     layer: layers.Conv1D, before: Floats, x: Floats, dz: Floats, recording: Recording
 ) -> None:
-    """Add the gradients of the kernel and of the bias."""
     by_group = [
         conv_kernel.weight_gradients(
             np.ascontiguousarray(before[..., inputs]),
@@ -232,8 +229,7 @@ def _write_input_gradients(layer: layers.Conv1D, weights: Floats, dz: Floats, dx
 
 
 RULES: dict[type, Rule] = {
-    **ELEMENTWISE,
-    **SHAPES,
+    **SIMPLE_RULES,
     **dict.fromkeys(registry.own_classes(layers.RNN), recurrent),
     layers.Bidirectional: bidirectional,
     layers.Conv1D: _convolution,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.models import Model
@@ -23,8 +23,8 @@ from streamrnn.nn.training.losses import loss_of
 from streamrnn.nn.training.metrics import Metric
 from streamrnn.nn.training.objective import Objective, truths_of, weights_of_samples
 from streamrnn.nn.training.optimizers import optimizer_of
-from streamrnn.nn.training.passes import Plan, record, refuse_integers
-from streamrnn.nn.training.recording import Recording
+from streamrnn.nn.training.passes import plan_of, record, refuse_lower_precision
+from streamrnn.nn.training.recording import Plan, Recording
 
 
 class Trainer:
@@ -67,9 +67,9 @@ class Trainer:
 
         Raises UnsupportedError, also if weights in integers were loaded later.
         """
-        refuse_integers(self.model)
+        refuse_lower_precision(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
-            self._plan = Plan.of_all(self.model)
+            self._plan = plan_of(self.model)
         return self._plan
 
     @property
@@ -95,9 +95,7 @@ class Trainer:
             x, y, sample_weight = arrays_of_table(self.model, x, y, sample_weight)
         self.model.build_on(x)
         inputs = self.model.check_arrays(x)
-        masks: list[Array | None] = [None] * len(inputs)
-        if lengths is not None:
-            masks = self.model.make_mask([array.shape for array in inputs], None, lengths)
+        masks = self.model.make_mask([array.shape for array in inputs], None, lengths)
         names = self.objective.names
         truths = truths_of(self.model, y, names, self.objective.needed)
         weights = weights_of_samples(self.model, sample_weight, names)
@@ -129,7 +127,7 @@ class Trainer:
         self.optimizer.bind(self)
         values, recording = self._run(batch, training=True)
         try:
-            self.optimizer.change(self.plan.updates(recording))
+            self.optimizer.change(recording.updates())
         finally:  # even if interrupted: nothing packed may differ from the weights
             for holder in self.plan.holders:
                 holder.weights_changed()
@@ -155,7 +153,7 @@ class Trainer:
     def _run(self, batch: Batch, *, training: bool) -> tuple[list[float], Recording]:
         self.objective.require_gradients()
         recording = Recording(
-            self.plan.trained,
+            self.plan,
             training=training,
             seed=self.seed,
             step=self.optimizer.iterations,
@@ -168,7 +166,7 @@ class Trainer:
             recorded = record(self.model.graph, batch.inputs, batch.masks, context, recording, none)
             values, slopes = self.objective.judge(batch, recorded.outputs, recorded.masks)
             recorded.pullback(slopes, none)
-        self.plan.add_slopes(recording)
+        recording.add_slopes()
         return self._penalized(values), recording
 
     def _penalized(self, values: list[float]) -> list[float]:
@@ -198,7 +196,7 @@ class Trainer:
         gradients = {
             name: np.zeros_like(array) for name, (_, _, array) in self.plan.weights.items()
         }
-        for name, weight, gradient in self.plan.updates(recording):
+        for name, weight, gradient in recording.updates():
             gradients[name][...] = gradient.reshape(weight.shape)
         return gradients
 

@@ -139,7 +139,7 @@ class CarryOperator(WindowKind):
         shape = len(slots), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
         # The plan's states are in use until they are committed; then the plan is kept again.
-        plan = self._plans.pop(shape, None) or self.form.plan(window)
+        plan = self._plans.pop(shape, None) or StepPlan(self.form, window)
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
         overflows: dict[int, str] = {}

@@ -171,7 +171,7 @@ def test_outputs_that_cannot_be_told_apart_are_refused() -> None:
 
 
 def test_the_plan_of_a_pipeline_has_one_output() -> None:
-    from streamrnn.nn.training.passes import Plan
+    from streamrnn.nn.training.passes import plan_of
 
     with pytest.raises(UnsupportedError, match="several outputs is not supported here"):
-        Plan.of(two())
+        plan_of(two(), one_output=True)

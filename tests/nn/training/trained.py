@@ -11,7 +11,7 @@ from streamrnn import Input, Model, Sequential, layers, set_threads
 from streamrnn.nn.kernels import bptt
 from streamrnn.nn.layers.context import CallContext, CallKind
 from streamrnn.nn.layers.initializers import GlorotNormal, Orthogonal, RandomNormal
-from streamrnn.nn.training.passes import Plan, record
+from streamrnn.nn.training.passes import plan_of, record
 from streamrnn.nn.training.recording import Recording
 
 FEATURES, CATEGORIES = 5, 3
@@ -84,8 +84,8 @@ def streamed(
 
     `states` are advanced, in place; None: the rows are whole sequences.
     """
-    plan = Plan.of(model)
-    recording = Recording(plan.trained, training=True)
+    plan = plan_of(model)
+    recording = Recording(plan, training=True)
     kind: CallKind = "stream" if states is not None else "whole"
     context = CallContext(training=True, kind=kind, lengths=lengths, states=states)
     counts = np.arange(x.shape[1]) < (x.shape[1] if lengths is None else lengths[:, None])

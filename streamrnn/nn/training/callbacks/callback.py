@@ -22,7 +22,7 @@ TEST = ("on_test_batch_begin", "on_test_batch_end")
 
 
 class Callback:
-    """The base of callbacks. Its methods do nothing.
+    """The base of callbacks, whose methods do nothing by default.
 
     model: the model that is trained or evaluated; `model.stop_training = True` ends a fit after
     this batch or epoch. params: "verbose", "epochs", "steps" (batches of an epoch, None if unknown)
@@ -181,21 +181,20 @@ class CSVLogger(Callback):
             self.keys = sorted(logs)
             if not any(key.startswith("val_") for key in self.keys):
                 self.keys += [f"val_{key}" for key in self.keys]
-            self._refuse_other_columns(["epoch", *self.keys])
+            columns = ["epoch", *self.keys]
+            with Path(self.filename).open(newline="") as file:
+                header = next(csv.reader(file, delimiter=self.sep), columns)
+            if header != columns:
+                raise SinkError(
+                    f"{self.filename}: expected the columns {', '.join(columns)}, as this fit "
+                    f"reports them, received {', '.join(header)}. Append to another file, or set "
+                    "append=False"
+                )
         with Path(self.filename).open("a", newline="") as file:
             writer = csv.writer(file, delimiter=self.sep)
             if file.tell() == 0:
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self.keys)])
-
-    def _refuse_other_columns(self, columns: list[str]) -> None:
-        with Path(self.filename).open(newline="") as file:
-            header = next(csv.reader(file, delimiter=self.sep), columns)
-        if header != columns:
-            raise SinkError(
-                f"{self.filename}: expected the columns {', '.join(columns)}, as this fit reports "
-                f"them, received {', '.join(header)}. Append to another file, or set append=False"
-            )
 
 
 def _cell(value: Any) -> Any:

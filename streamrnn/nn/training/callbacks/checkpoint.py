@@ -68,24 +68,21 @@ class ModelCheckpoint(MonitorCallback):
             self._save(epoch, logs)
 
     def _save(self, epoch: int, logs: Logs) -> None:
-        if self.save_best_only and not self._is_best(epoch, logs):
-            return
+        if self.save_best_only:
+            value = self.monitored(logs)
+            if value is None:
+                return
+            if not self.improves(value, self.best):
+                if self.verbose:
+                    name, best = self.monitor, self.best
+                    print(f"Epoch {epoch + 1}: {name} did not improve from {best}", flush=True)
+                return
+            self.best = value
         path = self._path(epoch, logs)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.model.save(path)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saved the model to {path}", flush=True)
-
-    def _is_best(self, epoch: int, logs: Logs) -> bool:
-        value, before = self.monitored(logs), self.best
-        if value is None:
-            return False
-        if self.improves(value, before):
-            self.best = value
-            return True
-        if self.verbose:
-            print(f"Epoch {epoch + 1}: {self.monitor} did not improve from {before}", flush=True)
-        return False
 
     def _path(self, epoch: int, logs: Logs) -> Path:
         reported = {"epoch": epoch + 1, **(logs or {})}

@@ -224,8 +224,9 @@ class ReduceLROnPlateau(MonitorCallback):
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        rate = float(self.model.optimizer.learning_rate)
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = rate
         value = self.monitored(logs)
         if value is None:
             return
@@ -236,16 +237,9 @@ class ReduceLROnPlateau(MonitorCallback):
             self.best, self.wait = value, 0
         elif not self.in_cooldown():
             self.wait += 1
-            if self.wait >= self.patience:
-                self._reduce(epoch)
-
-    def _reduce(self, epoch: int) -> None:
-        optimizer = self.model.optimizer
-        rate = float(optimizer.learning_rate)
-        if rate <= self.min_lr:
-            return
-        optimizer.learning_rate = max(rate * self.factor, self.min_lr)
-        self.cooldown_counter, self.wait = self.cooldown, 0
-        if self.verbose:
-            rate = optimizer.learning_rate
-            print(f"Epoch {epoch + 1}: the learning rate is reduced to {rate}", flush=True)
+            if self.wait >= self.patience and rate > self.min_lr:
+                rate = max(rate * self.factor, self.min_lr)
+                self.model.optimizer.learning_rate = rate
+                self.cooldown_counter, self.wait = self.cooldown, 0
+                if self.verbose:
+                    print(f"Epoch {epoch + 1}: the learning rate is reduced to {rate}", flush=True)
