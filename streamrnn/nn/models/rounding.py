@@ -36,8 +36,15 @@ class RoundingError:
     def of(
         cls, output: str, precision: str, exact: Array, rounded: Array, steps: int | None
     ) -> "RoundingError":
-        """Compare arrays; `steps` is the axis of the steps, if there is one."""
-        difference = _difference(exact, rounded)
+        """Compare arrays; `steps` is the axis of the steps, if there is one.
+
+        Where both have the same NaN or infinity, they do not differ.
+        """
+        one, other = exact.astype(np.float64), rounded.astype(np.float64)
+        same = (one == other) | (np.isnan(one) & np.isnan(other))
+        with np.errstate(invalid="ignore"):
+            difference: Doubles = np.where(same, 0.0, np.abs(one - other))
+        difference = np.where(np.isnan(difference), np.inf, difference)
         first = middle = last = None
         if steps is not None and difference.shape[steps] >= _TENTHS:
             along = np.moveaxis(difference, steps, 0)
@@ -81,15 +88,6 @@ class RoundingError:
             f"{text}, {self.growth:.3g} times as large in the last tenth of the steps as in the "
             "first"
         )
-
-
-def _difference(exact: Array, rounded: Array) -> Doubles:
-    """Return |exact - rounded|; 0 where both are the same NaN or infinity."""
-    one, other = exact.astype(np.float64), rounded.astype(np.float64)
-    same = (one == other) | (np.isnan(one) & np.isnan(other))
-    with np.errstate(invalid="ignore"):
-        difference: Doubles = np.where(same, 0.0, np.abs(one - other))
-    return np.where(np.isnan(difference), np.inf, difference)
 
 
 def _rms(difference: Doubles) -> float:

@@ -75,7 +75,6 @@ def in_one_line(model: "Model", graph: Graph | None) -> str:
 
 
 def _size_in_words(model: "Model") -> str:
-    """Return the number of parameters of a model in words, or "not built"."""
     return count(model.count_params(), "parameter") if model.built else "not built"
 
 

@@ -10,7 +10,7 @@ from streamrnn.base.provider import provided
 from streamrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamrnn.nn.training.callbacks.callback import History
+    from streamrnn.nn.training.callback import History
     from streamrnn.nn.training.loss import Loss
     from streamrnn.nn.training.metric import Metric
     from streamrnn.nn.training.optimizer import Optimizer

@@ -4,7 +4,7 @@
 `trainer` trains on one batch. `passes` goes forward and back through the graph of a model, by a
 rule for each class of layer (`rules`, `simple_rules`, `operations`, `recurrent`), and a `recording`
 collects the gradients. `objective` has the losses and metrics of each output. What losses share is
-in `loss`, what metrics share in `metric`, what optimizers share in `optimizer`.
+in `loss`; `metric`, `optimizer` and `callback` are the same for metrics, optimizers, callbacks.
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,12 +141,8 @@ class Feed:
                 + (f": an epoch needs {self._argument}={self._steps}" if self._steps else "")
                 + _MORE
             )
-        yield first
-        number = 1
-        while self._steps is None or number < self._steps:
-            batch = next(self._rest, None)
-            if batch is None:
-                break
+        number = 0
+        for batch in islice(chain([first], self._rest), self._steps):
             yield batch
             number += 1
         if self._steps is not None and number < self._steps:

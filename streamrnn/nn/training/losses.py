@@ -169,8 +169,6 @@ def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
 
 
 class _Crossentropy(Loss):
-    """The base of cross-entropies of probabilities or of logits."""
-
     def __init__(
         self,
         from_logits: bool = False,

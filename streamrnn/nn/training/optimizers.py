@@ -63,8 +63,6 @@ class RMSprop(Optimizer):
 
 
 class _Moments(Optimizer):
-    """The base of optimizers that keep moving means of gradients."""
-
     def __init__(
         self,
         learning_rate: float | LearningRateSchedule = 0.001,

@@ -1,6 +1,6 @@
-"""Rules of layers without products: elements, dropout, normalizations, merges, and time.
+"""Rules of layers without matrix products: of elements, dropout, normalization, merges, and steps.
 
-Layers of time move, repeat, drop or join steps.
+Layers of steps move, repeat, drop or join them.
 """
 
 from collections.abc import Callable, Sequence

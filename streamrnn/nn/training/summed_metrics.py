@@ -118,6 +118,8 @@ class Precision(ThresholdMetric, name="precision"):
     k largest predictions of a sample are positive. class_id: count this column alone.
     """
 
+    _others = "fp"
+
     def __init__(
         self,
         thresholds: float | Sequence[float] | None = None,
@@ -146,18 +148,14 @@ class Precision(ThresholdMetric, name="precision"):
 
     def result(self) -> Any:
         answers = self.answers()
-        return self._number(_share(answers.tp, answers.tp + answers.fp))
-
-    def _number(self, values: Array) -> Any:
+        values = _share(answers.tp, answers.tp + getattr(answers, self._others))
         return float(values[0]) if len(values) == 1 else values
 
 
 class Recall(Precision, name="recall"):
     """The share of true positives among truly positive samples; 0 without any. See Precision."""
 
-    def result(self) -> Any:
-        answers = self.answers()
-        return self._number(_share(answers.tp, answers.tp + answers.fn))
+    _others = "fn"
 
 
 class AUC(ThresholdMetric, name="auc"):

@@ -64,7 +64,7 @@ def recorder(of: Any) -> Any:
 
         return call
 
-    for name in streamrnn.nn.training.callbacks.callback.METHODS:
+    for name in streamrnn.nn.training.callback.METHODS:
         if name not in ("on_batch_begin", "on_batch_end"):
             setattr(Recorder, name, method(name))
     return Recorder()

@@ -1,9 +1,10 @@
-"""Callback, the base of callbacks; callbacks that keep, print or write the logs of epochs.
+"""Bases of callbacks; callbacks that keep, print or write the logs of epochs.
 
 CallbackList calls all callbacks of a fit or an evaluation in their order.
 """
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -200,6 +201,72 @@ class CSVLogger(Callback):
 def _cell(value: Any) -> Any:
     """Format a number; several, one for each class, become "[a, b]" with quotes, as in Keras."""
     return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
+
+
+class MonitorCallback(Callback):
+    """The base of callbacks that follow a value of the logs.
+
+    monitor: the name of the value. mode: "min", "max", or "auto": "min" for a loss, and for a
+    metric the direction of its class. min_delta: an improvement must be larger than this. best: the
+    best value so far.
+    """
+
+    monitor: str
+    mode: str
+    min_delta: float = 0
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("auto", "min", "max"):
+            raise ArgumentError(
+                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', received "
+                f"{self.mode!r}"
+            )
+        self.min_delta = abs(self.min_delta)
+
+    def monitored(self, logs: Logs) -> float | None:
+        """Return the value; None in an epoch without validation. Raises ArgumentError."""
+        logs = logs or {}
+        if self.monitor in logs:
+            value = logs[self.monitor]
+            if np.ndim(value):
+                raise ArgumentError(
+                    f"{type(self).__name__}: monitor={self.monitor!r} has a value for each class, "
+                    f"in the shape {np.shape(value)}; make the metric with an average"
+                )
+            return float(value)
+        name = self.monitor.removeprefix("val_")
+        if name != self.monitor and name in logs and (self.params or {}).get("validation"):
+            return None
+        raise ArgumentError(
+            f"{type(self).__name__}: monitor={self.monitor!r} is not reported; pass validation "
+            f"data, or monitor one of: {', '.join(logs)}"
+        )
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Return whether a value is better than the best (NaN never is). Raises ArgumentError."""
+        sign = -1.0 if self._larger_is_better() else 1.0
+        if math.isnan(value):
+            return False
+        return best is None or sign * value < sign * best - self.min_delta
+
+    def _larger_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        name = self.monitor.removeprefix("val_")
+        if name == "loss" or name.endswith("_loss") or name == "learning_rate":
+            return False
+        directions = {
+            metric.direction
+            for metric in getattr(self.model, "metrics", [])
+            if name == metric.name or name.endswith(f"_{metric.name}")
+        }
+        if len(directions) == 1 and None not in directions:
+            return directions == {"up"}
+        raise ArgumentError(
+            f"{type(self).__name__}: it is unknown whether larger or smaller values of monitor="
+            f"{self.monitor!r} are better; pass mode='max' or mode='min'"
+        )
 
 
 class CallbackList(Callback):
