@@ -185,7 +185,8 @@ class Model(Trainable, Layer):
         every input that has a time axis. Masks that arrays carry are used and returned as in the
         call of a layer.
         """
-        if type(inputs) is not np.ndarray and symbols_in(inputs):
+        plain = type(inputs) is np.ndarray  # the common case is fast: calls of one step are short
+        if not plain and symbols_in(inputs):
             return super().__call__(
                 self._listed(inputs), initial_state, mask=mask, training=training, lengths=lengths
             )
@@ -194,8 +195,10 @@ class Model(Trainable, Layer):
                 f"{self}: a model takes no initial_state; make it an Input and pass it to the layer"
             )
         arrays = self.check_arrays(inputs)
-        own = None if mask is not None else carried(self._listed(inputs))
-        if own is None or lengths is not None:
+        own = None if plain or mask is not None else carried(self._listed(inputs))
+        if plain and mask is None and lengths is None:
+            masks: list[Array | None] = [None] * len(arrays)
+        elif own is None or lengths is not None:
             mask = mask if own is None else own
             masks = self.make_mask([array.shape for array in arrays], mask, lengths)
         else:  # not checked: ids without a time axis have a mask (B,)
@@ -204,7 +207,9 @@ class Model(Trainable, Layer):
         with context:
             outputs, output_masks = self.graph.run(arrays, masks, context)
         outputs = unshared(outputs, arrays)
-        return self._structured(carry(outputs, output_masks))
+        if any(output_mask is not None for output_mask in output_masks):
+            outputs = carry(outputs, output_masks)
+        return self._structured(outputs)
 
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         inputs = self._listed(inputs)
