@@ -1,6 +1,6 @@
 """[[model.layers]] as an architecture: build a new model from it, or compare a model with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from streamrnn.base.display import closest
@@ -70,7 +70,7 @@ def untrained(
                 "weights; remove the key"
             )
     with counted_from_the_start(), initializers.seeded(seed):
-        in_order = [table.make(table.config()) for table in tables]
+        in_order = [table.make() for table in tables]
         if embedded and in_order[0].input_dtype != "float32":
             raise ConfigError(
                 f"{tables[0]}: it reads ids, but receives the numbers that `embed` in [source] "
@@ -154,7 +154,7 @@ def check_layers(model: Model, layers: Tables) -> None:
                 f"{table}: the model file has a {kind} there ({layer.name!r}). {_ADVICE}"
             )
         with counted_from_the_start():
-            wanted: Mapping[str, Any] = table.make(table.config()).get_config()
+            wanted = table.make().get_config()
         for key, value in wanted.items():
             compared = key in table.arguments or key not in ("mean", "variance")
             if key not in _IGNORED and compared and stored.get(key) != value:
@@ -169,9 +169,8 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
 
     Raises ConfigError if they are connected in another way.
     """
-    embedded, size = embedded_ids(model), model.inputs[0].shape[-1]
-    if embedded and model.inputs[0].name != "input":
-        size = 0
+    embedded, first = embedded_ids(model), model.inputs[0]
+    size = 0 if embedded and first.name != "input" else first.shape[-1]
     wires = _wires(untrained(layers, 1 if size is None else size, 0, embedded))
     for layer in model.layers:
         if isinstance(layer, Rescaling) and layer.name not in wires:
@@ -182,16 +181,15 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
             f"{', '.join(str(layer) for layer in model.layers)}. {_ADVICE}"
         )
     with counted_from_the_start():
-        names = [table.make(table.config()).name for table in tables]
+        names = [table.make().name for table in tables]
     return [model.get_layer(name) for name in names]
 
 
 def _wires(model: Model) -> dict[str, list[str]]:
     """Return each layer's name -> names of the layers that it reads; the output's layer is last."""
-    names = {
+    wires = {
         node.layer.name: [symbol.name for symbol in node.symbols] for node in model.graph.nodes
     }
     output = model.graph.outputs[0].name
-    return {name: reads for name, reads in names.items() if name != output} | {
-        output: names[output]
-    }
+    wires[output] = wires.pop(output)
+    return wires

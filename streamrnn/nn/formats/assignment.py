@@ -84,10 +84,10 @@ def assign_weights(
             problems.append(f"{source} is not numeric ({array.dtype})")
     if problems:
         raise ModelFileError("the weights do not fit the layers\n  " + "\n  ".join(problems))
-    arrays = {name: by_target[name].array for name in weights}
-    require_finite({by_target[name].source: array for name, array in arrays.items()})
-    model.set_weights([arrays[name] for name in weights])
-    return [by_target[name] for name in weights]
+    assigned = [by_target[name] for name in weights]
+    require_finite({assignment.source: assignment.array for assignment in assigned})
+    model.set_weights([assignment.array for assignment in assigned])
+    return assigned
 
 
 def require_finite(arrays: Mapping[str, Array]) -> None:

@@ -20,11 +20,10 @@ from streamrnn.base.plugin import load_plugin
 from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.dispatch import read
-from streamrnn.nn.formats.guard import reading, require_file
+from streamrnn.nn.formats.guard import TORCH_SUFFIX, reading, require_file
 from streamrnn.nn.formats.keras.write import save_keras
 from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_write import save_torch
-from streamrnn.nn.formats.writing import TORCH_SUFFIX
 from streamrnn.nn.layers.precision import precision_of, set_precision
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.rounding import RoundingError

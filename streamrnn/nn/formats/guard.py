@@ -1,12 +1,14 @@
-"""Limits for all readers of model files, which may be damaged or hostile.
+"""What all readers and writers of model files use: limits for files, and atomic writes.
 
-Exceptions inside `reading` are raised as errors of streamrnn that name the file.
+A file may be damaged or hostile. Exceptions inside `reading` are raised as errors of streamrnn that
+name the file. A file that is written is complete, or does not exist.
 """
 
 import errno
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,21 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.base.display import location, uri_fault
-from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
+from streamrnn.errors import (
+    MissingFileError,
+    ModelFileError,
+    SinkError,
+    StreamRNNError,
+    UnsupportedError,
+)
+from streamrnn.nn.kernels.integers import FLOAT32
 from streamrnn.nn.layers import initializers, registry
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.precision import precision_of
+from streamrnn.nn.models import Model
 
+TORCH_SUFFIX = ".torch.safetensors"
+"""The ending of a state_dict of PyTorch."""
 MAX_JSON_BYTES = 32 << 20
 """Largest size of a config, in bytes: a thousand layers take about two megabytes."""
 MAX_LAYERS = 500
@@ -149,3 +162,44 @@ def build(config: Mapping[str, object], stored: int) -> Layer:
     with initializers.replaced_by(budget.zeros):
         layer: Layer = registry.deserialize(config)
         return layer
+
+
+def checked_target(path: str | Path, suffix: str, form: str) -> Path:
+    """Return the path of a model file to write. Raises UnsupportedError, SinkError."""
+    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise UnsupportedError(f"{path}: expected the suffix {suffix} of {form}")
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise SinkError(f"{path}: this is a folder, not a file; set another path")
+    if path.exists() and not path.is_file():
+        raise SinkError(f"{path}: this is a device or pipe, not a file; set another path")
+    return path
+
+
+def refuse_integers(model: Model, form: str) -> None:
+    """Raise UnsupportedError for a model of lower precision, which only native files can hold."""
+    if (precision := precision_of(model)) != FLOAT32:
+        raise UnsupportedError(
+            f"{model} has weights in {precision}, and would give other values as {form}: "
+            "convert the float32 file that it was made from"
+        )
+
+
+def write_atomically(files: Mapping[Path, bytes]) -> None:
+    """Write and sync files next to their places, then move them there. Raises OSError."""
+    end = f".{secrets.token_hex(4)}.tmp"
+    temporary = {path: path.with_name(f".{path.name}{end}") for path in files}
+    try:
+        for path, data in files.items():
+            with temporary[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            temporary[path].replace(path)
+    finally:
+        for path in files:
+            temporary[path].unlink(missing_ok=True)

@@ -22,13 +22,16 @@ from safetensors.numpy import save as to_bytes
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.nn.formats import tables
 from streamrnn.nn.formats.architecture import check_layers
 from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
-from streamrnn.nn.formats.guard import build, parse_json
-from streamrnn.nn.formats.tables import Tables
-from streamrnn.nn.formats.torch_tables import tables_of
-from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_atomically
+from streamrnn.nn.formats.guard import (
+    TORCH_SUFFIX,
+    build,
+    checked_target,
+    parse_json,
+    write_atomically,
+)
+from streamrnn.nn.formats.tables import Tables, parse, tables_of
 from streamrnn.nn.kernels.integers import Integers, why_invalid
 from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.initializers import Initializer
@@ -152,10 +155,7 @@ def _in_order(data: bytes) -> bytes:
 
 
 def load_weights(model: Model, path: Path) -> None:
-    """Set the weights of a model from a file written by `save`.
-
-    Weights are matched by name if all names are equal, else by order.
-    """
+    """Set the weights of a model from a native file, by name, or by order if names differ."""
     metadata, stored = read(path)
     _assign(model, _order(metadata), *_joined(metadata, stored))
 
@@ -236,7 +236,7 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     if layers is not None and metadata.get("format") != "streamrnn":
         from streamrnn.nn.formats import torch
 
-        return torch.load_state_dict(arrays, tables.parse(layers))
+        return torch.load_state_dict(arrays, parse(layers))
     if metadata.get("format") != "streamrnn" or "config" not in metadata:
         suggested = tables_of({name: array.shape for name, array in arrays.items()})
         raise ModelFileError(

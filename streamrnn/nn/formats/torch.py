@@ -19,12 +19,16 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.nn.formats.guard import Budget
-from streamrnn.nn.formats.tables import TORCH_CELLS, LayerTable, kind_of, layer_type, stack
-from streamrnn.nn.formats.torch_tables import (
+from streamrnn.nn.formats.tables import (
+    TORCH_CELLS,
+    LayerTable,
     TensorShape,
+    kind_of,
     kinds_of,
+    layer_type,
     naturally_sorted,
     shapes_by_prefix,
+    stack,
 )
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
@@ -91,9 +95,9 @@ def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
 
 
 def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
-    """Build the layer with the arguments implied by its arrays.
+    """Build the layer with the arguments that its arrays imply.
 
-    Raises ConfigError if the table contradicts them.
+    Raises ConfigError if the table contradicts the arrays.
     """
     arguments = group.table.arguments
     for key, value in implied.items():
@@ -126,13 +130,12 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
                         "for the same layers under PyTorch's names. If this layer has no weights, "
                         "remove `weights`"
                     )
-                layers.append(TorchLayer(table.make(table.config()), []))
+                layers.append(TorchLayer(table.make(), []))
                 continue
             group = Group(table, arrays)
             layers += reader(group)
             used |= group.used
-    features = next((layer.features for layer in layers if layer.weights), None)
-    with initializers.replaced_by(Budget(stored).zeros):
+        features = next((layer.features for layer in layers if layer.weights), None)
         model = stack([layer.layer for layer in layers], features)
     assignments = [
         Assignment(source, f"{layer.layer.name}/{name}", array)
@@ -157,13 +160,23 @@ def _with_prefixes(tables: Sequence[LayerTable], arrays: Arrays) -> list[LayerTa
         kind: _candidates(free, kind, sum(t.kind == kind and t.weights is None for t in tables))
         for kind in {table.kind for table in tables}
     }
+    prefixes = naturally_sorted(groups)
+    listed = ", ".join(map(repr, prefixes))
     complete = []
     for table in tables:
         if table.kind in _READERS:
-            queue = queues[table.kind]
-            if table.weights is None and queue:
-                table = replace(table, weights=queue.pop(0))
-            _require(table, arrays)
+            if table.weights is None and queues[table.kind]:
+                table = replace(table, weights=queues[table.kind].pop(0))
+            if table.weights is None:
+                raise ConfigError(
+                    f"{table}: set the prefix of its weights, for instance weights = "
+                    f"{prefixes[0]!r}; the file has the prefixes {listed}"
+                )
+            if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
+                raise ConfigError(
+                    f"{table}: no array starts with {table.weights + '.'!r}; the file has the "
+                    f"prefixes {listed}"
+                )
         complete.append(table)
     return complete
 
@@ -179,21 +192,6 @@ def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted:
     if len(prefixes) != wanted or (wanted > 1 and not (len(parents) == 1 and numbered)):
         return []
     return prefixes
-
-
-def _require(table: LayerTable, arrays: Arrays) -> None:
-    prefixes = naturally_sorted({name.rpartition(".")[0] for name in arrays})
-    listed = ", ".join(repr(prefix) for prefix in prefixes)
-    if table.weights is None:
-        raise ConfigError(
-            f"{table}: set the prefix of its weights, for instance weights = {prefixes[0]!r}; the "
-            f"file has the prefixes {listed}"
-        )
-    if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
-        raise ConfigError(
-            f"{table}: no array starts with {table.weights + '.'!r}; the file has the prefixes "
-            f"{listed}"
-        )
 
 
 def _dense(group: Group) -> list[TorchLayer]:
@@ -212,13 +210,11 @@ def _embedding(group: Group) -> list[TorchLayer]:
     return [TorchLayer(layer, [(group.name("weight"), "embeddings", table)])]
 
 
-def _batch_norm(group: Group) -> list[TorchLayer]:
-    if "num_batches_tracked" in group.shorts:  # for training only
-        group.used.add(group.name("num_batches_tracked"))
-    return _norm(group, AFFINE | STATISTICS)
-
-
-def _norm(group: Group, names: Mapping[str, str] = AFFINE) -> list[TorchLayer]:
+def _norm(group: Group) -> list[TorchLayer]:
+    names = AFFINE
+    if group.table.kind == "BatchNormalization":
+        names = AFFINE | STATISTICS
+        group.used.add(group.name("num_batches_tracked"))  # for training only
     optional = {"weight": "scale", "bias": "center"}
     present = {argument: short in group.shorts for short, argument in optional.items()}
     required = [short for short in names if short not in optional or short in group.shorts]
@@ -283,15 +279,9 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
         return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
     back, _ = _direction(group, f"{ending}_reverse")
     unnamed = {key: value for key, value in group.table.arguments.items() if key != "name"}
-    layer = group.table.make(
-        {
-            "class_name": "Bidirectional",
-            "config": {
-                **_layer_name(group, suffix),
-                "layer": {"class_name": kind, "config": {**implied, **unnamed}},
-            },
-        }
-    )
+    inner = {"class_name": kind, "config": {**implied, **unnamed}}
+    config = {**_layer_name(group, suffix), "layer": inner}
+    layer = group.table.make({"class_name": "Bidirectional", "config": config})
     sides = (("forward_layer", weights), ("backward_layer", back))
     named = [(s, f"{side}/cell/{n}", a) for side, arrays in sides for s, n, a in arrays]
     return TorchLayer(layer, named, shape[0])
@@ -377,5 +367,5 @@ _READERS: dict[str, Callable[[Group], list[TorchLayer]]] = {
     "Dense": _dense,
     "Embedding": _embedding,
     "LayerNormalization": _norm,
-    "BatchNormalization": _batch_norm,
+    "BatchNormalization": _norm,
 }

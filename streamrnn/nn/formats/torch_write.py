@@ -18,9 +18,9 @@ from safetensors.numpy import save as to_bytes
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.nn import layers as ours
+from streamrnn.nn.formats.guard import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.formats.tables import TORCH_CELLS
 from streamrnn.nn.formats.torch import AFFINE, STATISTICS, gates_in_order
-from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import activations, registry
 from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.layers.layer import Layer
@@ -97,22 +97,24 @@ class _Written:
     def add(self, layer: Layer, kind: str, module: str, arrays: dict[str, Array]) -> str:
         """Add a layer with weights, and return the expression that calls it."""
         prefix = f"layers.{len(self.members)}"
-        config = {key: value for key, value in layer.get_config().items() if value is not None}
-        self.tables.append({"type": kind, "weights": prefix, **config})
+        self.tables.append({"type": kind, "weights": prefix, **_arguments(layer)})
         self.arrays |= {f"{prefix}.{name}": array for name, array in arrays.items()}
         self.members.append(f"nn.{module},  # {layer.name!r}")
         return f"self.layers[{len(self.members) - 1}]"
 
     def plain(self, layer: Layer, call: str) -> None:
         """Add a layer that has no weights in PyTorch, and the call that computes it."""
-        config = {key: value for key, value in layer.get_config().items() if value is not None}
-        self.tables.append({"type": type(layer).__name__, **config})
+        self.tables.append({"type": type(layer).__name__, **_arguments(layer)})
         self.call(call)
 
     def call(self, call: str) -> None:
         """Add a computation on x to the module, or nothing for an empty text."""
         if call:
             self.calls.append(f"x = {call}")
+
+
+def _arguments(layer: Layer) -> dict[str, Any]:
+    return {key: value for key, value in layer.get_config().items() if value is not None}
 
 
 def save_torch(model: Model, path: str | Path, module: str | Path | None = None) -> None:
@@ -227,7 +229,6 @@ def _batch_norm(written: _Written, layer: Any, shape: Any) -> None:
 def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     both = isinstance(layer, ours.Bidirectional)
     rnn = layer.forward_layer if both else layer
-    sides = {"": rnn, "_reverse": layer.backward_layer} if both else {"": rnn}
     if both and (layer.merge_mode != "concat" or layer.return_state or not _mirrored(layer)):
         raise _refused(
             layer,
@@ -239,9 +240,9 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
         raise _refused(
             layer, "in PyTorch, only the second direction of a bidirectional layer goes backwards"
         )
-    arrays: dict[str, Array] = {}
-    for ending, side in sides.items():
-        arrays |= _direction(side, f"_l0{ending}")
+    arrays = _direction(rnn, "_l0")
+    if both:
+        arrays |= _direction(layer.backward_layer, "_l0_reverse")
     kernel = rnn.cell.named_weights()["kernel"]
     kind = _RECURRENT[type(rnn)].name
     module = f"{kind}({kernel.shape[0]}, {rnn.units}, batch_first=True{options})"
@@ -250,10 +251,8 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     call = written.add(layer, type(rnn).__name__, module, arrays)
     written.calls.append(f"x, _ = {call}(x)")
     if both:
-        written.tables[-1] = {
-            **{key: value for key, value in rnn.get_config().items() if value is not None},
-            **{key: written.tables[-1][key] for key in ("type", "weights", "name")},
-        }
+        own = {key: written.tables[-1][key] for key in ("type", "weights", "name")}
+        written.tables[-1] = _arguments(rnn) | own
     if not rnn.return_sequences:
         half = rnn.units
         last = f"torch.cat([x[:, -1, :{half}], x[:, 0, {half}:]], -1)"
@@ -270,10 +269,7 @@ def _mirrored(layer: ours.Bidirectional) -> bool:
 
 
 def _options(layer: Layer, rnn: Any) -> str:
-    """Return the arguments of PyTorch's layer.
-
-    Raises UnsupportedError for options that it lacks.
-    """
+    """Return the arguments of PyTorch's layer, which lacks some options: they are refused."""
     cell = _RECURRENT.get(type(rnn))
     if cell is None:
         raise _refused(layer, f"PyTorch has no layer like {type(rnn).__name__}")
@@ -293,10 +289,7 @@ def _options(layer: Layer, rnn: Any) -> str:
 
 
 def _direction(rnn: Any, ending: str) -> dict[str, Array]:
-    """Return the arrays of one direction.
-
-    The second bias is -0.0, which changes no bit when added.
-    """
+    """Return the arrays of one direction; a second bias of -0.0 changes no bit when added."""
     weights, theirs = rnn.cell.named_weights(), _RECURRENT[type(rnn)].gates
 
     def order(rows: Array) -> Array:

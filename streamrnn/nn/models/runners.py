@@ -11,9 +11,8 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelMismatchError, ShapeError, StreamRNNError
-from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.context import CallContext, CallKind
-from streamrnn.nn.layers.embedding import Embedding
+from streamrnn.nn.layers.embedding import CategoryEncoding, Embedding
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
 from streamrnn.nn.layers.structure import Shape, leaves

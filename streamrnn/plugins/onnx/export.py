@@ -22,7 +22,7 @@ import numpy as np
 from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
-from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
+from streamrnn.nn.formats.guard import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import Layer, registry
 from streamrnn.nn.layers.activations import LEAST_DEVIATION
 from streamrnn.nn.layers.gated import GatedCell

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from streamrnn import Input, Model, initializers, layers, load_model
 from streamrnn.errors import ConfigError
 from streamrnn.nn.formats import untrained
-from streamrnn.nn.formats.torch_tables import MAX_TABLES, tables_of
+from streamrnn.nn.formats.tables import MAX_TABLES, tables_of
 
 
 @pytest.mark.parametrize(

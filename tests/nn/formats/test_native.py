@@ -298,7 +298,7 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamrnn.nn.formats.writing.os.fsync", full)
+    monkeypatch.setattr("streamrnn.nn.formats.guard.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         streamrnn.load_model(saved).save(saved)
     assert saved.read_bytes() == before

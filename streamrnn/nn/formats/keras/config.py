@@ -1,21 +1,24 @@
 """Configs of all versions of Keras, translated to the form that `registry.deserialize` reads.
 
-No config causes an import or runs code: its classes belong to streamrnn or are registered.
+No config causes an import or runs code: its classes belong to streamrnn or are registered. Inbound
+nodes of functional models get the form of Keras 3, and their arguments are checked. Operations of
+keras.ops, such as `x * 2`, become layers of class Operation.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.nn.formats.guard import MAX_LAYERS
-from streamrnn.nn.formats.keras import nodes
 from streamrnn.nn.formats.keras.legacy import KERAS_CELLS, renamed, row_of
-from streamrnn.nn.formats.keras.nodes import LayerConfig
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import initializers, registry
+from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
+from streamrnn.nn.layers.registry import snake_case
+from streamrnn.nn.layers.symbol import INPUT
+from streamrnn.nn.models.config import TENSOR, Call, has_class
 
-_MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
 _CUDNN = {f"CuDNN{name}": name for name, row in KERAS_CELLS.items() if row.cudnn}
 OPERATIONS = {
     "NotEqual": "NotEqual",
@@ -41,6 +44,22 @@ _IGNORED = {
     "BatchNormalization": "fused virtual_batch_size adjustment",
 }
 """Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
+_ARRAYS = ("__numpy__", "__tensor__")
+"""Classes of an array in a config: NumPy's, and the class of Keras's backend."""
+_ARGUMENTS = ("initial_state", "mask", "training")
+_OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
+"""The arguments in a call of an operation that are its operands, in their order."""
+_RENAMED = {"divide": "true_divide"}
+_DROPPED = ("dtype", "name", "trainable")
+
+
+class LayerConfig(TypedDict):
+    """A layer of a config: its class and arguments, and in a functional model its calls."""
+
+    class_name: str
+    config: dict[str, object]
+    name: NotRequired[str]
+    inbound_nodes: NotRequired[list[Call]]
 
 
 def major_of(version: str) -> int:
@@ -59,9 +78,8 @@ def translate(entry: object, version: str) -> LayerConfig:
             f"expected a config with class_name and config, received {entry!r:.100}"
         )
     name = str(entry["class_name"])
-    kind = _MODELS.get(name)
     registered = entry.get("registered_name")
-    if kind == "Sequential":
+    if name == "Sequential":
         config = entry["config"]
         if isinstance(config, list):  # the form of Keras 1 and early Keras 2
             config = {"layers": config}
@@ -70,17 +88,18 @@ def translate(entry: object, version: str) -> LayerConfig:
         built = (entry.get("build_config") or {}).get("input_shape")
         if shape := config.get("build_input_shape") or built:
             stack["build_input_shape"] = shape
-        return {"class_name": kind, "config": stack}
-    if kind == "Model":
-        return {"class_name": kind, "config": _functional(entry["config"], version)}
+        return {"class_name": name, "config": stack}
+    if name in ("Functional", "Model"):
+        return {"class_name": "Model", "config": _functional(entry["config"], version)}
     if not isinstance(entry["config"], Mapping):
         raise ModelFileError(
             f"the config of a {name} is not a JSON object: {entry['config']!r:.60}"
         )
     if _is_operation(entry):
         if name not in OPERATIONS:
-            why = f"the operation {name} (keras.ops) is not supported, only layers"
-            raise _unsupported(entry, why)
+            raise _unsupported(
+                entry, f"the operation {name} (keras.ops) is not supported, only layers"
+            )
         class_name = OPERATIONS[name]
     else:
         try:
@@ -155,7 +174,7 @@ def _layer(
         elif key in INNER_KEYS and isinstance(value, Mapping):
             arguments[key] = translate(value, version)
         else:
-            arguments[key] = nodes.unwrapped(value)
+            arguments[key] = _unwrapped(value)
     row = row_of(class_name)
     if row and keras_name in _CUDNN:
         return {**arguments, **(row.cudnn or {})}
@@ -191,18 +210,13 @@ def _functional(config: object, version: str) -> dict[str, object]:
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
         if _is_operation(entry) and not _is_of_masks(entry):
-            layers.append(nodes.operation_config(entry))
+            layers.append(_operation(entry))
             continue
         layer = translate(entry, version)
         name = entry.get("name") or entry["config"]["name"]
         layer["config"] = {**layer["config"], "name": name}
         layer["name"] = name
-        layer["inbound_nodes"] = nodes.translated(
-            entry.get("inbound_nodes", []),
-            name,
-            layer,
-            takes_state=registry.get(layer["class_name"]).takes_state,
-        )
+        layer["inbound_nodes"] = _calls(entry.get("inbound_nodes", []), layer)
         layers.append(layer)
     outputs = config["output_layers"]
     if major_of(version) < 3 and isinstance(outputs, list) and len(outputs) == 1:
@@ -223,3 +237,160 @@ def _entries(config: object) -> list[object]:
     if len(entries) > MAX_LAYERS:
         raise UnsupportedError(f"the model has {len(entries)} layers; the maximum is {MAX_LAYERS}")
     return entries
+
+
+def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
+    """Return the calls of a layer in Keras 3's form, with supported arguments only.
+
+    The second argument of NotEqual is moved into the layer's config (changed in place); both
+    arguments of LogicalOr become one list.
+    """
+    name, takes_state = layer["name"], registry.get(layer["class_name"]).takes_state
+    if not isinstance(nodes, list):
+        raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
+    calls: list[Call] = []
+    for node in nodes:
+        call: Mapping[str, Any] = (
+            node if isinstance(node, Mapping) else _from_old(node, name, takes_state)
+        )
+        args, kwargs = list(call.get("args", [])), dict(call.get("kwargs") or {})
+        if layer["class_name"] in ("LogicalOr", "NotEqual"):
+            args += [kwargs.pop(key) for key in ("x1", "x2") if key in kwargs]
+            args = [args if layer["class_name"] == "LogicalOr" else _compared(args, layer)]
+        for value in args:
+            items = value if isinstance(value, list) else [value]
+            if not all(item is None or _is_tensor_or_list(item) for item in items):
+                raise UnsupportedError(
+                    f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
+                )
+        kwargs = {key: value for key, value in kwargs.items() if value not in (None, [])}
+        if unsupported := [key for key in kwargs if key not in _ARGUMENTS]:
+            raise UnsupportedError(
+                f"layer {name!r}: it is called with {unsupported[0]}=, which is not supported; "
+                f"supported: {', '.join(_ARGUMENTS)}"
+            )
+        calls.append({"args": args, "kwargs": kwargs})
+    return calls
+
+
+def _from_old(node: object, name: str, takes_state: bool) -> Call:
+    """Translate [[layer, node, tensor, kwargs], …]: here, states are additional inputs."""
+    if not isinstance(node, list) or not node:
+        raise ModelFileError(
+            f"layer {name!r}: expected an inbound node that lists tensors, received {node!r:.60}"
+        )
+    if isinstance(node[0], str):
+        node = [node]
+    tensors = [_tensor(history, name) for history in node]
+    last = node[-1]
+    kwargs = dict(last[3]) if len(last) > 3 and isinstance(last[3], Mapping) else {}
+    kwargs = {key: _tensors_in(value, name) for key, value in kwargs.items()}
+    if takes_state and len(tensors) > 1:
+        return {"args": [tensors[0]], "kwargs": {**kwargs, "initial_state": tensors[1:]}}
+    return {"args": [tensors[0] if len(tensors) == 1 else tensors], "kwargs": kwargs}
+
+
+def _tensor(history: object, name: str) -> LayerConfig:
+    if not _is_history(history):
+        raise ModelFileError(
+            f"layer {name!r}: expected [layer, node, tensor], received {history!r:.60}"
+        )
+    return {
+        "class_name": TENSOR,
+        "config": {"shape": None, "dtype": None, "keras_history": list(history[:3])},
+    }
+
+
+def _is_history(value: object) -> TypeGuard[list[object]]:
+    return (
+        isinstance(value, list)
+        and len(value) >= 3
+        and isinstance(value[0], str)
+        and all(isinstance(n, int) for n in value[1:3])
+    )
+
+
+def _tensors_in(value: object, name: str) -> object:
+    if _is_history(value):
+        return _tensor(value, name)
+    return [_tensors_in(item, name) for item in value] if isinstance(value, list) else value
+
+
+def _compared(operands: list[object], layer: LayerConfig) -> object:
+    """Return the x of not_equal(x, value); move the value, equal in all calls, into the config."""
+    value = operands[1] if len(operands) == 2 else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _unsupported(
+            layer, f"only a comparison with a number is supported, received {value!r:.60}"
+        )
+    if layer["config"].setdefault("value", value) != value:
+        raise _unsupported(layer, "its calls compare with different numbers")
+    return operands[0]
+
+
+def _is_tensor_or_list(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_tensor_or_list(item) for item in value)
+    return isinstance(value, Mapping) and value.get("class_name") in (TENSOR, *_ARRAYS)
+
+
+def _operation(entry: Mapping[str, Any]) -> LayerConfig:
+    """Return the config of an Operation with its call. Raises UnsupportedError."""
+    name, kind = str(entry.get("name")), str(entry["class_name"])
+    function = _RENAMED.get(snake_case(kind), snake_case(kind))
+    if function not in ARRAY_FUNCTIONS:
+        supported = ", ".join(sorted(ARRAY_FUNCTIONS))
+        raise _unsupported(
+            entry, f"the operation {kind} (keras.ops) is not supported; supported: {supported}"
+        )
+    nodes = entry.get("inbound_nodes") or []
+    if len(nodes) != 1 or not isinstance(nodes[0], Mapping):
+        raise _unsupported(
+            entry, f"expected one call in Keras 3's form, received {len(nodes)} calls"
+        )
+    arguments = {
+        key: _unwrapped(value)
+        for key, value in entry["config"].items()
+        if key not in _DROPPED and (value is not None or key == "axis")
+    }
+    if function == "cast":
+        arguments["dtype"] = entry["config"]["dtype"]
+    kwargs = dict(nodes[0].get("kwargs") or {})
+    values = [*nodes[0].get("args", []), *(kwargs.pop(k) for k in _OPERANDS if k in kwargs)]
+    arguments |= {key: _unwrapped(value) for key, value in kwargs.items() if value is not None}
+    operands: list[Any] = []
+    for operand in values:
+        several = isinstance(operand, list) and any(has_class(item, TENSOR) for item in operand)
+        operands += operand if several else [operand]
+    if not any(has_class(operand, TENSOR) for operand in operands):
+        raise _unsupported(entry, "it is called on no tensor")
+    if function == "get_item":
+        key = operands.pop()
+        arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
+    if any(has_class(value, TENSOR) for value in arguments.values()):
+        raise _unsupported(entry, "one of its arguments is a tensor, not a number")
+    tensors = [operand for operand in operands if has_class(operand, TENSOR)]
+    return {
+        "class_name": "Operation",
+        "name": name,
+        "config": {
+            "name": name,
+            "function": function,
+            "operands": [INPUT if has_class(o, TENSOR) else _unwrapped(o) for o in operands],
+            "arguments": arguments,
+        },
+        "inbound_nodes": [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}],
+    }
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return an argument: a number, or lists of numbers, which Keras 3 may wrap as an array."""
+    if isinstance(value, Mapping) and value.get("class_name") in _ARRAYS:
+        return value["config"]["value"]
+    return value
+
+
+def _index(entry: Any) -> Any:
+    if has_class(entry, "__slice__"):
+        return {"slice": [entry["config"].get(key) for key in ("start", "stop", "step")]}
+    return "..." if has_class(entry, "__ellipsis__") else entry

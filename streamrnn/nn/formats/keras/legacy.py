@@ -21,8 +21,6 @@ from streamrnn.nn.layers.layer import Layer
 Stored = tuple[str, Array]
 """A stored array and its path."""
 
-_NONE: Mapping[str, object] = MappingProxyType({})
-
 
 class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
@@ -32,7 +30,7 @@ class KerasCell(NamedTuple):
     Keras 1 (W, U and b of each gate); "" if Keras 1 has today's arrays.
     """
 
-    before_3: Mapping[str, object] = _NONE
+    before_3: Mapping[str, object] = MappingProxyType({})
     cudnn: Mapping[str, object] | None = None
     keras_1: str = ""
 

@@ -1,35 +1,49 @@
-"""Readers of Keras's files: whole models, weights of a model, and layers described by tables."""
+"""Readers of Keras's files: whole models, weights of a model, and layers described by tables.
+
+A .keras archive is a zip of config.json, metadata.json, model.weights.h5 and assets.
+"""
 
 import re
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
-from streamrnn.nn.formats.guard import Budget, build, parse_json
-from streamrnn.nn.formats.keras import archive, h5, legacy, tree
+from streamrnn.nn.formats.guard import MAX_JSON_BYTES, Budget, build, parse_json
+from streamrnn.nn.formats.keras import h5, legacy, tree
 from streamrnn.nn.formats.keras.config import major_of, translate
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.models import Model
+
+WEIGHTS = "model.weights.h5"
+_MAX_EXPANSION = 100
+_FREE_BYTES = 1 << 20
+_MAX_MEMBERS = 10_000
+_LOOKUPS = ("StringLookup", "IntegerLookup")
 
 
 def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from any of Keras's files."""
     if path.suffix.lower() == ".keras":
-        stored, is_legacy = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS), False
+        stored, is_legacy = h5.read(_read_archive(path).weights, path, skip=tree.NOT_WEIGHTS), False
     else:
         _, stored, is_legacy = _read_hdf5(path)
     _assign(model, None, stored, is_legacy=is_legacy)
 
 
 def _load_archive(path: Path) -> Loaded:
-    contents = archive.read(path)
+    contents = _read_archive(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
-    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets, stored.arrays))
-    model = _built(config, contents.version, stored.size)
-    return _assign(model, config, stored, is_legacy=False)
+    config = _with_vocabularies(contents.config, contents.assets, stored.arrays)
+    return _built(config, contents.version, stored, is_legacy=False)
 
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
@@ -44,8 +58,8 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
         )
     parsed = parse_json(str(root["model_config"]), "model_config")
     version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
-    config = _as_mapping(legacy.with_reset_after(parsed, stored))
-    return _assign(_built(config, str(version), stored.size), config, stored, is_legacy=True)
+    config = legacy.with_reset_after(parsed, stored)
+    return _built(config, str(version), stored, is_legacy=True)
 
 
 def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
@@ -77,18 +91,14 @@ def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree, *, is_legacy
     return Loaded(model, assign_weights(model, assignments, left))
 
 
-def _as_mapping(config: object) -> Mapping[str, object]:
+def _built(config: object, version: str, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the model's config is not a JSON object: {config!r:.60}")
-    return config
-
-
-def _built(config: Mapping[str, object], version: str, stored: int) -> Model:
-    model = build(translate(config, version), stored)
+    model = build(translate(config, version), stored.size)
     if not isinstance(model, Model):
         raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
     model.graph  # noqa: B018 (raises if the file does not define the input)
-    return model
+    return _assign(model, config, stored, is_legacy=is_legacy)
 
 
 def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bool) -> Loaded:
@@ -99,24 +109,22 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     may contain more of them.
     """
     version = str(stored.attributes.get("", {}).get("keras_version", "3"))
+    form = legacy if is_legacy else tree
     with initializers.replaced_by(Budget(stored.size).zeros):
         layers = [_layer(table, version) for table in tables]
-    for table in tables:
-        start = f"{table.weights}/"
-        if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
-            groups = sorted({_group_of(name) for name in stored.arrays})
-            raise ConfigError(
-                f"{table}: the file has no group {table.weights!r} with arrays; its groups: "
-                f"{', '.join(groups)}"
-            )
-    with initializers.replaced_by(Budget(stored.size).zeros):
-        model = stack(layers, _features(layers, tables, stored, is_legacy))
+        for table in tables:
+            _require_group(table, stored)
+        firsts = (
+            form.first_array(stored, layer, table.weights)
+            for layer, table in zip(layers, tables, strict=True)
+        )
+        first = next((array for array in firsts if array is not None and array.ndim), None)
+        model = stack(layers, None if first is None else first.shape[1 if first.ndim == 3 else 0])
     if all(table.weights is None for table in tables):
         return _assign(model, None, stored, is_legacy=is_legacy)
     assignments: list[Assignment] = []
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
-            form = legacy if is_legacy else tree
             assignments += form.from_group(layer, table.weights, stored)
     used = {part for assignment in assignments for part in assignment.source.split(" + ")}
     left = [name for name in stored.arrays if name not in used and not tree.is_seed(name)]
@@ -136,21 +144,138 @@ def _layer(table: LayerTable, version: str) -> Layer:
     return table.make(translate(table.config(), version))
 
 
-def _features(
-    layers: Sequence[Layer], tables: Sequence[LayerTable], stored: h5.Tree, is_legacy: bool
-) -> int | None:
-    """Return the number of input features, from the first array of the first layer with weights."""
-    for layer, table in zip(layers, tables, strict=True):
-        form = legacy if is_legacy else tree
-        array = form.first_array(stored, layer, table.weights)
-        if array is not None and array.ndim:
-            return int(array.shape[1] if array.ndim == 3 else array.shape[0])
-    return None
+def _require_group(table: LayerTable, stored: h5.Tree) -> None:
+    start = f"{table.weights}/"
+    if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
+        paths = [name.split("/") for name in stored.arrays]
+        groups = {"/".join(path[: 2 if path[0] in tree.ROOTS else 1]) for path in paths}
+        raise ConfigError(
+            f"{table}: the file has no group {table.weights!r} with arrays; its groups: "
+            f"{', '.join(sorted(groups))}"
+        )
 
 
-def _group_of(array: str) -> str:
-    parts = array.split("/")
-    return "/".join(parts[:2]) if parts[0] in tree.ROOTS else parts[0]
+@dataclass(frozen=True)
+class _Archive:
+    """The contents of a .keras file. assets: path below assets/ -> bytes."""
+
+    config: object
+    version: str
+    weights: bytes
+    assets: dict[str, bytes]
+
+
+def _read_archive(path: Path) -> _Archive:
+    """Read a .keras file. Raises ModelFileError if it is damaged or expands beyond the limits."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelFileError(
+            f"damaged, or not a .keras archive ({error}); a legacy HDF5 model must end in .h5"
+        ) from None
+
+
+def _read(archive: zipfile.ZipFile) -> _Archive:
+    members = {info.filename: info for info in archive.infolist()}
+    if len(members) > _MAX_MEMBERS:
+        raise ModelFileError(
+            f"the archive has {len(members):,} members; the maximum is {_MAX_MEMBERS:,}"
+        )
+    names = list(members)
+    other = next((name for name in names if name.startswith("model.weights")), None)
+    if "config.json" in members and WEIGHTS not in members and other:
+        raise UnsupportedError(
+            f"weights are read from {WEIGHTS} only, not from {other}; install h5py and save the "
+            "model again, without sharding"
+        )
+    for required in ("config.json", WEIGHTS):
+        if required not in members:
+            raise ModelFileError(f"the archive has no {required}, only {', '.join(names[:8])}")
+    metadata: object = {}
+    if "metadata.json" in members:
+        text = _member(archive, members["metadata.json"], MAX_JSON_BYTES)
+        metadata = parse_json(text, "metadata.json")
+    if not isinstance(metadata, Mapping):
+        raise ModelFileError(f"metadata.json is not a JSON object: {metadata!r:.60}")
+    return _Archive(
+        config=parse_json(_member(archive, members["config.json"], MAX_JSON_BYTES), "config.json"),
+        version=str(metadata.get("keras_version", "3")),
+        weights=_member(archive, members[WEIGHTS]),
+        assets={
+            name.removeprefix("assets/"): _member(archive, members[name], MAX_JSON_BYTES)
+            for name in names
+            if name.startswith("assets/") and not name.endswith("/")
+        },
+    )
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+    """Read one member. Raises ModelFileError if it expands beyond the limits."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelFileError(
+            f"{info.filename} has compression method {info.compress_type}, which Keras does not use"
+        )
+    allowed = _MAX_EXPANSION * info.compress_size + _FREE_BYTES
+    if info.file_size > min(allowed, limit or allowed):
+        raise ModelFileError(
+            f"{info.filename} would expand to {info.file_size:,} bytes, more than is allowed, from "
+            f"{info.compress_size:,}"
+        )
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise ModelFileError(
+            f"{info.filename} does not have the {info.file_size:,} bytes that it declares"
+        )
+    return data
+
+
+def _with_vocabularies(
+    entry: object, assets: Mapping[str, bytes], arrays: dict[str, Array], path: str = ""
+) -> object:
+    """Return a config with what lookups learned, from the archive's assets and arrays below a path.
+
+    Weights of tokens are removed from `arrays`: they are arguments of the layers here.
+    """
+    inner = entry.get("config") if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(inner, Mapping):
+        return entry
+    if entry.get("class_name") in _LOOKUPS:
+        return {**entry, "config": {**inner, **_learned(inner, assets, arrays, path)}}
+    if not isinstance(inner.get("layers"), list):
+        return entry
+    counts: Counter[str] = Counter()
+    layers = []
+    for layer in inner["layers"]:
+        kind = snake_case(str(layer.get("class_name"))) if isinstance(layer, Mapping) else ""
+        group = f"{path}layers/{kind}{f'_{counts[kind]}' * (counts[kind] > 0)}/"
+        counts[kind] += 1
+        layers.append(_with_vocabularies(layer, assets, arrays, group))
+    return {**entry, "config": {**inner, "layers": layers}}
+
+
+def _learned(
+    config: Mapping[str, object], assets: Mapping[str, bytes], arrays: dict[str, Array], path: str
+) -> dict[str, object]:
+    """Return what the config of a lookup may lack: the vocabulary and the weights of its tokens."""
+    groups = [path.replace("layers/", f"{root}/") for root in tree.ROOTS]
+    weights = [arrays.pop(f"{group}{tree.OF_TOKENS}", None) for group in groups]
+    if not assets or config.get("vocabulary") is not None:
+        return {}
+    for group in groups:
+        if (data := assets.get(f"{group}vocabulary.txt")) is not None:
+            tokens = data.decode("utf-8").split("\n")
+            # With pad_to_max_tokens, zeros follow the weights.
+            of_tokens = [array.reshape(-1)[: len(tokens)] for array in weights if array is not None]
+            return {
+                "vocabulary": tokens,
+                "idf_weights": of_tokens[0].tolist() if of_tokens else None,
+            }
+    raise ModelFileError(
+        f"layer {config.get('name')!r} has no vocabulary, neither in the config nor as "
+        f"assets/{path}vocabulary.txt"
+    )
 
 
 KERAS = ModelFormat(_load_archive, load_weights)

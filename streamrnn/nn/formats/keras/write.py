@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.nn.formats.guard import extra_needed
-from streamrnn.nn.formats.keras import archive, tree
+from streamrnn.nn.formats.guard import (
+    checked_target,
+    extra_needed,
+    refuse_integers,
+    write_atomically,
+)
+from streamrnn.nn.formats.keras import tree
 from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS
+from streamrnn.nn.formats.keras.load import WEIGHTS
 from streamrnn.nn.formats.tables import INNER_KEYS
-from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.nn.models import Model
@@ -58,7 +63,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     members = {
         "metadata.json": json.dumps({"keras_version": _VERSION}).encode(),
         "config.json": json.dumps(config).encode(),
-        archive.WEIGHTS: weights.getvalue(),
+        WEIGHTS: weights.getvalue(),
     }
     with zipfile.ZipFile(data, "w") as file:
         for name, content in members.items():
