@@ -9,10 +9,8 @@ from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.nn.kernels.integers import Integers
 from streamrnn.plugins.onnx import (  # noqa: F401 - they fill the table of operators
-    activation_operators,
-    number_operators,
-    shape_operators,
-    window_operators,
+    array_operators,
+    layer_operators,
 )
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 from streamrnn.plugins.onnx.operator_table import MAX_VALUES, OPERATORS

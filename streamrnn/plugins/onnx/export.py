@@ -12,7 +12,8 @@ The values that runtimes compute differ in the last bits. For an id below zero, 
 here, Gather reads from the end of an Embedding's table.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ from streamrnn.plugins.onnx.export_call import (
     clipped_relu,
     node_activations,
 )
-from streamrnn.plugins.onnx.files import encode
 from streamrnn.plugins.onnx.graph import GraphDef, Value
+from streamrnn.plugins.onnx.load import encode
 from streamrnn.plugins.onnx.model import OnnxModel
 from streamrnn.plugins.onnx.recurrent import RECURRENT
 
@@ -75,7 +76,7 @@ def state_names(model: Model) -> dict[str, str]:
 def graph_of(model: Model) -> GraphDef:
     """Return a model as a graph: its inputs, then the states; its outputs, then the next states.
 
-    Raises UnsupportedError, naming the layer, if one cannot be written as ONNX.
+    Raises UnsupportedError that names a layer which cannot be written as ONNX.
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is already a graph of ONNX: copy its file")
@@ -139,17 +140,14 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
                     call.add("Cast", name, to=_CAST_TO_FLOAT) if name in builder.integers else name
                     for name in names
                 ]
-            outputs = _exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
+            outputs = _exported(replace(call, inputs=tuple(names)))
         for slot, name in zip(step.outputs, outputs, strict=True):
             values[slot] = name
     return [values[graph.slots[id(symbol)]] for symbol in graph.outputs]
 
 
 def _exported(call: LayerCall) -> list[str]:
-    """Append the nodes of a call, and return the names of its outputs.
-
-    Raises UnsupportedError that names the layer, and the reason or what to do.
-    """
+    """Append the nodes of a call, and return the names of its outputs. Raises UnsupportedError."""
     layer = call.layer
     if layer.makes_mask:
         raise call.refused(
@@ -235,20 +233,19 @@ def _embedding(call: LayerCall) -> str:
     return call.add("Gather", table, ids, axis=0)
 
 
-def _pairwise(op: str) -> Callable[[LayerCall], str]:
-    return lambda call: reduce(lambda a, b: call.add(op, a, b), call.inputs)
+def _of_many(call: LayerCall, op: str, values: Iterable[str]) -> str:
+    return reduce(lambda a, b: call.add(op, a, b), values)
 
 
-def _mean(call: LayerCall) -> str:
-    total = reduce(lambda a, b: call.add("Add", a, b), call.inputs)
-    return call.add("Div", total, call.constant("number", len(call.inputs)))
+def _mean(call: LayerCall, values: Sequence[str]) -> str:
+    total = _of_many(call, "Add", values)
+    return call.add("Div", total, call.constant("number", len(values)))
 
 
 def _spread(call: LayerCall) -> str:
-    mean = _mean(call)
+    mean = _mean(call, call.inputs)
     errors = [call.add("Sub", x, mean) for x in call.inputs]
-    squares = reduce(lambda a, b: call.add("Add", a, b), [call.add("Mul", e, e) for e in errors])
-    part = call.add("Div", squares, call.constant("number", len(errors)))
+    part = _mean(call, [call.add("Mul", error, error) for error in errors])
     variance = call.constant("variance", call.layer.variance)
     return call.add("Sqrt", call.add("Add", part, variance))
 
@@ -264,10 +261,8 @@ def _time_distributed(call: LayerCall) -> str:
     if type(inner) not in _ON_FEATURES:
         listed = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
         raise call.refused(f"the layer inside is {inner}; supported: {listed}")
-    within = LayerCall(
-        call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
-    )
-    return _exported(within)[0]
+    path, owner = f"{call.path}/layer", f"{call.owner}/layer"
+    return _exported(replace(call, layer=inner, path=path, owner=owner))[0]
 
 
 def _recurrent_node(call: LayerCall) -> list[str]:
@@ -379,15 +374,15 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
 """Layers that compute all steps alike, regardless of the axes before the last."""
 _WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
     **_ON_FEATURES,
-    layers.Add: _pairwise("Add"),
-    layers.Average: _mean,
+    layers.Add: lambda call: _of_many(call, "Add", call.inputs),
+    layers.Average: lambda call: _mean(call, call.inputs),
     layers.Concatenate: lambda call: call.add("Concat", *call.inputs, axis=call.layer.from_end),
     layers.Flatten: lambda call: call.add("Flatten", *call.inputs, axis=1),
     layers.Maximum: lambda call: call.add("Max", *call.inputs),
     layers.Minimum: lambda call: call.add("Min", *call.inputs),
-    layers.Multiply: _pairwise("Mul"),
+    layers.Multiply: lambda call: _of_many(call, "Mul", call.inputs),
     layers.Reshape: _reshape,
     layers.Spread: _spread,
-    layers.Subtract: _pairwise("Sub"),
+    layers.Subtract: lambda call: _of_many(call, "Sub", call.inputs),
     layers.TimeDistributed: _time_distributed,
 }

@@ -165,8 +165,9 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
         parameters.append(numbers)
     alphas = [numbers[0] for numbers in parameters if numbers]
     betas = [numbers[1] for numbers in parameters if len(numbers) > 1]
-    numbers_by_attribute = {"activation_alpha": alphas, "activation_beta": betas}
-    return {
+    attributes: dict[str, list[str] | list[float]] = {
         "activations": names,
-        **{key: values for key, values in numbers_by_attribute.items() if values},
+        "activation_alpha": alphas,
+        "activation_beta": betas,
     }
+    return {key: values for key, values in attributes.items() if values}

@@ -1,4 +1,10 @@
-"""An ONNX graph as a model: called in its own layout, or run on streams by a pipeline."""
+"""An ONNX graph as a model: called in its own layout, or run on streams by a pipeline.
+
+Whether a graph can run step by step, as rows of a log arrive, is checked with random numbers. A
+window of random steps is run at once, cut in two, for one of its rows alone, and with rows of
+different lengths: every bit must be equal. Otherwise the reason names nodes that may cause the
+difference.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -7,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
-from streamrnn.errors import DTypeError, ShapeError
+from streamrnn.errors import DTypeError, ShapeError, StreamRNNError
 from streamrnn.nn.layers import Identity, Input, Layer
 from streamrnn.nn.layers.arguments import cast_floats, cast_ids
 from streamrnn.nn.layers.built_in import BuiltIn
@@ -20,12 +26,20 @@ from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph, one_fixed
 from streamrnn.plugins.onnx import graph as graphs
-from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
-from streamrnn.plugins.onnx.layout import GraphLayout, Place, Wiring, find_layout, wire
-from streamrnn.plugins.onnx.probe import OnnxStates
-from streamrnn.plugins.onnx.recurrent import packable_weights
+from streamrnn.plugins.onnx.layout import (
+    GraphLayout,
+    Place,
+    Wiring,
+    find_layout,
+    first_states,
+    shape_in_graph,
+    wire,
+)
+from streamrnn.plugins.onnx.recurrent import RECURRENT, packable_weights
 
+OnnxStates = dict[str, Floats]
+"""States of streams by name: (B, …)."""
 GraphConfig = graphs.GraphDef | Mapping[str, Any]
 """A graph, or the config that it was saved as."""
 
@@ -75,7 +89,19 @@ class OnnxGraph(Packable):
 
     @cached_property
     def _why_not(self) -> str | None:
-        return probe.why_not_stepwise(self)
+        for recurrent in self.evaluator.recurrent.values():
+            if any(direction.backwards for direction in recurrent.directions):
+                return f"{recurrent.node} reads the sequence backwards"
+        if computed := self.wiring.computed:
+            return f"the initial state of node {computed[0]!r} is computed from the input"
+        for node in self.evaluator.graph.nodes:
+            lengths = node.input(4) if node.op in RECURRENT else ""
+            if lengths and lengths not in self.wiring.lengths:
+                return f"{node} has sequence_lens that are not an input of the graph"
+        try:
+            return _compare(self)
+        except StreamRNNError as error:
+            return f"a part of a sequence cannot be run separately ({error})"
 
     def check(self) -> None:
         """Raise ModelFileError, UnsupportedError or ConfigError if the graph cannot be run."""
@@ -129,10 +155,27 @@ class OnnxGraph(Packable):
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
 
     def stream_initial(self, n: int) -> OnnxStates:
+        evaluator, plan = self.evaluator, self.layout
         initial = {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
-        return initial | probe.constant_states(self, n)
+        constant = {
+            f"{label}/{kind}": name
+            for node, kind, name in first_states(evaluator.graph)
+            if (label := evaluator.label(node)) in self.wiring.own
+        }
+        if not constant:
+            return initial
+        feeds: dict[str, Array] = {
+            v.name: np.zeros(shape_in_graph(v, plan.inputs[v.name], n, 1), v.dtype)
+            for v in self.wiring.data
+        }
+        for name, (place, _) in plan.states.items():
+            feeds[name] = np.moveaxis(initial[name], 0, place.axes.index("B"))
+        values = evaluator.run(feeds | dict.fromkeys(self.wiring.lengths, np.ones(n, np.int32)))
+        for state, name in constant.items():
+            initial[state][...] = values[name].reshape(-1, initial[state].shape[1])
+        return initial
 
     def apply(self, inputs: Any, context: CallContext) -> Any:
         arrays = inputs if isinstance(inputs, list) else [inputs]
@@ -340,3 +383,75 @@ def _checked(value: graphs.Value, x: object) -> Array:
             f"received shape {array.shape}"
         )
     return array
+
+
+_ROWS, _STEPS, _CUT = 3, 5, 2
+_MIXING = {
+    "AveragePool", "Conv", "Flatten", "Gather", "GlobalAveragePool", "GlobalMaxPool",
+    "LayerNormalization", "LogSoftmax", "MatMul", "MaxPool", "Pad", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Slice", "Softmax", "Split",
+}  # fmt: skip
+"""Operators that can combine steps."""
+
+
+def _compare(layer: OnnxGraph) -> str | None:
+    """Return the first difference between runs of one window, and its suspects; None if equal."""
+    random = np.random.default_rng(0)
+    inputs: list[Array] = []
+    for value in layer.wiring.data:
+        if value.dtype == "float32":
+            features = value.dims[layer.layout.inputs[value.name].axes.index("F")] or 1
+            inputs.append(random.normal(0, 1, (_ROWS, _STEPS, features)).astype(np.float32))
+        else:
+            inputs.append(random.integers(0, 2, (_ROWS, _STEPS)))
+    by_step = layer.layout.timeless
+    whole, end = _run(layer, inputs, by_step)
+    head, states = _run(layer, [x[:, :_CUT] for x in inputs], by_step)
+    tail, cut_end = _run(layer, [x[:, _CUT:] for x in inputs], by_step, states)
+    joined = [np.concatenate(parts, axis=1) for parts in zip(head, tail, strict=True)]
+    if not _same([*whole, *end.values()], [*joined, *cut_end.values()]):
+        return _reason(layer, "the result depends on how the sequence is cut")
+    if by_step and not layer.layout.one_step:
+        at_end = layer.advance(inputs, None, layer.stream_initial(_ROWS), by_step=False)
+        last = [y[:, -1] for y in whole]
+        if not _same([y if y.ndim == 2 else y[:, -1] for y in at_end], last):
+            return _reason(layer, "the final value differs from the last step's value")
+    alone, _ = _run(layer, [x[1:2] for x in inputs], by_step)
+    if not _same([y[1:2] for y in whole], alone):
+        return _reason(layer, "a row depends on the other rows")
+    return _compare_lengths(layer, inputs, by_step)
+
+
+def _compare_lengths(layer: OnnxGraph, inputs: list[Array], by_step: bool) -> str | None:
+    lengths = np.array([_STEPS, 0, _CUT], np.int64)
+    random = np.random.default_rng(1)
+    before = {
+        name: random.normal(0, 1, (_ROWS, *shape)).astype(np.float32)
+        for name, shape in layer.stream_states().items()
+    }
+    states = {name: state.copy() for name, state in before.items()}
+    layer.advance(inputs, lengths, states, by_step=by_step)
+    short = {name: state.copy() for name, state in before.items()}
+    layer.advance([x[:, :_CUT] for x in inputs], None, short, by_step=by_step)
+    for name, state in states.items():
+        if not _same([state[1], state[2]], [before[name][1], short[name][2]]):
+            return f"state {name!r} is advanced past the end of a row"
+    return None
+
+
+def _run(
+    layer: OnnxGraph, inputs: list[Array], by_step: bool, states: OnnxStates | None = None
+) -> tuple[list[Floats], OnnxStates]:
+    states = layer.stream_initial(len(inputs[0])) if states is None else states
+    return layer.advance(inputs, None, states, by_step=by_step), states
+
+
+def _same(some: list[Floats], others: list[Floats]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def _reason(layer: OnnxGraph, difference: str) -> str:
+    names = ", ".join(layer.layout.outputs)
+    suspects = [str(node) for node in layer.evaluator.graph.nodes if node.op in _MIXING]
+    check = f"; check {', '.join(suspects[:3])}" if suspects else ""
+    return f"outputs ({names}): {difference}{check}"

@@ -171,7 +171,7 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_weights_that_no_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx", reason="needs the onnx extra")
-    monkeypatch.setattr("streamrnn.plugins.onnx.files._MAX_BYTES", 100)
+    monkeypatch.setattr("streamrnn.plugins.onnx.load._MAX_BYTES", 100)
     with pytest.raises(UnsupportedError, match=r"m\.onnx: the weights have [\d,]+ bytes; one ONNX"):
         save_onnx(two_layers(), tmp_path / "m.onnx")
 
