@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
-from streamrnn.plugins.spark.types import arrow_type, pyspark, quoted
+from streamrnn.plugins.spark.frames import arrow_type, pyspark, quoted
 from streamrnn.stream.sources import Origin, named_values, ticks
 
 _ADVICE = (

@@ -1,8 +1,12 @@
-"""Score one partition, which has the state of its streams first, then their rows in order."""
+"""Score one partition, which has the state of its streams first, then their rows in order.
+
+Spark gets functions for its workers as code, not by name, so that a worker can report that it lacks
+this package.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -10,7 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamrnn import __version__
 from streamrnn.errors import LateRowError
+from streamrnn.plugins.spark.frames import pyspark
 from streamrnn.plugins.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.stream.scoring import BoundPipeline, Scorer, starting_table
 from streamrnn.stream.sources import select
@@ -22,6 +28,8 @@ SCORED_ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
 _CHUNK = 4 << 20
 """About how many bytes of state are in one row of the result."""
 _OWNER = "state"
+
+Mapped = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,50 @@ class Task:
             pairs = zip(self.order_of.names, self.order_of.types, strict=True)
             fields += [pa.field(f"order/{name}", kind) for name, kind in pairs]
         return pa.schema(fields)
+
+
+def scoring(task: Task) -> Mapped:
+    """Return the function with which a worker scores a partition."""
+    content: bytes = pyspark().cloudpickle.dumps(task)
+    version = __version__
+
+    def score(batches):  # type: ignore[no-untyped-def]
+        import sys
+
+        fix = (
+            f"This worker's Python is {sys.executable}. Install streamrnn {version} there, or set "
+            "PYSPARK_PYTHON to the Python of the driver."
+        )
+        try:
+            import streamrnn
+        except ImportError:
+            raise RuntimeError(f"a Spark worker cannot import streamrnn. {fix}") from None
+        if streamrnn.__version__ != version:
+            raise RuntimeError(
+                f"a Spark worker has streamrnn {streamrnn.__version__}, the driver has {version}. "
+                + fix
+            )
+        from pyspark import cloudpickle
+
+        from streamrnn.plugins.spark.partition import score_partition
+
+        return score_partition(cloudpickle.loads(content), batches)
+
+    return score
+
+
+def unpacking() -> Mapped:
+    """Return the function with which a worker unpacks record batches from their first column."""
+
+    def unpack(batches):  # type: ignore[no-untyped-def]
+        import pyarrow as pa
+
+        for batch in batches:
+            for value in batch.column(0):
+                with pa.ipc.open_stream(value.as_buffer()) as reader:
+                    yield from reader
+
+    return unpack
 
 
 def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -14,11 +14,29 @@ import pyarrow as pa
 
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.pipeline import Pipeline
+from streamrnn.plugins.spark.frames import (
+    LABEL,
+    arrow_schema,
+    pyspark,
+    quoted,
+    spark_schema,
+    state_from_arrow,
+    state_struct,
+    table_schema,
+    worker_errors,
+)
 from streamrnn.plugins.spark.ordering import Order, column
-from streamrnn.plugins.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
-from streamrnn.plugins.spark.state_frames import LABEL, state_from_arrow, state_struct, table_schema
-from streamrnn.plugins.spark.types import arrow_schema, pyspark, quoted, spark_schema
-from streamrnn.plugins.spark.workers import scoring, unpacking, worker_errors
+from streamrnn.plugins.spark.partition import (
+    DATA,
+    KIND,
+    REJECTS,
+    SCORED_ROWS,
+    STATE,
+    SUMMARY,
+    Task,
+    scoring,
+    unpacking,
+)
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, Summary, starting_table
 from streamrnn.stream.sources import new_names
 from streamrnn.stream.states import StateTable, as_table, flat_schema, read_state_file

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.plugins.spark.types import pyspark
+from streamrnn.plugins.spark.frames import pyspark
 
 
 def test_without_pyspark_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

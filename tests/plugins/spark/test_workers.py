@@ -17,7 +17,8 @@ from plugins.spark import sessions
 
 from streamrnn import Pipeline
 from streamrnn.errors import DataError, UnsupportedError
-from streamrnn.plugins.spark import score, state_to_arrow, worker_errors, workers
+from streamrnn.plugins.spark import score, state_to_arrow, worker_errors
+from streamrnn.plugins.spark.partition import scoring
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
 
@@ -98,7 +99,7 @@ def test_a_worker_without_the_package_says_so(tmp_path: Path) -> None:
     version of it."""
     from pyspark import cloudpickle
 
-    content = cloudpickle.dumps(workers.scoring(None))
+    content = cloudpickle.dumps(scoring(None))
     (tmp_path / "sent").write_bytes(content)
     load = (
         "import sys, pickle; sys.path.insert(0, sys.argv[2]); from pyspark import cloudpickle\n"
