@@ -24,7 +24,7 @@ from onnx.backend.test import loader
 import streamrnn
 from streamrnn.errors import StreamRNNError
 from streamrnn.plugins.onnx.evaluate import Evaluator  # noqa: F401 (fills the table of operators)
-from streamrnn.plugins.onnx.operator_table import OPERATORS
+from streamrnn.plugins.onnx.graph import OPERATORS
 from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 SETS = ("node", "simple", "pytorch-converted", "pytorch-operator")

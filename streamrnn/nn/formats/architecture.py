@@ -165,10 +165,7 @@ def check_layers(model: Model, layers: Tables) -> None:
 
 
 def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[Layer]:
-    """Return the layers of a model in the order of the tables, which connect them.
-
-    Raises ConfigError if they are connected in another way.
-    """
+    """Return the layers of a model in the order of the tables, which must connect them alike."""
     embedded, first = embedded_ids(model), model.inputs[0]
     size = 0 if embedded and first.name != "input" else first.shape[-1]
     wires = _wires(untrained(layers, 1 if size is None else size, 0, embedded))

@@ -18,9 +18,8 @@ from streamrnn.base.arrays import Array
 from streamrnn.base.display import location, without_options
 from streamrnn.base.plugin import load_plugin
 from streamrnn.errors import ConfigError, DataError, UnsupportedError
-from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.dispatch import read
-from streamrnn.nn.formats.guard import TORCH_SUFFIX, reading, require_file
+from streamrnn.nn.formats.guard import TORCH_SUFFIX, Loaded, reading, require_file
 from streamrnn.nn.formats.keras.write import save_keras
 from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_write import save_torch

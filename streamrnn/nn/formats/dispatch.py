@@ -19,8 +19,7 @@ from streamrnn.errors import (
     StreamRNNError,
     UnsupportedError,
 )
-from streamrnn.nn.formats.assignment import Loaded, ModelFormat
-from streamrnn.nn.formats.guard import reading, require_file
+from streamrnn.nn.formats.guard import Loaded, ModelFormat, reading, require_file
 from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.models import Model
 

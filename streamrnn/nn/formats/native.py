@@ -23,9 +23,12 @@ from safetensors.numpy import save as to_bytes
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.architecture import check_layers
-from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
 from streamrnn.nn.formats.guard import (
     TORCH_SUFFIX,
+    Assignment,
+    Loaded,
+    ModelFormat,
+    assign_weights,
     build,
     checked_target,
     parse_json,
@@ -205,10 +208,7 @@ def _assign(
 def _joined(
     metadata: Mapping[str, str], arrays: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Integers]]:
-    """Return all weights as floats, by name, and the integer weights as they are stored.
-
-    Raises ModelFileError for parts that are missing or do not fit each other.
-    """
+    """Return all weights as floats, by name, and the integer weights as they are stored."""
     floats, packed = dict(arrays), {}
     tops = parse_json(metadata.get("integers", "{}"), "integers")
     if not isinstance(tops, dict):

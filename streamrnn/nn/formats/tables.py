@@ -133,10 +133,7 @@ def layer_type(name: str) -> str:
 
 
 def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
-    """Check and return the tables. Raises ConfigError that names the invalid table.
-
-    A table may have inputs only in a `graph`.
-    """
+    """Return checked tables, with inputs only in a `graph`. Raises ConfigError, naming a table."""
     entries = _from_toml(tables) if isinstance(tables, str | Path) else tables
     if not isinstance(entries, Sequence) or not entries:
         raise ConfigError(

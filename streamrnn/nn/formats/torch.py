@@ -17,8 +17,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
-from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
-from streamrnn.nn.formats.guard import Budget
+from streamrnn.nn.formats.guard import Assignment, Budget, Loaded, assign_weights
 from streamrnn.nn.formats.tables import (
     TORCH_CELLS,
     LayerTable,
@@ -66,10 +65,7 @@ class Group:
         self.used: set[str] = set()
 
     def use(self, short: str, axes: int) -> Array:
-        """Return an array and record its use.
-
-        Raises ModelFileError if it is missing or does not have `axes` axes.
-        """
+        """Return an array with `axes` axes and record its use. Raises ModelFileError."""
         if short not in self.shorts:
             raise ModelFileError(
                 f"{self.table}: array {self.name(short)!r} not found; arrays with this prefix: "
@@ -95,10 +91,7 @@ def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
 
 
 def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
-    """Build the layer with the arguments that its arrays imply.
-
-    Raises ConfigError if the table contradicts the arrays.
-    """
+    """Build the layer with the arguments that its arrays imply, which the table may only repeat."""
     arguments = group.table.arguments
     for key, value in implied.items():
         if key not in ("epsilon", "return_sequences") and arguments.get(key, value) != value:
@@ -245,10 +238,7 @@ def _recurrent_layers(group: Group) -> list[TorchLayer]:
 
 
 def _derived_values(arrays: Arrays) -> int:
-    """Return the number of values in the products of projections: the file does not have them.
-
-    Raises UnsupportedError, naming the array, for an LSTM with proj_size and over 2,048 units.
-    """
+    """Return the number of values in the products of projections, which the file does not have."""
     count = 0
     for name, array in arrays.items():
         if name.rpartition(".")[2].startswith("weight_hr") and array.ndim == 2:

@@ -197,32 +197,24 @@ def _embedding(written: _Written, layer: ours.Embedding, shape: Any) -> None:
     written.call(f"{written.add(layer, 'Embedding', module, {'weight': table})}(x)")
 
 
-def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
-    """Add a normalization with gamma and beta, or with neither; return its call."""
+def _norm(written: _Written, layer: Any, shape: Any) -> None:
+    is_batch = isinstance(layer, ours.BatchNormalization)
     if len(layer.axes) > 1 or layer.axes[0] != -1:
         raise _refused(layer, "for PyTorch, axis must be the last axis")
     if layer.scale != layer.center:
         raise _refused(layer, "for PyTorch, scale and center must be both True or both False")
+    if not is_batch and not layer.scale:
+        raise _refused(layer, "without scale and center it has no array for a state_dict to hold")
     arrays = {
         _OF_NORMS[name]: array for name, array in layer.named_weights().items() if name in _OF_NORMS
     }
-    if kind == "BatchNorm1d":
+    kind, option = ("BatchNorm1d", "affine") if is_batch else ("LayerNorm", "elementwise_affine")
+    if is_batch:
         arrays["num_batches_tracked"] = np.array(0)
-    module = (
-        f"{kind}({layer.features}, {_literal(float(layer.epsilon))}, {options}={bool(layer.scale)})"
-    )
-    return written.add(layer, type(layer).__name__, module, arrays)
-
-
-def _layer_norm(written: _Written, layer: Any, shape: Any) -> None:
-    if not layer.scale:
-        raise _refused(layer, "without scale and center it has no array for a state_dict to hold")
-    written.call(f"{_norm(written, layer, 'LayerNorm', 'elementwise_affine')}(x)")
-
-
-def _batch_norm(written: _Written, layer: Any, shape: Any) -> None:
-    call = _norm(written, layer, "BatchNorm1d", "affine")
-    steps = len(shape) == 3
+    epsilon = _literal(float(layer.epsilon))
+    module = f"{kind}({layer.features}, {epsilon}, {option}={bool(layer.scale)})"
+    call = written.add(layer, type(layer).__name__, module, arrays)
+    steps = is_batch and len(shape) == 3
     written.call(f"{call}(x.transpose(1, 2)).transpose(1, 2)" if steps else f"{call}(x)")
 
 
@@ -347,12 +339,12 @@ _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
     **dict.fromkeys(
         (ours.Activation, ours.ELU, ours.LeakyReLU, ours.ReLU, ours.Softmax), _function
     ),
-    ours.BatchNormalization: _batch_norm,
+    ours.BatchNormalization: _norm,
     ours.Dense: _dense,
     ours.Dropout: _dropped,
     ours.Embedding: _embedding,
     ours.Gaussian: _moments,
-    ours.LayerNormalization: _layer_norm,
+    ours.LayerNormalization: _norm,
     ours.Normalization: _normalized,
     ours.Rescaling: _scaled,
 }

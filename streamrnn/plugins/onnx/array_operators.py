@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from streamrnn.base.arrays import Array, Bools, Ints
 from streamrnn.errors import DataError, UnsupportedError
-from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import (
+from streamrnn.plugins.onnx.graph import (
+    NodeDef,
     Pairwise,
     ints_of,
     limits,
@@ -129,10 +129,7 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 @operator("Pow", check=_check_power)
 def _power(x: Array, exponent: Array) -> Array:
-    """Return powers of x: by products for integer exponents, with a square root for halves.
-
-    The result has the type of x.
-    """
+    """Return powers of x in its type: products, and a square root for the half of an exponent."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(shape, x, exponent)
     doubled = np.abs(exponent * 2.0).astype(np.int64)  # 64 * 2 is too large for int8

@@ -12,8 +12,7 @@ from streamrnn.plugins.onnx import (  # noqa: F401 - they fill the table of oper
     array_operators,
     layer_operators,
 )
-from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
-from streamrnn.plugins.onnx.operator_table import MAX_VALUES, OPERATORS
+from streamrnn.plugins.onnx.graph import MAX_VALUES, OPERATORS, GraphDef, NamedArrays, NodeDef
 from streamrnn.plugins.onnx.recurrent import NO_INTEGERS, RECURRENT, Recurrent, check, prepare
 
 _NUMPY_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)

@@ -11,8 +11,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.kernels.activation import Spec, split_spec
 from streamrnn.nn.layers import activations
-from streamrnn.plugins.onnx.graph import NamedArrays, NodeDef, Value
-from streamrnn.plugins.onnx.operator_table import NAMES
+from streamrnn.plugins.onnx.graph import NAMES, NamedArrays, NodeDef, Value
 
 
 class GraphBuilder:

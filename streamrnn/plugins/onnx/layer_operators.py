@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, dense, normalization
-from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import (
+from streamrnn.plugins.onnx.graph import (
     NAMES,
+    NodeDef,
     Row,
     ints_of,
     limits,

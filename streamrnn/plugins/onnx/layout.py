@@ -224,10 +224,7 @@ def _layout(
     rows: int,
     steps: int,
 ) -> GraphLayout:
-    """Return the layout in which the data and the states have these places.
-
-    Raises a StreamRNNError that says why the graph does not have this layout.
-    """
+    """Return the layout with these places of data and states; raise why the graph has another."""
     by_name = {value.name: value for value in evaluator.graph.inputs}
     inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
     one_step = not any("T" in place.axes for place in places)

@@ -12,8 +12,13 @@ import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
-from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
-from streamrnn.nn.formats.guard import extra_needed
+from streamrnn.nn.formats.guard import (
+    Assignment,
+    Loaded,
+    assign_weights,
+    extra_needed,
+    require_finite,
+)
 from streamrnn.nn.kernels.packing import dequantized
 from streamrnn.nn.layers import Input, PeepholeLSTMCell, registry
 from streamrnn.nn.layers.registry import snake_case
@@ -112,7 +117,21 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
 
 
 def _one_direction(recurrent: Recurrent, direction: Direction, name: str) -> dict[str, object]:
-    cell = {"units": recurrent.units, **_activations(recurrent, direction)}
+    """Return the config of a layer; raise UnsupportedError if no layer computes the direction."""
+    why = ""
+    if direction.coupled:
+        why = "no layer has input_forget=1"
+    for spec in direction.activations:
+        if not isinstance(spec, str):
+            why = why or f"no layer has activation {spec[0]!r} with {spec[1:]}"
+    *gate, state = direction.activations
+    if gate[1:] and gate[1] != state:
+        why = why or f"activations g and h differ ({gate[1]}, {state}), which no layer supports"
+    if why:
+        raise UnsupportedError(f"{recurrent.node}: {why}; load the whole graph")
+    cell: dict[str, object] = {"units": recurrent.units, "activation": state}
+    if gate:
+        cell["recurrent_activation"] = gate[0]
     if option := RECURRENT[recurrent.node.op].before_reset:
         cell[option] = recurrent.reset_after
     options: dict[str, object] = {"return_sequences": True, "name": name}
@@ -125,26 +144,6 @@ def _one_direction(recurrent: Recurrent, direction: Direction, name: str) -> dic
         }
     peephole = {"class_name": "PeepholeLSTMCell", "config": {**cell, "name": "cell"}}
     return {"class_name": "RNN", "config": {"cell": peephole, **options}}
-
-
-def _activations(recurrent: Recurrent, direction: Direction) -> dict[str, object]:
-    if direction.coupled:
-        raise UnsupportedError(
-            f"{recurrent.node}: no layer has input_forget=1; load the whole graph"
-        )
-    for spec in direction.activations:
-        if not isinstance(spec, str):
-            raise UnsupportedError(
-                f"{recurrent.node}: no layer has activation {spec[0]!r} with {spec[1:]}; load the "
-                "whole graph"
-            )
-    *gate, state = direction.activations
-    if gate[1:] and gate[1] != state:
-        raise UnsupportedError(
-            f"{recurrent.node}: activations g and h differ ({gate[1]}, {state}), which no layer "
-            "supports; load the whole graph"
-        )
-    return {"activation": state, **({"recurrent_activation": gate[0]} if gate else {})}
 
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:

@@ -199,8 +199,7 @@ class OnnxGraph(Packable):
     ) -> list[Floats]:
         """Return the outputs of a window; advance `states` (name -> (B, …)) to its end.
 
-        by_step: run each step separately, so that all outputs have a time axis. lengths: int64
-        (B,).
+        by_step: run each step separately, so that outputs have a time axis. lengths: int64 (B,).
         """
         rows, steps = inputs[0].shape[:2]
         shapes = [
@@ -309,10 +308,7 @@ class OnnxModel(Model):
 
     @property
     def declared_steps(self) -> int | None:
-        """The number of steps that the inputs declare, if it is above 1, else None.
-
-        It is also None for a graph with inputs and outputs for its states.
-        """
+        """The number of steps that a graph without states declares, if it is above 1, else None."""
         inner = self.layer
         places = inner.layout.inputs
         axes = [(v.dims, places[v.name].axes) for v in inner.wiring.data]

@@ -24,8 +24,7 @@ from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.rnn import reverse
-from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
-from streamrnn.plugins.onnx.operator_table import NAMES
+from streamrnn.plugins.onnx.graph import NAMES, GraphDef, NamedArrays, NodeDef
 
 
 class Operator(NamedTuple):
@@ -294,10 +293,7 @@ def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: in
 def _optional(
     node: NodeDef, position: int, what: str, constants: NamedArrays, shape: tuple[int, ...]
 ) -> Array | None:
-    """Return the constant at an input, None if the input is omitted.
-
-    Raises UnsupportedError if it is computed, ModelFileError if it is not float32 of this shape.
-    """
+    """Return the constant of this shape at an input, None if the input is omitted."""
     name = node.input(position)
     if not name:
         return None

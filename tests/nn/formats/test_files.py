@@ -13,10 +13,9 @@ from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, UnsupportedError
 from streamrnn.models import StepRunner
 from streamrnn.nn.formats import dispatch
-from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.convert import convert
 from streamrnn.nn.formats.dispatch import read
-from streamrnn.nn.formats.guard import reading
+from streamrnn.nn.formats.guard import Loaded, reading
 
 
 def recorded(name, kind):

@@ -91,6 +91,17 @@ def test_directions_of_pytorch_are_not_swapped() -> None:
         written()
 
 
+@pytest.mark.parametrize(
+    ("center", "expected"),
+    [(True, "scale and center must be both True or both False"), (False, "without scale and cen")],
+)
+def test_the_reason_is_that_of_the_arguments(center: bool, expected: str) -> None:
+    norm = layers.LayerNormalization(scale=False, center=center)
+    Sequential([Input((None, 3)), norm]).save("m.safetensors")
+    with pytest.raises(UnsupportedError, match=expected):
+        written()
+
+
 def test_keras_has_no_slash_in_a_name() -> None:
     pytest.importorskip("h5py", reason="needs the keras extra")
     saved("a/b")

@@ -24,8 +24,8 @@ from suites import run_onnx  # noqa: E402
 import streamrnn  # noqa: E402
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError  # noqa: E402
 from streamrnn.plugins.onnx import export_call  # noqa: E402
+from streamrnn.plugins.onnx.graph import NAMES, OPERATORS  # noqa: E402
 from streamrnn.plugins.onnx.load import MAX_OPSET, QUANTIZED  # noqa: E402
-from streamrnn.plugins.onnx.operator_table import NAMES, OPERATORS  # noqa: E402
 from streamrnn.plugins.onnx.recurrent import RECURRENT  # noqa: E402
 
 FLOAT = TensorProto.FLOAT

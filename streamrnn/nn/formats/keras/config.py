@@ -63,10 +63,7 @@ class LayerConfig(TypedDict):
 
 
 def major_of(version: str) -> int:
-    """Return the major version of Keras, such as 2; 3 if none is named.
-
-    The meaning of some names depends on it.
-    """
+    """Return the major version of Keras, which decides what some names mean; 3 by default."""
     match = re.match(r"\d+", version)
     return int(match.group()) if match else 3
 

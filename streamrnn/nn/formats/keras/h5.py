@@ -37,11 +37,15 @@ H5Text = str | list[str]
 
 @dataclass(frozen=True)
 class Tree:
-    """The contents of a file: arrays by path, attributes by path of their group, all groups."""
+    """The contents of a file: arrays by path, attributes by path of their group, all groups.
+
+    is_legacy: lists of names say which arrays a layer has, not the groups.
+    """
 
     arrays: dict[str, Array]
     attributes: dict[str, dict[str, H5Text]]
     groups: list[str]
+    is_legacy: bool = False
 
     def below(self, path: str) -> "Tree":
         """Return the part under a group, with paths relative to it."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
-from streamrnn.nn.formats.assignment import Assignment
+from streamrnn.nn.formats.guard import Assignment
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
@@ -181,10 +181,7 @@ def own_weights(layer: Layer) -> list[str]:
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
-    """Return a cell's kernel, recurrent kernel and bias in Keras's layout.
-
-    Other arrays are returned as they are.
-    """
+    """Return a cell's kernels and bias in Keras's layout, and other arrays as they are."""
     row = row_of(type(cell).__name__)
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)

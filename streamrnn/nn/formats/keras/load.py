@@ -8,13 +8,21 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
-from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
-from streamrnn.nn.formats.guard import MAX_JSON_BYTES, Budget, build, parse_json
+from streamrnn.nn.formats.guard import (
+    MAX_JSON_BYTES,
+    Assignment,
+    Budget,
+    Loaded,
+    ModelFormat,
+    assign_weights,
+    build,
+    parse_json,
+)
 from streamrnn.nn.formats.keras import h5, legacy, tree
 from streamrnn.nn.formats.keras.config import major_of, translate
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
@@ -33,23 +41,23 @@ _LOOKUPS = ("StringLookup", "IntegerLookup")
 def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from any of Keras's files."""
     if path.suffix.lower() == ".keras":
-        stored, is_legacy = h5.read(_read_archive(path).weights, path, skip=tree.NOT_WEIGHTS), False
+        stored = h5.read(_read_archive(path).weights, path, skip=tree.NOT_WEIGHTS)
     else:
-        _, stored, is_legacy = _read_hdf5(path)
-    _assign(model, None, stored, is_legacy=is_legacy)
+        _, stored = _read_hdf5(path)
+    _assign(model, None, stored)
 
 
 def _load_archive(path: Path) -> Loaded:
     contents = _read_archive(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
     config = _with_vocabularies(contents.config, contents.assets, stored.arrays)
-    return _built(config, contents.version, stored, is_legacy=False)
+    return _built(config, contents.version, stored)
 
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
-    root, stored, is_legacy = _read_hdf5(path)
+    root, stored = _read_hdf5(path)
     if layers is not None:
-        return _with_tables(stored, parse(layers), is_legacy=is_legacy)
+        return _with_tables(stored, parse(layers))
     if "model_config" not in root:
         raise UnsupportedError(
             "this file has weights without an architecture: describe it in [[model.layers]] "
@@ -58,32 +66,28 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
         )
     parsed = parse_json(str(root["model_config"]), "model_config")
     version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
-    config = legacy.with_reset_after(parsed, stored)
-    return _built(config, str(version), stored, is_legacy=True)
+    return _built(legacy.with_reset_after(parsed, stored), str(version), stored)
 
 
-def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
-    """Return attributes and weights of an HDF5 file, and whether it has the legacy lists of names.
-
-    A complete model has the attribute model_config.
-    """
+def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree]:
+    """Return the attributes and the weights of a file."""
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
     root = stored.attributes.get("", {})
     if "model_config" in root:
-        return root, stored.below("model_weights"), True
+        return root, replace(stored.below("model_weights"), is_legacy=True)
     if "layer_names" in root:
-        return root, stored, True
+        return root, replace(stored, is_legacy=True)
     if any(name in stored.children("") for name in tree.ROOTS):
-        return root, stored, False
+        return root, stored
     raise ModelFileError(
         "this HDF5 file was not written by Keras: it has no model_config, no layer_names and no "
         "layers"
     )
 
 
-def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
+def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree) -> Loaded:
     """Set all weights of a model; the file has its layers in the order of the config, if any."""
-    if is_legacy:
+    if stored.is_legacy:
         order = [layer for layer, _, _ in tree.members(model, config)]
         assignments, left = legacy.find_assignments(order, stored)
     else:
@@ -91,17 +95,17 @@ def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree, *, is_legacy
     return Loaded(model, assign_weights(model, assignments, left))
 
 
-def _built(config: object, version: str, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
+def _built(config: object, version: str, stored: h5.Tree) -> Loaded:
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the model's config is not a JSON object: {config!r:.60}")
     model = build(translate(config, version), stored.size)
     if not isinstance(model, Model):
         raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
     model.graph  # noqa: B018 (raises if the file does not define the input)
-    return _assign(model, config, stored, is_legacy=is_legacy)
+    return _assign(model, config, stored)
 
 
-def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bool) -> Loaded:
+def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable]) -> Loaded:
     """Build a Sequential from the tables' layers, with the weights of an .h5 file.
 
     Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
@@ -109,11 +113,9 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     may contain more of them.
     """
     version = str(stored.attributes.get("", {}).get("keras_version", "3"))
-    form = legacy if is_legacy else tree
+    form = legacy if stored.is_legacy else tree
     with initializers.replaced_by(Budget(stored.size).zeros):
-        layers = [_layer(table, version) for table in tables]
-        for table in tables:
-            _require_group(table, stored)
+        layers = [_layer(table, version, stored) for table in tables]
         firsts = (
             form.first_array(stored, layer, table.weights)
             for layer, table in zip(layers, tables, strict=True)
@@ -121,7 +123,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
         first = next((array for array in firsts if array is not None and array.ndim), None)
         model = stack(layers, None if first is None else first.shape[1 if first.ndim == 3 else 0])
     if all(table.weights is None for table in tables):
-        return _assign(model, None, stored, is_legacy=is_legacy)
+        return _assign(model, None, stored)
     assignments: list[Assignment] = []
     for layer, table in zip(layers, tables, strict=True):
         if table.weights is not None:
@@ -131,7 +133,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     return Loaded(model, assign_weights(model, assignments), left)
 
 
-def _layer(table: LayerTable, version: str) -> Layer:
+def _layer(table: LayerTable, version: str, stored: h5.Tree) -> Layer:
     row, key = legacy.row_of(table.kind), "recurrent_activation"
     minor = re.match(r"2\.(\d+)", version)
     is_old = major_of(version) < 2 or (minor is not None and int(minor.group(1)) < 3)
@@ -141,10 +143,7 @@ def _layer(table: LayerTable, version: str) -> Layer:
             'recurrent_activation was "hard_sigmoid" by default ("sigmoid" from 2.3 on): set '
             "recurrent_activation"
         )
-    return table.make(translate(table.config(), version))
-
-
-def _require_group(table: LayerTable, stored: h5.Tree) -> None:
+    layer = table.make(translate(table.config(), version))
     start = f"{table.weights}/"
     if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
         paths = [name.split("/") for name in stored.arrays]
@@ -153,6 +152,7 @@ def _require_group(table: LayerTable, stored: h5.Tree) -> None:
             f"{table}: the file has no group {table.weights!r} with arrays; its groups: "
             f"{', '.join(sorted(groups))}"
         )
+    return layer
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
-from streamrnn.nn.formats.assignment import Assignment
+from streamrnn.nn.formats.guard import Assignment
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.formats.keras.legacy import as_keras, own_weights
 from streamrnn.nn.layers import InputLayer, IntegerLookup, StackedRNNCells, StringLookup
@@ -61,12 +61,14 @@ def written_arrays(model: Model) -> dict[str, Array]:
 
 
 def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
-    """Return the first array of a layer's group, by default of the first group of its class.
-
-    Return None if there is none. The array's shape has the number of features.
-    """
-    if group is None and (group := _first_group(tree, layer)) is None:
-        return None
+    """Return the first array of a group, by default of the first of the layer's class; or None."""
+    if group is None:
+        root = next((name for name in ROOTS if name in tree.children("")), "")
+        names = _numbered(tree.children(root), snake_case(_file_class(layer)))
+        groups = (f"{root}/{name}" for name in names)
+        held = (g for g in groups if any(array.startswith(f"{g}/") for array in tree.arrays))
+        if (group := next(held, None)) is None:
+            return None
     children = layer.children()
     if isinstance(layer, StackedRNNCells):
         root = _join(group, "cells")
@@ -76,15 +78,6 @@ def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
         key, child = next(iter(children.items()))
         return first_array(tree, child, _join(group, key))
     return tree.arrays.get(_join(group, "vars/0"))
-
-
-def _first_group(tree: Tree, layer: Layer) -> str | None:
-    """Return the first group with arrays of this layer's class, or None."""
-    root = next((name for name in ROOTS if name in tree.children("")), "")
-    for name in _numbered(tree.children(root), snake_case(_file_class(layer))):
-        if any(array.startswith(f"{root}/{name}/") for array in tree.arrays):
-            return f"{root}/{name}"
-    return None
 
 
 def is_seed(path: str) -> bool:
@@ -126,10 +119,6 @@ class _Layout:
         self, layer: Layer, config: LayerEntry, group: str, target: str
     ) -> Iterator[tuple[Layer, str, list[tuple[str, str]]]]:
         """Yield each layer that may have weights, its group, and (path, name) of each weight."""
-        if not isinstance(layer, Model):
-            places = enumerate(own_weights(layer))
-            own = [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
-            yield layer, group, own
         if isinstance(layer, Model):
             root = self.root(group)
             if root is None:
@@ -137,18 +126,21 @@ class _Layout:
             inside = [
                 (child, kind, child.name, entry) for child, kind, entry in members(layer, config)
             ]
-        elif isinstance(layer, StackedRNNCells):
+        else:
+            places = enumerate(own_weights(layer))
+            own = [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
+            yield layer, group, own
+            if not isinstance(layer, StackedRNNCells):
+                # A CuDNN layer has no cell: its weights are in its own group.
+                is_cudnn = config is not None and str(config.get("class_name")).startswith("CuDNN")
+                for key, child in layer.children().items():
+                    within = group if is_cudnn else _join(group, key)
+                    yield from self.layers(child, _child(config, key), within, _join(target, key))
+                return
             root = "cells"
             inside = [
                 (cell, type(cell).__name__, str(i), None) for i, cell in enumerate(layer.cells)
             ]
-        else:
-            # A CuDNN layer has no cell: its weights are in its own group.
-            is_cudnn = config is not None and str(config.get("class_name")).startswith("CuDNN")
-            for key, child in layer.children().items():
-                within = group if is_cudnn else _join(group, key)
-                yield from self.layers(child, _child(config, key), within, _join(target, key))
-            return
         classes = [(snake_case(kind), child.name) for child, kind, _, _ in inside]
         groups = self.groups(_join(group, root), classes)
         for (child, _, key, entry), path in zip(inside, groups, strict=True):

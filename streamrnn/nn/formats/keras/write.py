@@ -72,10 +72,7 @@ def save_keras(model: Model, path: str | Path) -> None:
 
 
 def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
-    """Return the config of a layer, and of the layers inside it, as Keras 3 stores it.
-
-    sized: the inputs have a fixed number of rows.
-    """
+    """Return a layer's config as Keras 3 stores it; sized: inputs have a fixed number of rows."""
     kind, inner = stored["class_name"], dict(stored["config"])
     if "/" in inner.get("name", ""):
         raise _refused(stored, 'Keras refuses a name with "/"; rename the layer')
