@@ -25,7 +25,6 @@ from streamrnn.plugins.spark.frames import (
     table_schema,
     worker_errors,
 )
-from streamrnn.plugins.spark.ordering import Order, column
 from streamrnn.plugins.spark.partition import (
     DATA,
     KIND,
@@ -33,7 +32,9 @@ from streamrnn.plugins.spark.partition import (
     SCORED_ROWS,
     STATE,
     SUMMARY,
+    Order,
     Task,
+    column,
     scoring,
     unpacking,
 )
@@ -186,11 +187,7 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
 
 
 def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str | None) -> BoundPipeline:
-    """Bind a pipeline to the columns of a DataFrame, whose times are in the time zone `zone`.
-
-    Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
-    names that clash, and for a zone that differs from [source] time_zone.
-    """
+    """Bind a pipeline to the columns of a DataFrame, whose times are in the time zone `zone`."""
     configured = loaded.config.source.time_zone
     if configured and zone not in (None, configured):
         raise ConfigError(
