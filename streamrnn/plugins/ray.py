@@ -220,7 +220,7 @@ def _on_loopback(address: str) -> Iterator[None]:
 
 @contextmanager
 def _no_cluster(address: str) -> Iterator[None]:
-    """Raise EngineError in place of any error at startup, which Ray reports in many ways."""
+    """Raise EngineError if Ray does not start, which it reports by errors of many classes."""
     try:
         yield
     except (ray().exceptions.RayError, OSError, ValueError, RuntimeError) as error:

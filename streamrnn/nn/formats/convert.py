@@ -63,7 +63,7 @@ def convert(
     state_dict. Other arguments and errors: see load_model. Raises DataError if the arrays in
     `check` do not fit the model, UnsupportedError for a layer that the target does not have,
     ConfigError for a module with another target, or if a model is rounded and the target is its
-    source. After an error, nothing is written.
+    source. After an error, nothing is written, or only the state_dict without its module.
     """
     if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(

@@ -298,10 +298,6 @@ def _direction(rnn: Any, ending: str) -> dict[str, Array]:
     return arrays
 
 
-def _scaled(written: _Written, layer: ours.Rescaling, shape: Any) -> None:
-    written.plain(layer, f"x * {_numbers(layer.scale)} + {_numbers(layer.offset)}")
-
-
 def _normalized(written: _Written, layer: ours.Normalization, shape: Any) -> None:
     weights = layer.named_weights()
     mean = weights["mean"] if layer.mean is None else layer.mean
@@ -320,14 +316,6 @@ def _literal(value: Any) -> str:
     return re.sub("(inf|nan)", r'float("\1")', repr(value))
 
 
-def _function(written: _Written, layer: Layer, shape: Any) -> None:
-    written.plain(layer, _activation(layer, activations.get(layer)))
-
-
-def _dropped(written: _Written, layer: ours.Dropout, shape: Any) -> None:
-    written.plain(layer, f"functional.dropout(x, {_literal(float(layer.rate))}, self.training)")
-
-
 def _moments(written: _Written, layer: ours.Gaussian, shape: Any) -> None:
     half = shape[-1] // 2
     deviation = f"functional.softplus(x[..., {half}:]) + {_literal(float(LEAST_DEVIATION))}"
@@ -337,14 +325,19 @@ def _moments(written: _Written, layer: ours.Gaussian, shape: Any) -> None:
 _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
     **dict.fromkeys([*_RECURRENT, ours.Bidirectional], _recurrent),
     **dict.fromkeys(
-        (ours.Activation, ours.ELU, ours.LeakyReLU, ours.ReLU, ours.Softmax), _function
+        (ours.Activation, ours.ELU, ours.LeakyReLU, ours.ReLU, ours.Softmax),
+        lambda written, layer, _: written.plain(layer, _activation(layer, activations.get(layer))),
     ),
     ours.BatchNormalization: _norm,
     ours.Dense: _dense,
-    ours.Dropout: _dropped,
+    ours.Dropout: lambda written, layer, _: written.plain(
+        layer, f"functional.dropout(x, {_literal(float(layer.rate))}, self.training)"
+    ),
     ours.Embedding: _embedding,
     ours.Gaussian: _moments,
     ours.LayerNormalization: _norm,
     ours.Normalization: _normalized,
-    ours.Rescaling: _scaled,
+    ours.Rescaling: lambda written, layer, _: written.plain(
+        layer, f"x * {_numbers(layer.scale)} + {_numbers(layer.offset)}"
+    ),
 }

@@ -82,7 +82,7 @@ def _key(node: NodeDef) -> str:
 
 
 class Evaluator:
-    """A graph with packed recurrent nodes. Threads may share it: a run changes nothing."""
+    """A graph with packed recurrent nodes. Threads may share it: a run changes nothing in it."""
 
     def __init__(self, graph: GraphDef, integers: Mapping[str, Integers] = NO_INTEGERS) -> None:
         self.graph = graph

@@ -74,7 +74,7 @@ class OnnxGraph(Packable):
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """The packed graph. If two threads both make it, either one is valid."""
+        """The packed graph. If two threads make it at once, either result is valid."""
         return Evaluator(self._graph.with_constants(dict(self._weights)), self.integers)
 
     @cached_property

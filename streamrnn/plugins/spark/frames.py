@@ -95,7 +95,7 @@ def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
 
 
 def spark_type(kind: pa.DataType) -> Any:
-    """Return the Spark type of an Arrow type that Spark has. Raises DTypeError for another."""
+    """Return the Spark type of an Arrow type. Raises DTypeError for a type that Spark lacks."""
     types = pyspark().sql.types
     if kind in _SPARK:
         return getattr(types, _SPARK[kind])()

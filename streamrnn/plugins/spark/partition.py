@@ -154,21 +154,11 @@ class Places(Origin):
         return changes
 
 
-def repeated(slots: Ints, group: Ints) -> int | None:
+def _repeated(slots: Ints, group: Ints) -> int | None:
     """Return the smallest index at which a slot (K,) repeats in its group (K,), or None."""
     order = np.lexsort((group, slots))  # stable
     same = (group[order][1:] == group[order][:-1]) & (slots[order][1:] == slots[order][:-1])
     return int(order[1:][same].min()) if same.any() else None
-
-
-def tie_error(places: Places, stream: str) -> DataError:
-    """Return the error for two rows of a stream with the same order."""
-    names = ", ".join(places.order.names)
-    return DataError(
-        f"{stream}: another row of this stream has the same order ({names}): rows with the same "
-        "order could be scored in any order. Add a column to `order` in which they differ. "
-        f"{_ADVICE}"
-    )
 
 
 @dataclass(frozen=True)
@@ -352,9 +342,14 @@ def _score(
     tied, group = tied[good], group[good]
     if len(tied):
         slots = scorer.table.find([key.take(pa.array(tied)) for key in rows.keys], add=False)
-        again = repeated(slots, group)
+        again = _repeated(slots, group)
         if again is not None:
-            raise tie_error(places, rows.place(int(tied[again])))
+            names = ", ".join(places.order.names)
+            raise DataError(
+                f"{rows.place(int(tied[again]))}: another row of this stream has the same order "
+                f"({names}): rows with the same order could be scored in any order. Add a column "
+                f"to `order` in which they differ. {_ADVICE}"
+            )
     counts.update({"rows": len(rows), "rows_out": scored.output.num_rows})
     counts.update(scored.counts)
     for name, row in scored.first.items():
