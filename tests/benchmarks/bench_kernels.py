@@ -19,9 +19,10 @@ import numpy as np
 import peers
 import timing
 
-from streamrnn.nn.kernels import gru, lstm, one_thread, recurrent, set_threads
+from streamrnn.nn.kernels import one_thread, recurrent, set_threads
+from streamrnn.nn.kernels.swept import LSTM, pack_gru
 
-MODULES = {"lstm": lstm, "gru": gru}
+PACK: dict[str, Any] = {"lstm": LSTM.pack, "gru": pack_gru}
 Point = tuple[int, int, int, int]  # lanes B, features F, units H, steps T
 GRID: list[Point] = [
     (1, 16, 64, 128),
@@ -112,8 +113,7 @@ def oracle(kind: str, weights: peers.Weights, x_BTF: np.ndarray) -> np.ndarray:
 
 
 def ours(kind: str, weights: peers.Weights, x_BTF: np.ndarray) -> peers.Chunk:
-    module: Any = MODULES[kind]
-    packed = module.pack(*weights)
+    packed = PACK[kind](*weights)
     lanes, steps, _ = x_BTF.shape
     units = len(weights[1])
     states = [np.zeros((lanes, units), np.float32) for _ in range(2 if kind == "lstm" else 1)]
@@ -253,7 +253,7 @@ def _shape(result: Result) -> str:
 def main() -> None:
     parser = timing.parser_of(__doc__, threads=[1, 2])
     parser.add_argument("--points", default="all", help="grid, odd, all, or B,F,H,T")
-    parser.add_argument("--kinds", nargs="+", default=list(MODULES), choices=list(MODULES))
+    parser.add_argument("--kinds", nargs="+", default=list(PACK), choices=list(PACK))
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=peers.PEERS)
     options = parser.parse_args()
     points = POINTS.get(options.points) or [tuple(map(int, options.points.split(",")))]
@@ -276,7 +276,7 @@ def main() -> None:
                 )
     print()
     texts = {"kernels": f"{top}\n{report(results, options.peers)}"}
-    if (options.points, options.kinds, options.peers) == ("all", list(MODULES), list(peers.PEERS)):
+    if (options.points, options.kinds, options.peers) == ("all", list(PACK), list(peers.PEERS)):
         texts["kernels in short"] = in_short(results)
     timing.publish(texts, options.markdown)
 

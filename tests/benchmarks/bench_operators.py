@@ -19,13 +19,10 @@ import timing
 from streamrnn.nn.kernels import (
     conv1d,
     dense,
-    embedding,
-    gru,
-    lstm,
     recurrent,
     set_threads,
-    simple_rnn,
 )
+from streamrnn.nn.kernels.swept import LSTM, SIMPLE_RNN, pack_gru
 
 LANES, FEATURES, UNITS, STEPS, TAPS, IDS = 64, 64, 128, 64, 3, 10_000
 ROWS = LANES * STEPS
@@ -69,13 +66,13 @@ def recurrent_oracle(step: Any, x_BTF: np.ndarray, live_BT: np.ndarray) -> np.nd
 
 
 def ours(
-    module: Any, weights: list[np.ndarray], x_BTF: np.ndarray, options: Any, *absent: Any
+    pack: Any, weights: list[np.ndarray], x_BTF: np.ndarray, options: Any, *absent: Any
 ) -> Side:
-    packed = module.pack(*weights, **options)
+    packed = pack(*weights, **options)
     lengths, mask = absent or (None, None)
-    names = ("tanh",) if module is simple_rnn else ("sigmoid", "tanh")
+    names = ("tanh",) if pack == SIMPLE_RNN.pack else ("sigmoid", "tanh")
     y_BTU = np.zeros((LANES, STEPS, UNITS), np.float32)
-    zeros = [np.zeros((LANES, UNITS), np.float32) for _ in range(2 if module is lstm else 1)]
+    zeros = [np.zeros((LANES, UNITS), np.float32) for _ in range(2 if pack == LSTM.pack else 1)]
     states = [state.copy() for state in zeros]
 
     def run() -> np.ndarray:
@@ -102,14 +99,18 @@ def recurrences(threads: int) -> dict[str, Case]:
     ragged = np.arange(STEPS) < lengths[:, None]
     half = RNG.random((LANES, STEPS)) < 0.5
     kinds = {
-        "LSTM": (everywhere, ours(lstm, four, x_BTF, {}), peers.lstm(four, x_BTF, threads)),
+        "LSTM": (everywhere, ours(LSTM.pack, four, x_BTF, {}), peers.lstm(four, x_BTF, threads)),
         "LSTM, ragged lengths": (
             ragged,
-            ours(lstm, four, x_BTF, {}, lengths, None),
+            ours(LSTM.pack, four, x_BTF, {}, lengths, None),
             peers.lstm(four, x_BTF, threads, lengths),
         ),
-        "LSTM, half of the steps masked": (half, ours(lstm, four, x_BTF, {}, None, half), {}),
-        "LSTM, all steps masked": (~everywhere, ours(lstm, four, x_BTF, {}, None, ~everywhere), {}),
+        "LSTM, half of the steps masked": (half, ours(LSTM.pack, four, x_BTF, {}, None, half), {}),
+        "LSTM, all steps masked": (
+            ~everywhere,
+            ours(LSTM.pack, four, x_BTF, {}, None, ~everywhere),
+            {},
+        ),
     }
     for name, (live, mine, others) in kinds.items():
         wanted = recurrent_oracle(lstm_of, x_BTF, live)
@@ -129,7 +130,10 @@ def recurrences(threads: int) -> dict[str, Case]:
         everywhere,
         three[0].size + three[1].size,
         recurrent_oracle(gru_of, x_BTF, everywhere),
-        {"streamrnn": ours(gru, three, x_BTF, before), **peers.gru_before(three, x_BTF, threads)},
+        {
+            "streamrnn": ours(pack_gru, three, x_BTF, before),
+            **peers.gru_before(three, x_BTF, threads),
+        },
     )
 
     one = [random(FEATURES, UNITS), random(UNITS, UNITS), random(UNITS)]
@@ -141,7 +145,10 @@ def recurrences(threads: int) -> dict[str, Case]:
         everywhere,
         one[0].size + one[1].size,
         recurrent_oracle(simple_of, x_BTF, everywhere),
-        {"streamrnn": ours(simple_rnn, one, x_BTF, {}), **peers.simple_rnn(one, x_BTF, threads)},
+        {
+            "streamrnn": ours(SIMPLE_RNN.pack, one, x_BTF, {}),
+            **peers.simple_rnn(one, x_BTF, threads),
+        },
     )
     return found
 
@@ -180,7 +187,7 @@ def feedforward(threads: int) -> dict[str, Case]:
     y_NE = np.empty((ROWS, UNITS), np.float32)
 
     def embed() -> np.ndarray:
-        embedding.run(table_VE, ids_BT.reshape(-1), y_NE)
+        dense.embed(table_VE, ids_BT.reshape(-1), y_NE)
         return y_NE.reshape(LANES, STEPS, UNITS)
 
     sides = {"streamrnn": embed, **peers.embedding(table_VE, ids_BT, threads)}

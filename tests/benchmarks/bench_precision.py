@@ -21,7 +21,8 @@ import peers
 from timing import machine, parser_of, publish, table
 
 import streamrnn
-from streamrnn.nn.kernels import conv1d, dense, gru, integers, lstm, recurrent
+from streamrnn.nn.kernels import conv1d, dense, integers, recurrent
+from streamrnn.nn.kernels.swept import LSTM, pack_gru
 
 GRID = [
     *((1, 16, 64, 128), (1, 64, 128, 128), (32, 16, 16, 128), (32, 16, 32, 128)),
@@ -35,19 +36,19 @@ ROWS_GRID = [
 ]
 CONV_GRID = [(64, 64, 16, 64), (64, 64, 64, 64), (64, 64, 128, 128), (64, 64, 256, 256)]
 TAPS = 5
-KINDS = {"lstm": (lstm, 4, 2), "gru": (gru, 3, 1)}
+KINDS = {"lstm": (LSTM.pack, 4, 2), "gru": (pack_gru, 3, 1)}
 PRECISIONS = ("float32", "int16", "int8")
 
 Chunk = Callable[[], np.ndarray]
 
 
 def ours(kind: str, weights: peers.Weights, x: np.ndarray, precision: str) -> Chunk:
-    module, _, states = KINDS[kind]
+    pack, _, states = KINDS[kind]
     kernel, other, bias = weights
     packed = (
-        module.pack(kernel, other, bias)
+        pack(kernel, other, bias)
         if precision == "float32"
-        else module.pack(
+        else pack(
             integers.rounded(kernel, precision, factors=True),
             integers.rounded(other, precision, factors=False),
             bias,

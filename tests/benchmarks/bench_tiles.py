@@ -30,14 +30,19 @@ SECONDS = 0.3
 
 def cases() -> Iterator[tuple[str, np.ndarray, Callable[[], object]]]:
     """Name, outputs, and a call that computes them."""
-    from streamrnn.nn.kernels import dense, gru, lstm, recurrent, simple_rnn
+    from streamrnn.nn.kernels import dense, recurrent
+    from streamrnn.nn.kernels.swept import LSTM, SIMPLE_RNN, pack_gru
 
     rng = np.random.default_rng(0)
-    modules = {"LSTM": (lstm, 4, 2), "GRU": (gru, 3, 1), "SimpleRNN": (simple_rnn, 1, 1)}
-    for layer, (module, gates, states) in modules.items():
+    kinds: dict[str, Any] = {
+        "LSTM": (LSTM.pack, 4, 2),
+        "GRU": (pack_gru, 3, 1),
+        "SimpleRNN": (SIMPLE_RNN.pack, 1, 1),
+    }
+    for layer, (pack, gates, states) in kinds.items():
         for point, (lanes, steps, features, units) in POINTS.items():
             shapes = (features, gates * units), (units, gates * units)
-            packed = module.pack(*((rng.normal(size=s) * 0.1).astype(np.float32) for s in shapes))
+            packed = pack(*((rng.normal(size=s) * 0.1).astype(np.float32) for s in shapes))
             x = rng.normal(size=(lanes, steps, features)).astype(np.float32)
             y = np.empty((lanes, steps, units), np.float32)
             names = ("sigmoid", "tanh")[2 - min(gates, 2) :]

@@ -8,6 +8,7 @@ CPU, and what counts is the ratio, the median over all rounds. *masked*: a fifth
 """
 
 import hashlib
+import importlib
 import itertools
 import os
 import statistics
@@ -16,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from timing import machine, parser_of, publish, table
@@ -39,7 +40,7 @@ class Version(NamedTuple):
 
 def run_of(kind: str, masked: str, sizes: list[int]) -> tuple[Callable[[], None], np.ndarray]:
     """Return a call of the kernel, and the array that it writes."""
-    from streamrnn.nn.kernels import gru, lstm, recurrent, set_threads
+    from streamrnn.nn.kernels import recurrent, set_threads
 
     set_threads(1)
     lanes, features, units, steps = sizes
@@ -50,15 +51,17 @@ def run_of(kind: str, masked: str, sizes: list[int]) -> tuple[Callable[[], None]
     x = draw.normal(size=(lanes, steps, features)).astype(np.float32)
     mask = draw.random((lanes, steps)) < 0.8 if masked == "masked" else None
     y = np.empty((lanes, steps, units), np.float32)
-    module = {"lstm": lstm, "gru": gru}[kind]
-    packed = module.pack(*weights)
+    try:
+        from streamrnn.nn.kernels.swept import LSTM, pack_gru
+
+        pack: Any = {"lstm": LSTM.pack, "gru": pack_gru}[kind]
+    except ImportError:  # until December 2026
+        pack = importlib.import_module(f"streamrnn.nn.kernels.{kind}").pack
+    packed = pack(*weights)
 
     def run() -> None:
         states = [np.zeros((lanes, units), np.float32) for _ in range(count)]
-        if hasattr(recurrent, "run"):
-            recurrent.run(packed, ("sigmoid", "tanh"), x, None, mask, states, y)
-        else:  # until November 2026
-            module.run(packed, x, None, mask, states, y)
+        recurrent.run(packed, ("sigmoid", "tanh"), x, None, mask, states, y)
 
     return run, y
 

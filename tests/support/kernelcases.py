@@ -12,12 +12,10 @@ from streamrnn.nn.kernels import (
     activation,
     conv1d,
     dense,
-    gru,
     integers,
     layer_norm_lstm,
-    lstm,
     recurrent,
-    simple_rnn,
+    swept,
     team,
     threads,
 )
@@ -63,11 +61,11 @@ WIDTHS = {
 Optimization changes no bit: `.ci/run` compares hashes of kernels that were optimized at each width.
 """
 FLOATS = {
-    "lstm": Kind(lstm.pack, 4, 2, naive.lstm, {}),
-    "gru": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": True}),
-    "gru_before": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": False}),
-    "simple_rnn": Kind(simple_rnn.pack, 1, 1, naive.simple_rnn, {}),
-    "peephole_lstm": Kind(lstm.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
+    "lstm": Kind(swept.LSTM.pack, 4, 2, naive.lstm, {}),
+    "gru": Kind(swept.pack_gru, 3, 1, naive.gru, {"reset_after": True}),
+    "gru_before": Kind(swept.pack_gru, 3, 1, naive.gru, {"reset_after": False}),
+    "simple_rnn": Kind(swept.SIMPLE_RNN.pack, 1, 1, naive.simple_rnn, {}),
+    "peephole_lstm": Kind(swept.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
     "layer_norm": Kind(_layer_norm_lstm, 4, 2, naive.layer_norm_lstm, {}, _NORMS),
 }
 INTEGERS = {

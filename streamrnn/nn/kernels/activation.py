@@ -23,28 +23,27 @@ __all__ = [
 ]  # fmt: skip
 
 
-def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
+def run(spec: Spec, x: Floats, out: Floats) -> None:
     """Write the activation of every element of `x` (float32, C-contiguous) to `out`.
 
     Activations in `ROW_WISE` are over the last axis. `out` may be `x`.
     """
-    if name in ROW_WISE:
-        if x.size:
-            simd.activation.row_wise_entry(name)(x.reshape(-1), out.reshape(-1), x.shape[-1])
-        return
-    merged = {**parameters_of(name), **parameters}
-    simd.activation.elementwise_entry((name, *merged.values()))(x.reshape(-1), out.reshape(-1))
+    name, numbers = split_spec(spec)
+    if name not in ROW_WISE:
+        simd.activation.elementwise((name, *numbers))(x.reshape(-1), out.reshape(-1))
+    elif x.size:
+        simd.activation.OVER_ROWS[name]()(x.reshape(-1), out.reshape(-1), x.shape[-1])
 
 
 def applied(spec: Spec, x: Floats) -> Floats:
     """Return the activation of every element of `x` (float32) in a new array."""
-    name, numbers = split_spec(spec)
+    name, _ = split_spec(spec)
     x = np.ascontiguousarray(x)
     if name == "linear":
         return x.copy()
     out = np.empty_like(x)
     if x.size:
-        run(name, x, out, **dict(zip(parameters_of(name), numbers, strict=True)))
+        run(spec, x, out)
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.errors import ConfigError
 from streamrnn.nn import simd
-from streamrnn.nn.kernels import digest, keys
+from streamrnn.nn.kernels import rows
 
 
 class Compiled(NamedTuple):
@@ -21,7 +21,7 @@ class Compiled(NamedTuple):
 
 
 def fill(work: Callable[[], object]) -> Compiled:
-    """Compile and save the kernels that `work` needs, and those for reading rows and sharing work.
+    """Compile and save the kernels that `work` needs, and what reads rows and shares work.
 
     Saved kernels are loaded, so a damaged file is replaced. Raises ConfigError if a kernel cannot
     be saved.
@@ -33,13 +33,13 @@ def fill(work: Callable[[], object]) -> Compiled:
     }
     # What every run needs, whatever its model: keys of streams, plain rows, digests, the team.
     words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
-    keys.StringIndex().find(words, start, size, add=True)
-    simd.plain_rows.entry()
+    rows.StringIndex().find(words, start, size, add=True)
+    simd.plain_rows.read()
     hashes = np.zeros(1, np.uint64)
-    digest.add_words(hashes, words[:1], 1)
-    digest.add_words(hashes, words[:1].astype(np.uint32), 1)
-    digest.add_strings(hashes, words, start, size, 1)
-    digest.total(hashes)
+    rows.add_words(hashes, words[:1], 1)
+    rows.add_words(hashes, words[:1].astype(np.uint32), 1)
+    rows.add_strings(hashes, words, start, size, 1)
+    rows.digest(hashes)
     simd.spin_barrier.core()
     simd.spin_barrier.spinner()
     work()

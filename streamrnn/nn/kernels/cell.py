@@ -182,7 +182,7 @@ def run_forward(
         mask_BT = np.ones((lanes, steps), np.bool_)
     kept = tuple(np.zeros((lanes, steps, *state.shape[1:]), np.float32) for state in states)
     tape = CellTape(x_BTF, mask_BT, kept, np.zeros((lanes, steps, held_BU.shape[1]), np.float32))
-    run = _in_training(simd.cell_bptt.forward_loop, step, owner, "step")
+    run = _in_training(simd.cell.forward_loop, step, owner, "step")
     x, y = x_BTF.copy(), NO_OUTPUT if y_BTU is None else y_BTU  # a step may change its inputs
     fixed = x, mask_BT, tuple(states), weights, held_BU, y, zero_masked, kept, tape.outs_BTU
     run(lanes, steps, *fixed)
@@ -215,7 +215,7 @@ def run_back(
     )
     dy = NO_OUTPUT if dy_BTU is None else dy_BTU
     totals = [np.zeros(weight.shape, np.float32) for weight in weights]
-    run = _in_training(simd.cell_bptt.back_loop, step_backward, owner, "step_backward")
+    run = _in_training(simd.cell.back_loop, step_backward, owner, "step_backward")
     for begin in range(0, lanes, _LANES):
         end = min(begin + _LANES, lanes)
         own = tuple(np.zeros((end - begin, *weight.shape), np.float32) for weight in weights)

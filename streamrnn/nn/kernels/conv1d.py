@@ -63,7 +63,7 @@ def run(
         return
     if activation in activations.ROW_WISE:
         run(packed, x_BTF, lengths_B, mask_BT, state_BCF, y_BTU)
-        activations.run(str(activation), y_BTU, y_BTU)
+        activations.run(activation, y_BTU, y_BTU)
         return
     kernel, weights = packed.kernel((activation,)), packed.weights
     lengths_B = NO_LENGTHS if lengths_B is None else lengths_B

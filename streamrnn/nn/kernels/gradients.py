@@ -1,20 +1,23 @@
-"""Calls of the kernels that compute gradients of weights and of inputs."""
+"""Gradients of weights and of inputs, and updates of weights by the formulas of optimizers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import packing, threads
 from streamrnn.nn.kernels.activation import Spec, derivative_source
 
 PAD = 16
 """Rows of gradients are padded to a multiple of this many floats, whatever the vectors' width."""
+
+Apply: TypeAlias = Callable[..., None]
+"""Called with a weight, its gradient and the arrays kept for it: contiguous, of one shape."""
 
 _ONES, _ZERO = np.ones(PAD, np.float32), np.zeros(1, np.float32)
 
@@ -43,7 +46,7 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
 
     again: add to the sums of earlier calls. Columns are divided among threads, 16 at a time.
     """
-    kernel = simd.outer.entry()
+    kernel = simd.gradients.outer()
     vectors = PAD // simd.jit.width()
     edges = [0, *accumulate(product.out.shape[1] // PAD for product in products)]
 
@@ -65,7 +68,7 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
 def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
     """Return the sum over rows of inputs times gradients, element by element: (columns,)."""
     out = np.empty(columns, np.float32)
-    simd.sums.products_of_rows_entry()(*a, *d, rows, out)
+    simd.gradients.products_of_rows()(*a, *d, rows, out)
     return out
 
 
@@ -88,7 +91,7 @@ class Projection:
 
     def run(self, rows: StridedRows, weights: Floats, dx_BTF: Floats) -> None:
         """Write the gradient of the inputs of row t*B + b to `dx_BTF`[b, t]."""
-        kernel = simd.project.entry(self._vectors)
+        kernel = simd.gradients.project(self._vectors)
         packed = self._order.take(weights)
         d, start, step = rows
         if total := dx_BTF.shape[0] * dx_BTF.shape[1]:
@@ -98,7 +101,7 @@ class Projection:
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
     """Write the gradient of inputs, for few units: rows times already transposed weights."""
-    kernel, rows = simd.project.few_entry(), len(d_NU)
+    kernel, rows = simd.gradients.project_few(), len(d_NU)
     work = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
     threads.over_lanes(work, rows, rows * weights_UF.size)
 
@@ -197,7 +200,38 @@ def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
         return out
     arrays = value.reshape(-1), np.ascontiguousarray(dy).reshape(-1), out.reshape(-1)
     if derivative_source(spec) == "row":
-        simd.activation.row_wise_back_entry(str(spec))(*arrays, dy.shape[-1])
+        simd.activation.OVER_ROWS_BACK[str(spec)]()(*arrays, dy.shape[-1])
     else:
-        simd.activation.derivative_entry(spec)(*arrays)
+        simd.activation.derivative(spec)(*arrays)
     return out
+
+
+def add_rows(gradient_VE: Floats, ids_N: Ints, dy_NE: Floats) -> None:
+    """Add each row of `dy_NE` to the row of its id, in the order of the rows."""
+    simd.gradients.add_rows()(gradient_VE, ids_N, dy_NE)
+
+
+def update(kernel: str, *numbers: float, **form: bool) -> Apply:
+    """Return the update by a kernel of `simd.updates`, which documents its arrays and numbers.
+
+    Weights may be read-only arrays. kernel: its name, such as "adam". form: the arguments that
+    choose the form that is compiled.
+    """
+    run = getattr(simd.updates, kernel)(**form)
+    constants = [np.float32(number) for number in numbers]
+
+    def apply(*arrays: Floats) -> None:
+        run(*[array.reshape(-1) for array in arrays], *constants)
+
+    return apply
+
+
+def power(base: float, exponent: int) -> float:
+    """Return base**exponent in float64 by squaring: the same bits on any CPU."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result

@@ -5,7 +5,7 @@ A weight of input k and column g (a unit and a gate) is
     integer[k, g] * scale[g] * factor[k]
 
 Inputs are multiplied by their factor; then each row is scaled so that its largest absolute value
-becomes `top`, and rounded to integers (`simd.integer`). The rules here choose scales, factors and
+becomes `top`, and rounded to integers (`simd.tile`). The rules here choose scales, factors and
 top from the weights alone; nothing depends on the rows, so bits depend neither on their order nor
 on other rows:
 
@@ -95,7 +95,7 @@ class Integers(NamedTuple):
     def words(self) -> Array:
         """Return words (steps, G) int32 as a kernel reads them.
 
-        After the last one come the starts of the sums, for int8, and the scales (`simd.integer`).
+        After the last one come the starts of the sums, for int8, and the scales (`simd.tile`).
         """
         values = self.rows()
         rows, columns = values.shape

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.nn import simd
-from streamrnn.nn.kernels import packing, recurrent, stepwise, threads
+from streamrnn.nn.kernels import packing, recurrent, threads
 from streamrnn.nn.kernels.activation import Spec, applied
 from streamrnn.nn.kernels.gradients import (
     Projection,
@@ -36,9 +36,9 @@ def _step(
     epsilon: float,
     f: Spec,
     g: Spec,
-) -> stepwise.CellStep:
+) -> recurrent.CellStep:
     of_x, of_h, of_c = norms
-    x_part, h_part = (stepwise.dense_product(weights) for weights in (kernel_FG, recurrent_UG))
+    x_part, h_part = (recurrent.dense_product(weights) for weights in (kernel_FG, recurrent_UG))
 
     def step(x, h, c):
         of_both = layer_norm(x_part(x), *of_x, epsilon) + layer_norm(h_part(h), *of_h, epsilon)
@@ -73,7 +73,7 @@ def pack(
     return Packed(
         packing.packed([(x, h)], [list(nothing)], n, 1, own),
         packing.groups_of(units, n, 1),
-        stepwise.unless_row_wise(
+        recurrent.unless_row_wise(
             partial(simd.layer_norm_lstm.entry, n, epsilon),
             partial(_step, kernel_FG, recurrent_UG, bias_G, norms, epsilon),
         ),
@@ -157,11 +157,11 @@ def run_back(
     if factors.h_BU.size:
         h_RU = h_RU * factors.h_BU
     h_RU = np.ascontiguousarray(h_RU).reshape(-1, units)
-    x_RG = stepwise.dense_product(weights.kernel)(kept.x_RF)
-    h_RG = stepwise.dense_product(weights.recurrent)(h_RU)
+    x_RG = recurrent.dense_product(weights.kernel)(kept.x_RF)
+    h_RG = recurrent.dense_product(weights.recurrent)(h_RU)
     tape = _tape(weights, activations, kept, x_RG, h_RG)
     dh, dc = (np.zeros((lanes, units), np.float32) if end is None else end.copy() for end in ends)
-    kernel = simd.layer_norm_bptt.entry()
+    kernel = simd.layer_norm_lstm.back()
     transposed = np.ascontiguousarray(weights.recurrent.T)
     dy = NO_OUTPUT if dy_BTU is None else dy_BTU
     mask = NO_MASK if mask_BT is None else mask_BT

@@ -1,8 +1,8 @@
-"""Random numbers by counter: the same whoever draws them, in whatever order."""
+"""Random numbers by counter, the same whoever draws them in whatever order; orthonormal columns."""
 
 import numpy as np
 
-from streamrnn.base.arrays import Floats, Ints, Words
+from streamrnn.base.arrays import Array, Floats, Ints, Words
 from streamrnn.nn import simd
 
 _MASK = (1 << 64) - 1
@@ -38,5 +38,16 @@ def permutation(key: int, count: int) -> Ints:
 
 def _draw(key: int, count: int) -> Words:
     out = np.empty(count, np.uint64)
-    simd.random.entry()(np.uint64(key), out)
+    simd.random.random()(np.uint64(key), out)
     return out
+
+
+def orthonormal(a: Array) -> Array:
+    """Return the orthonormal Q of a = Q R, where R has a positive diagonal.
+
+    It is computed without LAPACK, so its bits are the same on any CPU. a: (n, k) float64, k <= n,
+    of full rank; it is overwritten.
+    """
+    q = np.empty_like(a)
+    simd.random.orthonormal()(a, q)
+    return q

@@ -1,4 +1,9 @@
-"""Calls of a recurrent kernel: empty arrays for omitted arguments, lanes split among threads."""
+"""Calls of a recurrent kernel: empty arrays for omitted arguments, lanes split among threads.
+
+Softmax and its kind inside a cell need all units of a gate at once, which vector kernels do not
+have. Such a cell is computed step by step in NumPy (`unless_row_wise`). This is slow and rare; its
+products use the Dense kernel, so here, too, no bit depends on the cut.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -7,10 +12,13 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.nn import simd
-from streamrnn.nn.kernels import team, threads
+from streamrnn.nn.kernels import dense, team, threads
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
 from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
+
+CellStep: TypeAlias = Callable[..., tuple[Floats, ...]]
+"""(x_NF, h_NU, …) -> the new states, of all N live lanes."""
 
 _Arguments: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
 """Arguments of a kernel before its lanes: x_BTF, absent, states, y_BTU, weights, zero_masked."""
@@ -125,3 +133,49 @@ def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -
     if done:
         team.report_latency(slow=bool(barrier[recurrent.ALONE]))
     return done
+
+
+def unless_row_wise(
+    compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., CellStep]
+) -> Callable[[tuple[Spec, ...]], Kernel]:
+    """Return a function from activations to their kernel, which is in NumPy if one is in ROW_WISE.
+
+    `plain(*activations)` makes the step.
+    """
+
+    def entry(activations: tuple[Spec, ...]) -> Kernel:
+        if ROW_WISE.isdisjoint(activations):
+            return compiled(activations)
+        step = plain(*activations)
+
+        def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
+            lengths_B, mask_BT = absent
+            lanes = np.arange(first, last)
+            for t in range(x_BTF.shape[1]):
+                if lengths_B.size:
+                    lanes = lanes[lengths_B[lanes] > t]
+                live = lanes[mask_BT[lanes, t]] if mask_BT.size else lanes
+                if live.size:
+                    new = step(x_BTF[live, t], *(state[live] for state in states_BU))
+                    for state, rows in zip(states_BU, new, strict=True):
+                        state[live] = rows
+                if y_BTU.size:
+                    y_BTU[lanes, t] = states_BU[0][lanes]
+                    if zero_masked:
+                        y_BTU[np.setdiff1d(lanes, live), t] = 0
+
+        return run
+
+    return entry
+
+
+def dense_product(kernel_FU: Floats, bias_U: Floats | None = None) -> Callable[[Floats], Floats]:
+    """Return the function x_NF -> x_NF K + b (N, U), by the Dense kernel."""
+    packed = dense.pack(kernel_FU, bias_U)
+
+    def product(x_NF: Floats) -> Floats:
+        y_NU = np.empty((len(x_NF), kernel_FU.shape[1]), np.float32)
+        dense.run(packed, np.ascontiguousarray(x_NF), y_NU)
+        return y_NU
+
+    return product

@@ -43,7 +43,7 @@ _Job = Callable[[], object]
 
 def _core() -> int:
     """Return the core that the calling thread runs on."""
-    return simd.spin_barrier.core()()
+    return int(simd.spin_barrier.core()())
 
 
 def usable_cores() -> set[int]:

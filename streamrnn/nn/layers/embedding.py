@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError
-from streamrnn.nn.kernels import embedding
+from streamrnn.nn.kernels import dense
 from streamrnn.nn.layers.arguments import Size, first_outside
 from streamrnn.nn.layers.built_in import BuiltIn, Stepwise
 from streamrnn.nn.layers.context import CallContext
@@ -63,7 +63,7 @@ class Embedding(Stepwise):
                     f"0…{self.input_dim - 1}"
                 )
         y = np.empty((ids.size, self.output_dim), np.float32)
-        embedding.run(self._weights["embeddings"].value, ids, y)
+        dense.embed(self._weights["embeddings"].value, ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
 
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.kernels import gru, layer_norm_lstm, lstm, recurrent
+from streamrnn.nn.kernels import layer_norm_lstm, recurrent, swept
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
 from streamrnn.nn.kernels.normalization import Norm
 from streamrnn.nn.kernels.packing import Packed, WeightsLike
-from streamrnn.nn.kernels.simple_rnn import SIMPLE_RNN
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
@@ -237,7 +236,7 @@ class SimpleRNNCell(GatedCell):
     Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,).
     """
 
-    kind = SIMPLE_RNN
+    kind = swept.SIMPLE_RNN
     drops_at_one: ClassVar[bool] = True
 
 
@@ -270,11 +269,11 @@ class GRUCell(GatedCell, GRUArguments):
     Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,).
     """
 
-    kind = gru.AFTER
+    kind = swept.GRU_AFTER
     after: ClassVar = {"reset_after": "recurrent_dropout"}
 
     def complete(self) -> None:
-        self.kind = gru.AFTER if self.reset_after else gru.BEFORE
+        self.kind = swept.GRU_AFTER if self.reset_after else swept.GRU_BEFORE
         super().complete()
 
     def add_bias(self) -> None:
@@ -283,7 +282,7 @@ class GRUCell(GatedCell, GRUArguments):
         self.add_weight("bias", shape, self.bias_initializer)
 
     def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
-        return gru.pack(kernel, recurrent, bias, reset_after=self.reset_after)
+        return swept.pack_gru(kernel, recurrent, bias, reset_after=self.reset_after)
 
     def activations(self) -> tuple[Spec, ...]:
         return self.recurrent_activation, self.activation
@@ -317,7 +316,7 @@ class LSTMCell(GatedCell, LSTMArguments):
     unit_forget_bias: the forget gate's bias starts as 1.
     """
 
-    kind = lstm.PLAIN
+    kind = swept.LSTM
 
     def add_bias(self) -> None:
         bias = self.add_weight("bias", (4 * self.units,), self.bias_initializer)
@@ -350,7 +349,7 @@ class PeepholeLSTMCell(LSTMCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
-    kind = lstm.PEEPHOLE
+    kind = swept.PEEPHOLE
     computes_in_integers: ClassVar[bool] = False
 
     def build(self, input_shape: Shape) -> None:
@@ -368,7 +367,7 @@ class PeepholeLSTMCell(LSTMCell):
 
     def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
         own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
-        return lstm.pack_peephole(kernel, recurrent, bias, own)
+        return swept.pack_peephole(kernel, recurrent, bias, own)
 
 
 @builtin_layer

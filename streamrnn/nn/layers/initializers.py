@@ -20,7 +20,7 @@ import numpy.typing as npt
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.base.display import closest, not_one_of
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
-from streamrnn.nn.kernels.orthogonal import orthonormal
+from streamrnn.nn.kernels.random import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
 from streamrnn.nn.layers.context import set_inside
 from streamrnn.nn.layers.declared import Argument

@@ -2,32 +2,27 @@
 
 From the inside out:
 
-- `jit`         compiler options, the width of vectors, compiled kernels kept on disk; `turns`:
-                one process at a time compiles a kernel
+- `jit`         compiler options, the width of vectors, compiled kernels kept on disk
 - `vector`      a vector of float32 as a Numba type; `functions`: elementary functions of it
-- `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
-                `packed_rows`: the same in integers
+- `tile`        rows x vectors of sums in registers, fed with inputs times weights, or with integers
 - `sweep`       all rows times all weights, tile by tile, then a cell
 - `recurrent`   the loop over steps and lanes; `lanes`: which have a step (lengths, masks), and
                 their states; `spin_barrier`: for several threads on a few large lanes
-- `lstm` and other files with `CELLS`, which `__all__` leaves out (`kernels.swept` names them),
-                `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code each: the cell
-- `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
-- `bptt`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`: gradients of
-                weights and of inputs; `losses`, `row_losses`; `updates`: steps of optimizers;
-                `random`: random numbers by counter; `sums`: sums in order
-- `orthogonal`   initial weights
-- `keys`, `digest`, `plain_rows`   find, hash and read rows of a source; `cell`, `cell_bptt`:
-                custom cells
-- `activations`  each with its derivative, declared without the compiler (`inlined`); `names`,
-                `arguments`: types that host and kernels share
+- `swept`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code each: the cells
+- `activation`, `normalization`   on whole arrays
+- `bptt`        recurrent layers in training; `gradients`: of weights and inputs; `losses`;
+                `updates`: steps of optimizers
+- `random`      random numbers by counter, orthonormal initial weights
+- `keys`, `plain_rows`   find, hash and read rows of a source; `cell`: custom cells
+- `activations`  each with its derivative; `names`: how they are named; `arguments`: types that host
+                and kernels share
 
 Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
 arithmetic has one order (initial sums, then input by input, then state by state, each product added
 by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU, unless the
 host process lets some of its threads round subnormal numbers to zero.
 
-A module is imported on first use (`simd.lstm`): importing numba takes 0.3 s, and a run that needs
+A module is imported on first use (`simd.swept`): importing numba takes 0.3 s, and a run that needs
 no kernels, or finds them compiled on disk, uses little of it.
 """
 
@@ -42,55 +37,27 @@ if TYPE_CHECKING:
         activation,
         bptt,
         cell,
-        cell_bptt,
         conv1d,
         dense,
-        digest,
-        embedding,
+        gradients,
         jit,
         keys,
-        layer_norm_bptt,
         layer_norm_lstm,
         losses,
         normalization,
-        orthogonal,
-        outer,
         plain_rows,
-        project,
         random,
         recurrent,
-        row_losses,
         spin_barrier,
-        sums,
+        swept,
         updates,
     )
 
 __all__ = [
-    "activation",
-    "bptt",
-    "cell",
-    "cell_bptt",
-    "conv1d",
-    "dense",
-    "digest",
-    "embedding",
-    "jit",
-    "keys",
-    "layer_norm_bptt",
-    "layer_norm_lstm",
-    "losses",
-    "normalization",
-    "orthogonal",
-    "outer",
-    "plain_rows",
-    "project",
-    "random",
-    "recurrent",
-    "row_losses",
-    "spin_barrier",
-    "sums",
-    "updates",
-]
+    "activation", "bptt", "cell", "conv1d", "dense", "gradients", "jit", "keys",
+    "layer_norm_lstm", "losses", "normalization", "plain_rows", "random", "recurrent",
+    "spin_barrier", "swept", "updates",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

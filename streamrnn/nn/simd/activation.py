@@ -1,6 +1,7 @@
 """Activations over whole arrays, and their derivatives."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numba import types
@@ -9,12 +10,13 @@ from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.activations import derivative_of, function_of
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.functions import exp, log
+from streamrnn.nn.simd.jit import F1
 from streamrnn.nn.simd.names import Spec, label
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 
 @functools.cache
-def elementwise_entry(spec: Spec) -> Kernel:
+def elementwise(spec: Spec) -> Kernel:
     """Return the kernel that applies an activation to each element: (x, out)."""
     n = jit.width()
 
@@ -34,12 +36,11 @@ def elementwise_entry(spec: Spec) -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled(f"elementwise-{n}-{label(spec)}", build, types.void(f1, f1))
+    return jit.compiled(f"elementwise-{n}-{label(spec)}", build, types.void(F1, F1))
 
 
 @functools.cache
-def softmax_entry() -> Kernel:
+def softmax() -> Kernel:
     """Return the kernel of softmax over each run of `units` elements: (x, out, units)."""
     n = jit.width()
 
@@ -65,13 +66,11 @@ def softmax_entry() -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
-    signature = types.void(f1, f1, types.intp)
-    return jit.compiled(f"softmax-{n}", build, signature)
+    return jit.compiled(f"softmax-{n}", build, types.void(F1, F1, types.intp))
 
 
 @functools.cache
-def log_softmax_entry() -> Kernel:
+def log_softmax() -> Kernel:
     """Return the kernel of x - log(sum of exp(x)) over each run of `units`: (x, out, units)."""
     n = jit.width()
 
@@ -99,46 +98,36 @@ def log_softmax_entry() -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled(f"log_softmax-{n}", build, types.void(f1, f1, types.intp))
+    return jit.compiled(f"log_softmax-{n}", build, types.void(F1, F1, types.intp))
 
 
-@functools.cache
-def sparsemax_entry() -> Kernel:
-    """Return the kernel of sparsemax over each run of `units` elements: (x, out, units).
+@jit.on_demand("sparsemax", types.void(F1, F1, types.intp))
+def sparsemax(x, out, units):
+    """Set each run of `units` elements to its sparsemax.
 
     The formula is Keras 3's: max(x - t, 0) with t = (S[1] + … + S[k] - 1) / k. S[j] is the sum of
     the j largest values; k is the number of places j whose value, the j-th largest, is larger than
     (S[j] - 1) / j. (Martins and Astudillo 2016 take S[k] alone, so that values add up to 1; for
-    k = 1 that is the same.) Sums are in float64, from the largest value on.
+    k = 1 both are the same.) Sums are in float64, from the largest value on.
     """
-
-    def build() -> Kernel:
-        @jit.kernel
-        def run(x, out, units):
-            for begin in range(0, x.size, units):
-                row = np.sort(x[begin : begin + units])
-                total = sums = 0.0
-                count = 0
-                for k in range(units):
-                    value = np.float64(row[units - 1 - k])
-                    total += value
-                    if np.isnan(total) or 1.0 + (k + 1) * value > total:
-                        sums += total
-                        count += 1
-                above = (sums - 1.0) / count
-                for u in range(begin, begin + units):
-                    rest = np.float32(x[u] - above)
-                    out[u] = np.float32(0) if rest < 0 else rest
-
-        return run
-
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled("sparsemax", build, types.void(f1, f1, types.intp))
+    for begin in range(0, x.size, units):
+        row = np.sort(x[begin : begin + units])
+        total = sums = 0.0
+        count = 0
+        for k in range(units):
+            value = np.float64(row[units - 1 - k])
+            total += value
+            if np.isnan(total) or 1.0 + (k + 1) * value > total:
+                sums += total
+                count += 1
+        above = (sums - 1.0) / count
+        for u in range(begin, begin + units):
+            rest = np.float32(x[u] - above)
+            out[u] = np.float32(0) if rest < 0 else rest
 
 
 @functools.cache
-def derivative_entry(spec: Spec) -> Kernel:
+def derivative(spec: Spec) -> Kernel:
     """Return the kernel out = dy * derivative: (value, dy, out).
 
     `value`: the activation's value if that determines the derivative, else its input.
@@ -162,32 +151,22 @@ def derivative_entry(spec: Spec) -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled(f"derivative-{n}-{label(spec)}", build, types.void(f1, f1, f1))
+    return jit.compiled(f"derivative-{n}-{label(spec)}", build, types.void(F1, F1, F1))
+
+
+@jit.on_demand("softmax_back", types.void(F1, F1, F1, types.intp))
+def softmax_back(y, dy, dx, units):
+    """Set dx to softmax's gradient over each run of `units`."""
+    for begin in range(0, y.size, units):
+        total = np.float32(0)
+        for u in range(begin, begin + units):
+            total += y[u] * dy[u]
+        for u in range(begin, begin + units):
+            dx[u] = y[u] * (dy[u] - total)
 
 
 @functools.cache
-def softmax_back_entry() -> Kernel:
-    """Return the kernel of softmax's gradient over each run of `units`: (y, dy, dx, units)."""
-
-    def build() -> Kernel:
-        @jit.kernel
-        def run(y, dy, dx, units):
-            for begin in range(0, y.size, units):
-                total = np.float32(0)
-                for u in range(begin, begin + units):
-                    total += y[u] * dy[u]
-                for u in range(begin, begin + units):
-                    dx[u] = y[u] * (dy[u] - total)
-
-        return run
-
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled("softmax_back", build, types.void(f1, f1, f1, types.intp))
-
-
-@functools.cache
-def log_softmax_back_entry() -> Kernel:
+def log_softmax_back() -> Kernel:
     """Return the kernel of log_softmax's gradient over each run of `units`: (y, dy, dx, units)."""
     n = jit.width()
 
@@ -209,23 +188,18 @@ def log_softmax_back_entry() -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
-    return jit.compiled(f"log_softmax_back-{n}", build, types.void(f1, f1, f1, types.intp))
+    return jit.compiled(f"log_softmax_back-{n}", build, types.void(F1, F1, F1, types.intp))
 
 
-_ROW_WISE = {
-    "softmax": softmax_entry,
-    "log_softmax": log_softmax_entry,
-    "sparsemax": sparsemax_entry,
+OVER_ROWS: dict[str, Callable[[], Kernel]] = {
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "sparsemax": sparsemax,
 }
-_ROW_WISE_BACK = {"softmax": softmax_back_entry, "log_softmax": log_softmax_back_entry}
+"""By activation, what returns its kernel over each run of `units` elements: (x, out, units)."""
 
-
-def row_wise_entry(name: str) -> Kernel:
-    """Return the kernel of an activation over each run of `units` elements: (x, out, units)."""
-    return _ROW_WISE[name]()
-
-
-def row_wise_back_entry(name: str) -> Kernel:
-    """Return the kernel of a row-wise activation's gradient from its values: (y, dy, dx, units)."""
-    return _ROW_WISE_BACK[name]()
+OVER_ROWS_BACK: dict[str, Callable[[], Kernel]] = {
+    "softmax": softmax_back,
+    "log_softmax": log_softmax_back,
+}
+"""The same of the gradient, from the activation's values: (y, dy, dx, units)."""

@@ -14,19 +14,17 @@ from math import inf
 
 from streamrnn.nn.simd import functions
 from streamrnn.nn.simd.functions import (
+    Inlined,
+    absolute,
     erfc_of_positive,
     exp,
     exp_negative,
     expm1_of_negative,
+    fma,
+    inline,
     log1p_of_fraction,
     log_of_any,
     positive,
-)
-from streamrnn.nn.simd.inlined import (
-    Inlined,
-    absolute,
-    fma,
-    inline,
     square_root,
     where_at_most,
     where_less,

@@ -114,7 +114,7 @@ looked up by this call, older cells whose content was moved, and cells in use.""
 
 
 class StringTable(NamedTuple):
-    """Distinct byte strings (see `kernels.keys.StringIndex`)."""
+    """Distinct byte strings (see `kernels.rows.StringIndex`)."""
 
     cells: Words
     older: Words

@@ -24,7 +24,7 @@ from numba import types
 from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd.arguments import Factors, Kernel, TapeLayout
-from streamrnn.nn.simd.jit import Inlined, inline, inline_always, kernel
+from streamrnn.nn.simd.jit import F1, F2, F3, I1, MASK, Inlined, inline, inline_always, kernel
 from streamrnn.nn.simd.recurrent import LANES
 from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape, X, sweep
 from streamrnn.nn.simd.vector import load, make_copy, store
@@ -320,12 +320,10 @@ def _add(n: int) -> Inlined:
 
 def signatures(states: int) -> tuple[Signature, Signature]:
     """Return the signatures of the forward and the back kernel of a cell with `states` states."""
-    f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
-    mask, flag, intp = types.Array(types.boolean, 2, "C"), types.boolean, types.intp
-    factors, offsets = types.NamedTuple((f2, f2), Factors), types.Array(types.int64, 1, "C")
+    flag, intp, factors = types.boolean, types.intp, types.NamedTuple((F2, F2), Factors)
     places = types.NamedUniTuple(intp, len(TapeLayout._fields), TapeLayout)
-    states_BU, span = types.UniTuple(f2, states), types.NamedUniTuple(intp, 2, Span)
+    states_BU, span = types.UniTuple(F2, states), types.NamedUniTuple(intp, 2, Span)
     return (
-        types.void(f3, factors, mask, states_BU, f3, f1, f1, places, f1, flag, span),
-        types.void(f3, factors, mask, states_BU, f1, places, f1, flag, intp, offsets, span, span),
+        types.void(F3, factors, MASK, states_BU, F3, F1, F1, places, F1, flag, span),
+        types.void(F3, factors, MASK, states_BU, F1, places, F1, flag, intp, I1, span, span),
     )

@@ -2,15 +2,22 @@
 
 import numpy as np
 from numba import types
-from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.arguments import Absent, Kernel, Weights
+from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.dense import linear
-from streamrnn.nn.simd.jit import kernel
+from streamrnn.nn.simd.jit import F3, kernel
+from streamrnn.nn.simd.lanes import ABSENT
 from streamrnn.nn.simd.names import Spec, label, packed_name
-from streamrnn.nn.simd.packed_rows import make_pack_inputs, make_packed_floats
-from streamrnn.nn.simd.sweep import NEW, Sizes, Span, X
+from streamrnn.nn.simd.sweep import (
+    NEW,
+    WEIGHTS,
+    Sizes,
+    Span,
+    X,
+    make_pack_inputs,
+    make_packed_floats,
+)
 from streamrnn.nn.simd.vector import make_copy
 
 ROWS = 48
@@ -23,7 +30,8 @@ def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
     """
     name = f"{packed_name('conv1d', word)}-{n}x{vectors}-{label(activation)}"
-    return jit.compiled(name, lambda: _kernel(n, vectors, word, activation), _signature())
+    signature = types.void(F3, ABSENT, F3, F3, WEIGHTS, *[types.intp] * 4)
+    return jit.compiled(name, lambda: _kernel(n, vectors, word, activation), signature)
 
 
 def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
@@ -80,12 +88,3 @@ def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
             copy(s, series + live * features, state, lane * past, past)
 
     return conv1d
-
-
-def _signature() -> Signature:
-    f1, f3 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 3, "C")
-    lengths, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
-    absent = types.NamedTuple((lengths, mask), Absent)
-    weights = types.NamedTuple((f1, f1), Weights)
-    intp = types.intp
-    return types.void(f3, absent, f3, f3, weights, intp, intp, intp, intp)

@@ -1,18 +1,25 @@
-"""Dense over rows: many units, or few."""
+"""Dense over rows, of many units or few, and Embedding: rows of a table."""
 
 import functools
 
 import numpy as np
 from numba import types
-from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.jit import Inlined, inline, kernel
+from streamrnn.nn.simd.jit import F1, F2, I1, Inlined, inline, kernel
 from streamrnn.nn.simd.names import Spec, label, packed_name
-from streamrnn.nn.simd.packed_rows import make_pack_inputs, make_packed_floats
-from streamrnn.nn.simd.sweep import NEW, Sizes, Span, TileShape, X, sweep
+from streamrnn.nn.simd.sweep import (
+    NEW,
+    Sizes,
+    Span,
+    TileShape,
+    X,
+    make_pack_inputs,
+    make_packed_floats,
+    sweep,
+)
 from streamrnn.nn.simd.vector import fma, load, make_copy, make_transpose, splat, store
 
 ROWS = 96
@@ -32,7 +39,7 @@ def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     return jit.compiled(
         f"{packed_name('dense', word)}-{n}x{vectors}-{label(activation)}",
         lambda: _kernel(n, vectors, word, activation) if vectors else _few(n, activation),
-        _signature(),
+        types.void(F2, F2, F1, F1, types.intp, types.intp),
     )
 
 
@@ -84,12 +91,8 @@ def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
 
 
 def _few(n: int, activation: Spec) -> Kernel:
-    g, copy, transpose, vectors = (
-        function_of(activation),
-        make_copy(n),
-        make_transpose(n),
-        SUMS // n,
-    )
+    g, vectors = function_of(activation), SUMS // n
+    copy, transpose = make_copy(n), make_transpose(n)
 
     @inline
     def add_up(s, i):
@@ -152,6 +155,23 @@ def _few(n: int, activation: Spec) -> Kernel:
     return dense
 
 
-def _signature() -> Signature:
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    return types.void(f2, f2, f1, f1, types.intp, types.intp)
+@functools.cache
+def embedding(n: int) -> Kernel:
+    """Return the kernel for vectors of `n` floats: (table_VE, ids_N, y_NE, first, last).
+
+    It writes the rows first..last of `y_NE`, without the GIL: with np.take, threads wait for it.
+    All arrays must be C-contiguous.
+    """
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @kernel
+        def take(table_VE, ids_N, y_NE, first, last):
+            table, y, width = table_VE.reshape(-1), y_NE.reshape(-1), y_NE.shape[1]
+            for row in range(first, last):
+                copy(table, ids_N[row] * width, y, row * width, width)
+
+        return take
+
+    return jit.compiled(f"embedding-{n}", build, types.void(F2, I1, F2, types.intp, types.intp))

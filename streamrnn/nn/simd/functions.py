@@ -1,20 +1,54 @@
-"""Elementary functions of vectors, by polynomials and at most one division.
+"""Functions of vectors, declared without the compiler: instructions, and elementary functions.
 
-Errors in ulp are the largest over all float32; tests/nn/kernels/test_functions.py samples them. NaN
-stays NaN everywhere; infinities give the limit, except where the formula itself has none.
+`vector` tells Numba what they are, when a kernel calls one. Elementary functions are polynomials
+with at most one division. Errors in ulp are the largest over all float32, of which
+tests/nn/kernels/test_functions.py takes a sample. NaN stays NaN everywhere; infinities give the
+limit, except where the formula itself has none.
 """
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamrnn.nn.simd.inlined import (
-    absolute,
-    exponent,
-    fma,
-    inline,
-    mantissa,
-    power_of_two,
-    where_less,
-)
+Inlined: TypeAlias = Callable[..., Any]
+"""A function that only kernels call: what it takes and returns is a matter of Numba's types."""
+
+
+class Inline:
+    """A function in Python, and Numba's dispatcher for it: None until a kernel calls it."""
+
+    def __init__(self, function: Inlined) -> None:
+        self.function = function
+        self.dispatcher: Any = None
+
+
+class Instruction:
+    """The function of this name in `vector`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def inline(function: Inlined) -> Inlined:
+    """Declare a building block of kernels."""
+    block: Any = Inline(function)
+    return block  # type: ignore[no-any-return]
+
+
+def _instruction(name: str) -> Inlined:
+    instruction: Any = Instruction(name)
+    return instruction  # type: ignore[no-any-return]
+
+
+absolute = _instruction("absolute")
+exponent = _instruction("exponent")
+fma = _instruction("fma")
+mantissa = _instruction("mantissa")
+power_of_two = _instruction("power_of_two")
+square_root = _instruction("square_root")
+where_at_most = _instruction("where_at_most")
+where_less = _instruction("where_less")
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
 SMALLEST_NORMAL = 2.0**-126

@@ -1,10 +1,10 @@
 """All compiler options, the width of vectors, and the cache of compiled kernels.
 
 A kernel is compiled on first use and kept on disk: in the user's cache folder, under a name made of
-the version, a hash of the kernels' sources and the CPU. So an edit, an update or another machine
-never loads stale code. Numba's own cache does not notice an edit in a file from which a kernel only
-inlines code, and it writes its files beside the sources, or to a folder set by the host process. If
-the user's cache folder is not writable, a temporary folder takes its place.
+the version, a hash of the kernels' sources and the CPU. So no stale code is loaded after an edit or
+an update, or on another machine. Numba's own cache does not notice an edit in a file from which a
+kernel only inlines code, and it writes its files beside the sources, or to a folder set by the host
+process. If the user's cache folder is not writable, a temporary folder takes its place.
 
 Kernels are machine code, so a file that another user could have placed is not loaded: folder and
 file must belong to this user or root, be writable by nobody else, and not be links; the temporary
@@ -35,11 +35,11 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numba
 import numba.extending
-from numba.core import compiler, ir, registry, serialize
+from numba.core import compiler, ir, registry, serialize, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.runtime.nrt import rtsys
@@ -47,20 +47,18 @@ from numba.core.typing.templates import Signature
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
-from streamrnn.nn.simd.inlined import Inlined as Inlined
-from streamrnn.nn.simd.turns import one_at_a_time
+from streamrnn.nn.simd.functions import Inlined as Inlined
+
+try:
+    import fcntl
+except ImportError:  # Windows: every process compiles for itself
+    fcntl = None  # type: ignore[assignment]
 
 _LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
 EntryPoint: TypeAlias = Callable[..., Any]
 """Machine code, to call from Python."""
 F = TypeVar("F", bound=Callable[..., object])
-
-
-class CompileResult(Protocol):
-    """The part of Numba's class that is used here; the class itself has no annotations."""
-
-    entry_point: EntryPoint
 
 
 class Decorator(Protocol):
@@ -77,7 +75,7 @@ _OPTIONS: dict[str, bool | str] = {
     "no_cfunc_wrapper": True,
 }
 
-_njit: Callable[..., Decorator] = numba.njit  # its type stubs do not know all options
+_njit: Any = numba.njit  # its type stubs do not know all options
 kernel: Decorator = _njit(**_OPTIONS)
 """Decorator for functions called from Python."""
 bounds_checked: Decorator = _njit(**(_OPTIONS | {"boundscheck": True}))
@@ -96,6 +94,17 @@ inline_always: Decorator = _njit(inline="always", **_OPTIONS)
 """Decorator for a large function with one caller: compiled only as part of it."""
 intrinsic: Callable[..., Inlined] = numba.extending.intrinsic
 """Decorator for functions written in LLVM."""
+
+F1, F2, F3 = (types.Array(types.float32, axes, "C") for axes in (1, 2, 3))
+D1, D2 = (types.Array(types.float64, axes, "C") for axes in (1, 2))
+I1, U1 = types.Array(types.int64, 1, "C"), types.Array(types.uint64, 1, "C")
+"""Numba's types of C-contiguous arrays: float32, float64, int64 and uint64, by number of axes."""
+MASK = types.Array(types.boolean, 2, "C")
+
+PATIENCE = 60.0
+"""Seconds to wait for another process that compiles a kernel, as it may be suspended; then this one
+compiles it too."""
+_PAUSE = 0.02
 
 _lock = threading.RLock()
 
@@ -137,24 +146,35 @@ def compiled(
 ) -> EntryPoint:
     """Return the machine code of a kernel: from this process, from disk, or compiled now.
 
-    `name` must contain everything that `build` depends on besides the sources. The function
-    returned converts its arguments to `signature` and checks no type: it ignores flags of arrays.
+    `name` must contain everything that `build` depends on besides the sources. The returned
+    function converts its arguments to `signature` and checks no type: it ignores flags of arrays.
     """
     global _seconds
     with _lock:
         if name not in _loaded:
-            result = _load(name)
-            if result is None:
+            entry = _load(name)
+            if entry is None:
                 before, began = _seconds, time.perf_counter()
-                result = _compile_in_turn(name, build, signature)
+                entry = _compile(name, build, signature)
                 _seconds = before + time.perf_counter() - began  # what `build` compiles counts once
-            _loaded[name] = result
-        entry: EntryPoint = _loaded[name].entry_point
-        return entry
+            _loaded[name] = entry
+        return _loaded[name]
 
 
-_loaded: dict[str, CompileResult] = {}
+_loaded: dict[str, EntryPoint] = {}
 _seconds = 0.0
+
+
+def on_demand(
+    name: str, signature: Signature
+) -> Callable[[Callable[..., object]], Callable[[], EntryPoint]]:
+    """Declare a kernel without variants: the name then stands for a function that returns its code.
+
+    The kernel is compiled, or loaded, by the first call of this function.
+    """
+    return lambda function: functools.cache(
+        lambda: compiled(name, lambda: kernel(function), signature)
+    )
 
 
 def seconds() -> float:
@@ -191,30 +211,67 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _compile_in_turn(
+def _compile(
     name: str, build: Callable[[], Callable[..., object]], signature: Signature
-) -> CompileResult:
+) -> EntryPoint:
     """Compile a kernel, unless another process of this user is doing so: then load its result."""
     place = _place()
     turn = one_at_a_time(place / f"{name}.lock") if place else contextlib.nullcontext(False)
     with turn as waited:
-        result = _load(name) if waited else None
-        return result or _compile(name, build(), signature)
+        if waited and (entry := _load(name)):
+            return entry
+        function: Any = build()
+        if not isinstance(function, Dispatcher):
+            raise ConfigError(
+                "streamrnn's kernels must be compiled by Numba: unset NUMBA_DISABLE_JIT"
+            )
+        _LOGGER.debug("compiling %s", name)
+        with _without_collections(), _sharing_variables():
+            function.compile(signature)
+        result: Any = function.overloads[signature.args]
+        _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
+        # The last part has the environments of inlined functions, used only by code that prints, or
+        # raises with values. Loading them would import Numba's array functions, for 0.1 s.
+        *parts, _environments = result._reduce()
+        _keep(name, serialize.dumps((*parts, ())))
+        entry_point: EntryPoint = result.entry_point
+        return entry_point
 
 
-def _compile(name: str, function: Callable[..., object], signature: Signature) -> CompileResult:
-    if not isinstance(function, Dispatcher):
-        raise ConfigError("streamrnn's kernels must be compiled by Numba: unset NUMBA_DISABLE_JIT")
-    _LOGGER.debug("compiling %s", name)
-    with _without_collections(), _sharing_variables():
-        function.compile(signature)
-    result: Any = function.overloads[signature.args]
-    _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
-    # The last part has the environments of inlined functions, used only by code that prints, or
-    # raises with values. Loading them would import Numba's array functions, which takes 0.1 s.
-    *parts, _environments = result._reduce()
-    _keep(name, serialize.dumps((*parts, ())))
-    return cast(CompileResult, result)
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path`, if its folder can be written to; yield whether others held it.
+
+    The system releases the lock of a process that dies. The file is removed afterwards: others then
+    find the result of the work, and need no lock.
+    """
+    waited, file = False, None
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            file = path.open("ab")
+    if file is None:
+        yield False
+        return
+    with file:
+        end = time.monotonic() + PATIENCE
+        while not _locked(file.fileno()) and time.monotonic() < end:
+            waited = True
+            time.sleep(_PAUSE)
+        try:
+            yield waited
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _locked(descriptor: int) -> bool:
+    """Try to take the lock; return whether this process now holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -255,7 +312,7 @@ def _refuse_calls(name: str, code: str, own: str) -> None:
     """Raise RuntimeError if a kernel calls a function besides `own` and Numba's.
 
     Numba numbers functions in each process anew. Two kernels that two processes compiled may hold
-    different functions of one name, and a process that loads both would call the first for both.
+    different functions under one name, and a process that loads both would call the first for both.
     """
     called = set(re.findall(r"\bcall [^@\n]*@(_Z(?!N5numba)[^(\s]*)", code)) - {own}
     if called:
@@ -272,7 +329,8 @@ def _keep(name: str, code: bytes) -> None:
         return
     partial = place / f"{name}.{uuid.uuid4().hex}.tmp"
     try:
-        with _opened(place), open(partial, "xb", opener=_private) as file:
+        private = functools.partial(os.open, mode=0o600)
+        with _opened(place), open(partial, "xb", opener=private) as file:
             file.write(_checksum(place, name, code) + code)
             os.fchmod(file.fileno(), 0o644)
         partial.replace(place / f"{name}.bin")
@@ -280,10 +338,6 @@ def _keep(name: str, code: bytes) -> None:
         _warn_of_folder(place, str(error.strerror), "are not saved")
         with contextlib.suppress(OSError):
             partial.unlink()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _checksum(folder: Path, name: str, code: bytes) -> bytes:
@@ -303,7 +357,7 @@ def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
     )
 
 
-def _load(name: str) -> CompileResult | None:
+def _load(name: str) -> EntryPoint | None:
     context = registry.cpu_target.target_context
     rtsys.initialize(context)  # for arrays; the rest of Numba's start, 0.3 s, is only to compile
     for folder in _readable():
@@ -312,7 +366,9 @@ def _load(name: str) -> CompileResult | None:
             if code is not None:
                 with global_compiler_lock:
                     parts = pickle.loads(code)
-                    return cast(CompileResult, compiler.CompileResult._rebuild(context, *parts))
+                    result: Any = compiler.CompileResult._rebuild(context, *parts)
+                entry: EntryPoint = result.entry_point
+                return entry
         except Exception as error:  # noqa: BLE001 - any damage is repaired by compiling again
             path = folder / f"{name}.bin"
             warnings.warn(f"{path} is damaged or misnamed ({error}); compiling again", stacklevel=2)

@@ -1,11 +1,7 @@
-"""The search in a hash table of keys (see `kernels.keys`)."""
-
-import functools
-from typing import Any
+"""The search in a hash table of keys, and hashes of rows (see `kernels.rows`)."""
 
 import numpy as np
 from numba import types
-from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import (
@@ -14,46 +10,28 @@ from streamrnn.nn.simd.arguments import (
     KNOWN,
     MOVED,
     PLACED,
-    Kernel,
     Strings,
     StringTable,
 )
-from streamrnn.nn.simd.jit import Inlined, inline_always, kernel
+from streamrnn.nn.simd.jit import I1, U1, Inlined, inline_always
 
 AHEAD = 64
 """Rows whose cells are looked up together."""
 
 PACE = 4
-"""Older cells that are moved for each row; each call moves `AHEAD` more. That is fast enough: a
+"""Older cells that are moved for each row; each call moves `AHEAD` more. This is fast enough: a
 table that doubled has room for one more string for every two older cells, a table that kept its
 size for every four."""
 
-_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
-_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+TABLE = types.NamedTuple((U1, U1, U1, I1, I1, U1, I1), StringTable)
+_WORDS = types.Array(types.uint64, 1, "A", aligned=False)
 
-
-@functools.cache
-def find_entry() -> Kernel:
-    """Return the kernel: (strings, add, before, table, number_N, added)."""
-    return jit.compiled("keys", lambda: _find, _signature())
-
-
-def _signature() -> Signature:
-    any_words = types.Array(types.uint64, 1, "A", aligned=False)
-    i = types.Array(types.int64, 1, "C")
-    strings = types.NamedTuple((any_words, i, i), Strings)
-    return types.void(strings, types.boolean, types.intp, table_type(), i, i)
-
-
-def table_type() -> Any:
-    """Return Numba's type of a StringTable."""
-    u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
-    return types.NamedTuple((u, u, u, i, i, u, i), StringTable)
+_FACTOR, _OTHER = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+_SHIFT, _HALF, _LOW = np.uint64(33), np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @inline_always
-def string_word(words, start, size, k):
-    """Return word k of a string, with zeros past its end."""
+def _string_word(words, start, size, k):
     left, place = size - 8 * k, start + 8 * k
     if left >= 8:
         return words[place]
@@ -110,7 +88,7 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
     return hashed, equal, search
 
 
-_hashed, _equal, _search = make_search(string_word)
+_hashed, _equal, _search = make_search(_string_word)
 
 
 @inline_always
@@ -141,8 +119,13 @@ def _move(table, begin, end, held):
     return strings
 
 
-@kernel
-def _find(strings, add, before, table, number_N, added):
+@jit.on_demand(
+    "keys",
+    types.void(
+        types.NamedTuple((_WORDS, I1, I1), Strings), types.boolean, types.intp, TABLE, I1, I1
+    ),
+)
+def find(strings, add, before, table, number_N, added):
     """Find N strings, and insert new ones if `add`.
 
     If the table is full, stop early, with counts[DONE] < N.
@@ -205,7 +188,7 @@ def _find(strings, add, before, table, number_N, added):
             if full or first + count > len(own):
                 break
             for k in range(count):
-                own[first + k] = string_word(words, start, size, k)
+                own[first + k] = _string_word(words, start, size, k)
             hashes[held], sizes[held], begin[held + 1] = value, size, first + count
             cells[cell] = _content(value, held)
             added[held - before] = row
@@ -216,3 +199,36 @@ def _find(strings, add, before, table, number_N, added):
         row += 1
     counts[KNOWN], counts[PLACED], counts[DONE] = held, held, row
     counts[MOVED], counts[FILLED] = moved, filled
+
+
+@jit.on_demand("digest-halves", types.void(U1, types.Array(types.uint32, 1, "C"), types.uint64))
+def add_halves(h_N, word_N, factor):
+    """Add a column of words of 32 bits to the hashes of N rows."""
+    for n in range(len(word_N)):
+        h_N[n] += np.uint64(word_N[n]) * factor
+
+
+@jit.on_demand("digest-words", types.void(U1, U1, types.uint64))
+def add_words(h_N, word_N, factor):
+    """Add a column of words of 64 bits to the hashes of N rows."""
+    for n in range(len(word_N)):
+        h_N[n] += word_N[n] * factor
+
+
+@jit.on_demand("digest-strings", types.void(U1, _WORDS, I1, I1, types.uint64))
+def add_strings(h_N, words, start_N, size_N, factor):
+    """Add a column of strings to the hashes of N rows."""
+    for n in range(len(start_N)):
+        h_N[n] += _hashed(words, start_N[n], size_N[n]) * factor
+
+
+@jit.on_demand("digest-total", types.uint64(U1))
+def total(h_N):
+    """Return the sum of the hashes of N rows, each of them mixed first."""
+    total = np.uint64(0)
+    for n in range(len(h_N)):
+        value = h_N[n]
+        value = (value ^ (value >> _SHIFT)) * _FACTOR
+        value = (value ^ (value >> _SHIFT)) * _OTHER
+        total += value ^ (value >> _SHIFT)
+    return total

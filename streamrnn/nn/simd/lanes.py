@@ -7,10 +7,15 @@ The rows of a step are listed only if its lanes differ from the lanes of the ste
 
 from typing import NamedTuple
 
+from numba import types
+
 from streamrnn.base.arrays import Ints
-from streamrnn.nn.simd.jit import Inlined, inline_always
+from streamrnn.nn.simd.arguments import Absent
+from streamrnn.nn.simd.jit import I1, MASK, Inlined, inline_always
 from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, X
 from streamrnn.nn.simd.vector import make_copy
+
+ABSENT = types.NamedTuple((I1, MASK), Absent)
 
 
 class LaneRange(NamedTuple):
@@ -99,8 +104,12 @@ def list_block(absent, lane, t, end, T, sizes, offsets, inputs, sums):
     return rows
 
 
-def make_enter(n: int) -> Inlined:
-    """Make the function that copies states, (B, U) each, into the scratch array."""
+def make_moves(n: int) -> tuple[Inlined, Inlined, Inlined]:
+    """Make the functions that move states, (B, U) each, between their arrays and the scratch array.
+
+    `enter` copies them in, and `leave` back. `hold` writes the outputs of masked lanes: the h
+    before the step, or zero.
+    """
     copy = make_copy(n)
 
     @inline_always
@@ -112,13 +121,6 @@ def make_enter(n: int) -> Inlined:
                 copy(source, lane * units, s, target, units)
                 target += at.per_lane
 
-    return enter
-
-
-def make_leave(n: int) -> Inlined:
-    """Make the function that copies the states of the lanes back to `states_BU`."""
-    copy = make_copy(n)
-
     @inline_always
     def leave(states_BU, s, at, sizes, first, count, current):
         units = sizes.units
@@ -128,13 +130,6 @@ def make_leave(n: int) -> Inlined:
                 offset = source if k else current[lane]
                 copy(s, offset, target, (first + lane) * units, units)
                 source += at.per_lane
-
-    return leave
-
-
-def make_hold(n: int) -> Inlined:
-    """Make the function that writes the outputs of masked lanes: the h before the step, or zero."""
-    copy = make_copy(n)
 
     @inline_always
     def hold(absent, first, count, t, T, s, current, y, units, zero_masked):
@@ -147,4 +142,4 @@ def make_hold(n: int) -> Inlined:
                 if zero_masked:
                     y[j : j + units] = 0
 
-    return hold
+    return enter, leave, hold

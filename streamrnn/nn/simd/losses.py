@@ -1,9 +1,11 @@
-"""Losses and their derivatives, element by element.
+"""Losses and their derivatives, element by element or of whole rows, and sums in order.
 
 Formulas of Keras 3. `p`: the prediction, `t`: the truth.
 """
 
 import functools
+import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import types
@@ -12,6 +14,7 @@ from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.activations import softplus
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.functions import (
+    exp,
     exp_negative,
     log,
     log1p_of_fraction,
@@ -19,8 +22,8 @@ from streamrnn.nn.simd.functions import (
     sigmoid,
     tanh,
 )
-from streamrnn.nn.simd.jit import Inlined, inline
-from streamrnn.nn.simd.vector import absolute, load, make_copy, store, where_less
+from streamrnn.nn.simd.jit import D1, F1, I1, Inlined, inline
+from streamrnn.nn.simd.vector import absolute, load, make_copy, splat, store, where_less
 
 EPSILON = 1e-7
 """Probabilities are clipped to EPSILON … 1 - EPSILON, as in Keras."""
@@ -30,7 +33,7 @@ SMALLEST = 1.1754944e-38
 
 
 @inline
-def to_probability(p):
+def _to_probability(p):
     """Return a probability, clipped to EPSILON … 1 - EPSILON."""
     return where_less(p, EPSILON, EPSILON, where_less(1.0 - EPSILON, p, 1.0 - EPSILON, p))
 
@@ -61,7 +64,7 @@ def _huber(delta: float) -> Inlined:
 
 @inline
 def _binary(p, t, q):
-    near = to_probability(p)
+    near = _to_probability(p)
     value = -(t * log(near) + (1.0 - t) * log(1.0 - near))
     slope = (1.0 - t) / (1.0 - near) - t / near
     inside = where_less(p, EPSILON, 0.0, where_less(1.0 - EPSILON, p, 0.0, slope))
@@ -145,7 +148,7 @@ _ELEMENTWISE: dict[str, Inlined] = {
 
 
 @functools.cache
-def elementwise_entry(name: str, *parameters: float) -> Kernel:
+def elementwise(name: str, *parameters: float) -> Kernel:
     """Return the kernel of a loss: (p, t, q, value, slope), with the derivative by p in `slope`.
 
     `q`: the quantile of each element for "pinball", else empty.
@@ -172,6 +175,174 @@ def elementwise_entry(name: str, *parameters: float) -> Kernel:
 
         return run
 
-    f1 = types.Array(types.float32, 1, "C")
     full = "-".join([f"loss_{name}-{n}", *map(repr, parameters)])
-    return jit.compiled(full, build, types.void(f1, f1, f1, f1, f1))
+    return jit.compiled(full, build, types.void(F1, F1, F1, F1, F1))
+
+
+@functools.cache
+def of_rows(kind: str) -> Kernel:
+    """Return the kernel of a loss of whole rows of `units` elements.
+
+    Called as (p, t, units, value, slope), with one value per row. `kind`: "logits" or
+    "probabilities" for the cross-entropy of these (probabilities are first divided by their sum);
+    "divergence", the Kullback-Leibler divergence; "cosine", the negative cosine of the angle;
+    "hinge", the hinge loss of categories.
+    """
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy, row = make_copy(n), _ROWS[kind](n)
+
+        @jit.kernel
+        def run(p, t, units, value, slope):
+            width = -(-units // n) * n
+            s = np.zeros(3 * width + n, np.float32)
+            for r in range(value.size):
+                copy(p, r * units, s, 0, units)
+                copy(t, r * units, s, width, units)
+                value[r] = row(s, units, width)
+                copy(s, 2 * width, slope, r * units, units)
+
+        return run
+
+    return jit.compiled(f"loss_of_{kind}-{n}", build, types.void(F1, F1, types.intp, F1, F1))
+
+
+# A row in s: p, t and the slope, `width` floats each, then one vector. Sums are scalar loops, as
+# their order must not depend on n.
+
+
+def _of_logits(n: int) -> Inlined:
+    @inline
+    def row(s, units, width):
+        out, scratch = 2 * width, 3 * width
+        top = s[0]
+        for u in range(1, units):
+            top = max(top, s[u])
+        for u in range(0, width, n):
+            store(s, out + u, exp(load(s, u, n) - top))
+        total = weight = chosen = np.float32(0)
+        for u in range(units):
+            total += s[out + u]
+            weight += s[width + u]
+            chosen += s[width + u] * (s[u] - top)
+        store(s, scratch, log(splat(total, n)))
+        for u in range(units):
+            s[out + u] = weight * (s[out + u] / total) - s[width + u]
+        return weight * s[scratch] - chosen
+
+    return row
+
+
+def _of_probabilities(n: int) -> Inlined:
+    @inline
+    def row(s, units, width):
+        out = 2 * width
+        total = value = dot = np.float32(0)
+        for u in range(units):
+            total += s[u]
+        for u in range(0, width, n):
+            store(s, u, load(s, u, n) / total)
+            store(s, out + u, log(_to_probability(load(s, u, n))))
+        for u in range(units):
+            value -= s[width + u] * s[out + u]
+            inside = EPSILON <= s[u] <= 1 - EPSILON
+            s[out + u] = -s[width + u] / s[u] if inside else np.float32(0)
+            dot += s[out + u] * s[u]
+        for u in range(units):
+            s[out + u] = (s[out + u] - dot) / total
+        return value
+
+    return row
+
+
+def _divergence(n: int) -> Inlined:
+    @inline
+    def row(s, units, width):
+        out = 2 * width
+        value = np.float32(0)
+        for u in range(units):
+            s[width + u] = min(max(s[width + u], np.float32(EPSILON)), np.float32(1))
+        for u in range(0, width, n):
+            p = load(s, u, n)
+            near = where_less(p, EPSILON, EPSILON, where_less(1.0, p, 1.0, p))
+            store(s, out + u, log(load(s, width + u, n) / near))
+        for u in range(units):
+            value += s[width + u] * s[out + u]
+            inside = EPSILON <= s[u] <= 1
+            s[out + u] = -s[width + u] / s[u] if inside else s[u] * np.float32(0)
+        return value
+
+    return row
+
+
+def _cosine(n: int) -> Inlined:
+    @inline
+    def row(s, units, width):
+        pp = tt = pt = 0.0
+        for u in range(units):
+            a, b = types.float64(s[u]), types.float64(s[width + u])
+            pp, tt, pt = pp + a * a, tt + b * b, pt + a * b
+        size, other = max(math.sqrt(pp), EPSILON), max(math.sqrt(tt), EPSILON)
+        cosine = pt / (size * other)
+        turn = cosine / size if size > EPSILON else 0.0  # 0: EPSILON is the divisor, not p's length
+        for u in range(units):
+            s[2 * width + u] = turn * (s[u] / size) - s[width + u] / other / size
+        return -cosine
+
+    return row
+
+
+def _hinge_of_categories(n: int) -> Inlined:
+    @inline
+    def row(s, units, width):
+        chosen, top, place = np.float32(0), (np.float32(1) - s[width]) * s[0], 0
+        for u in range(units):
+            chosen += s[width + u] * s[u]
+            other = (np.float32(1) - s[width + u]) * s[u]
+            if other > top:
+                top, place = other, u
+        value = top - chosen + np.float32(1)
+        for u in range(units):
+            slope = -s[width + u]
+            if u == place:
+                slope += np.float32(1) - s[width + u]
+            s[2 * width + u] = slope if value > 0 else np.float32(0)
+        return np.float32(0) if value < 0 else value
+
+    return row
+
+
+_ROWS: dict[str, Callable[[int], Inlined]] = {
+    "logits": _of_logits,
+    "probabilities": _of_probabilities,
+    "divergence": _divergence,
+    "cosine": _cosine,
+    "hinge": _hinge_of_categories,
+}
+
+
+@jit.on_demand("sum_of_products", types.void(F1, F1, D1))
+def products(a, b, out):
+    """Set out[0] to the sum of a[i] * b[i], in float64."""
+    total = 0.0
+    for i in range(a.size):
+        total += types.float64(a[i]) * types.float64(b[i])
+    out[0] = total
+
+
+@jit.on_demand("means_of_rows", types.void(F1, types.intp, F1))
+def means_of_rows(a, units, out):
+    """Set out[r] to the mean of the r-th run of `units` elements, which are summed in float64."""
+    for r in range(out.size):
+        total = 0.0
+        for i in range(r * units, (r + 1) * units):
+            total += types.float64(a[i])
+        out[r] = total / units
+
+
+@jit.on_demand("add_at", types.void(D1, I1, D1))
+def add_at(out, ids, values):
+    """Add each value to out[its id], one after the other."""
+    for i in range(ids.size):
+        out[ids[i]] += values[i]

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, UnsupportedError
-from streamrnn.nn.simd.inlined import Inline, Inlined, inline
+from streamrnn.nn.simd.functions import Inline, Inlined, inline
 
 P = ParamSpec("P")
 Spec: TypeAlias = str | tuple[str | float, ...]

@@ -1,27 +1,17 @@
-"""Normalisation over the last axis, summed in one order and in float64."""
-
-import functools
+"""Normalization over the last axis, summed in one order and in float64."""
 
 import numpy as np
 from numba import types
 
-from streamrnn.base.arrays import Doubles, Floats
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.arguments import Kernel
+from streamrnn.nn.simd.jit import D1, F1, F2
+
+_F64 = types.float64
 
 
-@functools.cache
-def layer_norm_entry() -> Kernel:
-    """Return the kernel: (x_NF, gamma_F, beta_F, epsilon, y_NF)."""
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    signature = types.void(f2, f1, f1, types.float64, f2)
-    return jit.compiled("layer_norm", lambda: _layer_norm, signature)
-
-
-@jit.kernel
-def _layer_norm(
-    x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float, y_NF: Floats
-) -> None:
+@jit.on_demand("layer_norm", types.void(F2, F1, F1, _F64, F2))
+def layer_norm(x_NF, gamma_F, beta_F, epsilon, y_NF):
+    """Normalize rows to mean 0 and variance 1; then scale and shift them."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         mean = 0.0
@@ -36,28 +26,9 @@ def _layer_norm(
             y_NF[n, k] = (x_NF[n, k] - mean) * scale * gamma_F[k] + beta_F[k]
 
 
-@functools.cache
-def layer_norm_back_entry() -> Kernel:
-    """Return the kernel: (x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F).
-
-    It adds the gradients of gamma and beta, in float64, row after row.
-    """
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    d1 = types.Array(types.float64, 1, "C")
-    signature = types.void(f2, f1, types.float64, f2, f2, d1, d1)
-    return jit.compiled("layer_norm_back", lambda: _layer_norm_back, signature)
-
-
-@jit.kernel
-def _layer_norm_back(
-    x_NF: Floats,
-    gamma_F: Floats,
-    epsilon: float,
-    dy_NF: Floats,
-    dx_NF: Floats,
-    dgamma_F: Doubles,
-    dbeta_F: Doubles,
-) -> None:
+@jit.on_demand("layer_norm_back", types.void(F2, F1, _F64, F2, F2, D1, D1))
+def layer_norm_back(x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F):
+    """Write the gradient of the rows; add the gradients of gamma and beta, row after row."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         mean = 0.0
@@ -80,22 +51,9 @@ def _layer_norm_back(
             dx_NF[n, k] = scale * (dz - (total + z * along) / features)
 
 
-@functools.cache
-def root_norm_entry() -> Kernel:
-    """Return the kernel: (x_NF, gamma_F, count, epsilon, limit, y_NF).
-
-    y = x gamma / sqrt(sum of squares / count + epsilon), where the divisor is at least 1 / limit.
-    """
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    d = types.float64
-    signature = types.void(f2, f1, d, d, d, f2)
-    return jit.compiled("root_norm", lambda: _root_norm, signature)
-
-
-@jit.kernel
-def _root_norm(
-    x_NF: Floats, gamma_F: Floats, count: float, epsilon: float, limit: float, y_NF: Floats
-) -> None:
+@jit.on_demand("root_norm", types.void(F2, F1, _F64, _F64, _F64, F2))
+def root_norm(x_NF, gamma_F, count, epsilon, limit, y_NF):
+    """Set y to x gamma / sqrt(sum of squares / count + epsilon); the divisor is >= 1 / limit."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         total = 0.0
@@ -107,29 +65,9 @@ def _root_norm(
             y_NF[n, k] = x_NF[n, k] * scale * gamma_F[k]
 
 
-@functools.cache
-def root_norm_back_entry() -> Kernel:
-    """Return the kernel: (x_NF, gamma_F, count, epsilon, limit, dy_NF, dx_NF, dgamma_F).
-
-    It adds the gradient of gamma, in float64, row after row.
-    """
-    f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
-    d, d1 = types.float64, types.Array(types.float64, 1, "C")
-    signature = types.void(f2, f1, d, d, d, f2, f2, d1)
-    return jit.compiled("root_norm_back", lambda: _root_norm_back, signature)
-
-
-@jit.kernel
-def _root_norm_back(
-    x_NF: Floats,
-    gamma_F: Floats,
-    count: float,
-    epsilon: float,
-    limit: float,
-    dy_NF: Floats,
-    dx_NF: Floats,
-    dgamma_F: Doubles,
-) -> None:
+@jit.on_demand("root_norm_back", types.void(F2, F1, _F64, _F64, _F64, F2, F2, D1))
+def root_norm_back(x_NF, gamma_F, count, epsilon, limit, dy_NF, dx_NF, dgamma_F):
+    """Write the gradient of the rows; add the gradient of gamma, row after row."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         total = 0.0

@@ -3,38 +3,28 @@
 With few rows the calls of Arrow and NumPy that do the same cost more than the model.
 """
 
-import functools
-
 import numpy as np
 from numba import types
-from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import KNOWN, MOVED, LastTimes, PlainColumns, PlainRows
-from streamrnn.nn.simd.jit import EntryPoint, Inlined, inline, intrinsic, kernel
-from streamrnn.nn.simd.keys import make_search, table_type
+from streamrnn.nn.simd.jit import F1, F2, I1, Inlined, inline, intrinsic
+from streamrnn.nn.simd.keys import TABLE, make_search
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NULLS, _OFFSET, _BUFFERS, _CHILDREN = 8, 16, 40, 48
 """Offsets of these fields, in bytes, in a struct ArrowArray (the Arrow C data interface)."""
 
 
-@functools.cache
-def entry() -> EntryPoint:
-    """Return the kernel: (batch, columns, table, last, most, rows) -> whether all rows are plain.
-
-    See `kernels.plain_rows.read_plain`; `batch` is the address of a struct ArrowArray.
-    """
-    return jit.compiled("plain_rows", lambda: _read, _signature())
-
-
-def _signature() -> Signature:
-    b, i, f = (types.Array(kind, 1, "C") for kind in (types.boolean, types.int64, types.float32))
-    integers = (types.int64,) * 4
-    columns = types.NamedTuple((*integers, i, i, f, f), PlainColumns)
-    last = types.NamedTuple((i, b), LastTimes)
-    rows = types.NamedTuple((i, i, types.Array(types.float32, 2, "C")), PlainRows)
-    return types.boolean(types.int64, columns, table_type(), last, types.uint64, rows)
+_B1 = types.Array(types.boolean, 1, "C")
+_SIGNATURE = types.boolean(
+    types.int64,
+    types.NamedTuple((*[types.int64] * 4, I1, I1, F1, F1), PlainColumns),
+    TABLE,
+    types.NamedTuple((I1, _B1), LastTimes),
+    types.uint64,
+    types.NamedTuple((I1, I1, F2), PlainRows),
+)
 
 
 def _loader(kind: types.Type) -> Inlined:
@@ -169,8 +159,12 @@ def _follow(time, slots, last, most):
     return True
 
 
-@kernel
-def _read(batch, columns, table, last, most, rows):
+@jit.on_demand("plain_rows", _SIGNATURE)
+def read(batch, columns, table, last, most, rows):
+    """Return whether all rows are plain; if so, they have been written to `rows`.
+
+    See `kernels.rows.read_plain`; `batch` is the address of a struct ArrowArray.
+    """
     time, slots, features = rows
     if not _read_features(batch, columns, features):
         return False

@@ -12,34 +12,35 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
-from streamrnn.nn.simd.jit import Inlined, inline_always, kernel, uncounted
+from streamrnn.nn.simd.arguments import Kernel, Share
+from streamrnn.nn.simd.jit import F1, F2, F3, I1, Inlined, inline_always, kernel, uncounted
 from streamrnn.nn.simd.lanes import (
+    ABSENT,
     LanePlaces,
     LaneRange,
     advance,
     list_block,
     list_rows,
-    make_enter,
-    make_hold,
-    make_leave,
+    make_moves,
     most_steps,
 )
 from streamrnn.nn.simd.names import Spec, label, packed_name
-from streamrnn.nn.simd.packed_rows import make_pack_inputs, make_pack_states, make_packed_floats
 from streamrnn.nn.simd.spin_barrier import FOREVER, increment, spin_until
 from streamrnn.nn.simd.sweep import (
     NEW,
     OLD,
     OWN,
     START,
+    WEIGHTS,
     Sizes,
     Span,
     TileShape,
     X,
+    make_pack_inputs,
+    make_pack_states,
+    make_packed_floats,
     make_steps,
     project,
     sweep,
@@ -53,7 +54,6 @@ LANES = 96
 BLOCK = 24
 """Steps whose inputs a lone lane adds at once: the input's weights are then read once per tile of
 six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without it."""
-
 
 PATIENCE, START_PATIENCE = 50, 1000
 """Number of failed polls per other thread, with a yield of the core each (0.3 µs), after which the
@@ -88,28 +88,21 @@ class Phase(NamedTuple):
     """The part of a row that the recurrent weights multiply."""
 
 
-class RowPhase(NamedTuple):
-    """A phase of a step that works on all units of a row at once.
-
-    `row(s, z, old, new, own, unit, units, padded)`: as a cell of `sweep`; the first `units` of the
-    `padded` are valid, and `z` has room for the sums of six groups.
-    """
-
-    row: Inlined
-
-
-def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Kernel:
+def window(
+    phases: tuple[Phase, ...], states: int, kept: int = 0, row: Inlined | None = None
+) -> Kernel:
     """Make the kernel that runs the lanes first..last, or a share of them, through a window.
 
     `states`: number of states per lane, h first. `kept`: number of vectors of units that a cell
     keeps from one phase of a step to the next. At `own` begin a row's other states, followed by the
-    kept vectors.
+    kept vectors. `row(s, z, old, new, own, unit, units, padded)` ends a step with all units of a
+    row at once; the first `units` of the `padded` are valid, and `z` has room for the sums of six
+    groups.
     """
-    sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
-    n, vectors, word = sweeps[0].shape.n, sweeps[0].shape.vectors, sweeps[0].shape.word
-    width = vectors * sum(phase.shape.sums for phase in sweeps)
+    n, vectors, word = phases[0].shape.n, phases[0].shape.vectors, phases[0].shape.word
+    width = vectors * sum(phase.shape.sums for phase in phases)
     lane_vectors, packed_floats = states + 1 + kept, make_packed_floats(word)
-    pass_steps = _pass_steps(phases, sweeps)
+    pass_steps = _pass_steps(phases, row)
 
     @kernel
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
@@ -171,12 +164,12 @@ def scratch(
     return floats + shares * (features + max(lanes, BLOCK) * (features + 2) + lanes * (unit + 2))
 
 
-def _pass_steps(phases: tuple[Phase | RowPhase, ...], sweeps: tuple[Phase, ...]) -> Inlined:
+def _pass_steps(phases: tuple[Phase, ...], row: Inlined | None) -> Inlined:
     """Make the function that passes lanes.first..lanes.last through their steps."""
-    n, word = sweeps[0].shape.n, sweeps[0].shape.word
-    step, barriers = _step(phases), len(phases)
-    read_inputs, add_block = _read_inputs(n, word), _add_block(sweeps)
-    copy, enter, leave, hold = make_copy(n), make_enter(n), make_leave(n), make_hold(n)
+    n, word = phases[0].shape.n, phases[0].shape.word
+    step, barriers = _step(phases, row), len(phases) + (row is not None)
+    read_inputs, add_block = _read_inputs(n, word), _add_block(phases)
+    copy, (enter, leave, hold) = make_copy(n), make_moves(n)
 
     @uncounted
     def pass_steps(x_BTF, absent, states_BU, y, weights, zero_masked, lanes, share, s, at, sizes):
@@ -263,10 +256,10 @@ def _read_inputs(n: int, word: int) -> Inlined:
     return read_inputs
 
 
-def _add_block(sweeps: tuple[Phase, ...]) -> Inlined:
+def _add_block(phases: tuple[Phase, ...]) -> Inlined:
     """Make the function that adds the inputs of a block of steps of a lone lane."""
-    word, prepare = sweeps[0].shape.word, _prepare(sweeps)
-    pack_inputs = make_pack_inputs(sweeps[0].shape.n, word)
+    word, prepare = phases[0].shape.word, _prepare(phases)
+    pack_inputs = make_pack_inputs(phases[0].shape.n, word)
 
     @inline_always
     def add_block(rows, span, sizes, s, offsets, x, w):
@@ -280,16 +273,37 @@ def _add_block(sweeps: tuple[Phase, ...]) -> Inlined:
     return add_block
 
 
-def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
+def _step(phases: tuple[Phase, ...], row: Inlined | None) -> Inlined:
     """Make the function of all phases of a step; threads that share lanes wait in between.
 
     `shares` is 1 once the first thread finishes alone.
     """
-    phase, *more = phases
-    first, group, x_step, h_step = _phase(phase)
-    if not more:
+    if not phases:
+        assert row is not None
+
+        @inline_always
+        def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+            cap = sizes.cap
+            for r in range(share.number, rows, shares):
+                old, new = offsets[OLD * cap + r], offsets[NEW * cap + r]
+                own = offsets[OWN * cap + r]
+                row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
+
+        return rows_of
+    (shape, cell, operand), *more = phases
+    run, word = sweep(shape, cell, operand), shape.word
+    pack_states = make_pack_states(shape.n, word, operand)
+
+    @inline_always
+    def first(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        if word > 1:
+            pack_states(rows, s, sizes, offsets)
+        run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
+
+    if not more and row is None:
         return first
-    rest, steps = _step(tuple(more)), make_steps(_word(phase))
+    rest, steps = _step(tuple(more), row), make_steps(word)
+    group, x_step, h_step = shape.group, shape.x_step, shape.h_step
 
     @inline_always
     def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
@@ -301,42 +315,6 @@ def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
         rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived + shares)
 
     return several
-
-
-def _word(phase: Phase | RowPhase) -> int:
-    return phase.shape.word if isinstance(phase, Phase) else 1
-
-
-def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
-    """Make the function of one phase.
-
-    Return it with the number of floats in a group: of initial sums, of weights for one input, and
-    of weights for one unit of the state.
-    """
-    if isinstance(phase, RowPhase):
-        return _rows(phase.row), 0, 0, 0
-    shape = phase.shape
-    run, word = sweep(shape, phase.cell, phase.operand), shape.word
-    pack_states = make_pack_states(shape.n, word, phase.operand)
-
-    @inline_always
-    def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
-        if word > 1:
-            pack_states(rows, s, sizes, offsets)
-        run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
-
-    return units, shape.group, shape.x_step, shape.h_step
-
-
-def _rows(row: Inlined) -> Inlined:
-    @inline_always
-    def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
-        cap = sizes.cap
-        for r in range(share.number, rows, shares):
-            old, new, own = offsets[OLD * cap + r], offsets[NEW * cap + r], offsets[OWN * cap + r]
-            row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
-
-    return rows_of
 
 
 def _prepare(phases: tuple[Phase, ...]) -> Inlined:
@@ -362,16 +340,8 @@ def entry(
     name: str, activations: tuple[Spec, ...], states: int, make: Callable[[], Kernel], word: int = 1
 ) -> Kernel:
     """Return the machine code of the window kernel that `make` makes, for this number of states."""
-    full = "-".join([packed_name(name, word), *map(label, activations)])
-    return jit.compiled(full, make, _signature(states))
-
-
-def _signature(states: int) -> Signature:
-    f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
-    i1, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
     intp = types.intp
-    absent = types.NamedTuple((i1, mask), Absent)
-    weights = types.NamedTuple((f1, f1), Weights)
-    share = types.NamedTuple((intp, intp, f1, i1), Share)
-    states_BU, flag = types.UniTuple(f2, states), types.boolean
-    return types.void(f3, absent, states_BU, f3, weights, flag, intp, intp, share)
+    share = types.NamedTuple((intp, intp, F1, I1), Share)
+    window_of = (F3, ABSENT, types.UniTuple(F2, states), F3, WEIGHTS, types.boolean)
+    full = "-".join([packed_name(name, word), *map(label, activations)])
+    return jit.compiled(full, make, types.void(*window_of, intp, intp, share))

@@ -3,20 +3,17 @@
 Sleeping and waking take some 60 µs; a step of a kernel takes a few. So threads that share lanes
 increment a counter and spin until all have arrived, and a thread that waits for work spins for a
 moment before it sleeps. After a while each poll yields the core first, as the other thread may be
-waiting for it. (Without that, two threads on one core took 4 ms a step, the system's time slice.)
-A counter is an int64 array: the count, and the number of polls that yielded.
+waiting for it. (Without yielding, two threads on one core took 4 ms a step, the system's time
+slice.) A counter is an int64 array: the count, and the number of polls that yielded.
 """
 
-import functools
 import os
-from collections.abc import Callable
 
 from llvmlite import ir
 from numba.core import types
 from numba.core.cgutils import alloca_once_value
 
-from streamrnn.base.arrays import Ints
-from streamrnn.nn.simd.jit import compiled, intrinsic, kernel
+from streamrnn.nn.simd.jit import I1, intrinsic, on_demand
 
 COUNTER = ir.IntType(64)
 POLLS_PER_YIELD = 500
@@ -81,16 +78,10 @@ def spin_until(typingctx, counter, expected, looks):
     return types.void(counter, types.int64, types.int64), emit
 
 
-@kernel
-def _spin_until(counter, expected, looks):
+@on_demand("spin_until", types.void(I1, types.int64, types.int64))
+def spinner(counter, expected, looks):
+    """Call `spin_until` from Python, without the GIL."""
     spin_until(counter, expected, looks)
-
-
-@functools.cache
-def spinner() -> Callable[[Ints, int, int], None]:
-    """Return `spin_until` as a function to call from Python; it releases the GIL."""
-    one = types.Array(types.int64, 1, "C")
-    return compiled("spin_until", lambda: _spin_until, types.void(one, types.int64, types.int64))
 
 
 @intrinsic
@@ -105,15 +96,10 @@ def current_core(typingctx):
     return types.int32(), emit
 
 
-@kernel
-def _core():
+@on_demand("core", types.int32())
+def core():
+    """Call `current_core` from Python."""
     return current_core()
-
-
-@functools.cache
-def core() -> Callable[[], int]:
-    """Return `current_core` as a function to call from Python."""
-    return compiled("core", lambda: _core, types.int32())
 
 
 def _call(builder, name, result, *arguments):

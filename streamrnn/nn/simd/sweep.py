@@ -8,19 +8,27 @@ inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If packed, they
 are 32-bit words of integers, each word for several k; the scales of the gates follow the last word
-of the inputs, and again the last word of the state (`simd.integer`).
+of the inputs, and again the last word of the state (`simd.tile`). Packed rows, the integers of
+inputs and states, lie in a thread's own part of the scratch array, from `Sizes.packed` on: first
+the inputs of one row times the factors of the features, as floats; then the integers of the inputs
+of each row, then the integers of the state of each row, each after their scale.
 """
 
 from typing import NamedTuple
 
-from streamrnn.nn.simd import integer, tile
-from streamrnn.nn.simd.jit import Inlined, inline_always, registers
+from numba import types
+
+from streamrnn.nn.simd import tile
+from streamrnn.nn.simd.arguments import FACTORS, H_TOP, X_TOP, Weights
+from streamrnn.nn.simd.jit import F1, Inlined, inline_always, registers
 
 START, X, OLD, NEW, OWN, PACKED = range(6)
 """Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
 old states, new states and other states, and, with packed weights, of the integers of the states
 (the offsets of the inputs' integers are in X). The array is flat: for views of its blocks, Numba
 would count references."""
+
+WEIGHTS = types.NamedTuple((F1, F1), Weights)
 
 
 class Sizes(NamedTuple):
@@ -38,7 +46,7 @@ class Sizes(NamedTuple):
     """Offset in the scratch array of the units' own weights (peepholes, gains), `padded` of each
     kind; with packed weights, of the largest integers and the factors (`arguments.Weights`)."""
     packed: int = 0
-    """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
+    """Offset in the scratch array of this thread's packed rows."""
 
 
 class Span(NamedTuple):
@@ -89,7 +97,7 @@ class TileShape(NamedTuple):
         """Make the functions of a tile of m packed rows: add inputs, add states."""
         size = m, self.vectors * self.sums, self.n
         x_add, h_add = (
-            integer.add(*size, into, self.word, scattered=scattered) for into in self._feeds
+            tile.add(*size, into, self.word, scattered=scattered) for into in self._feeds
         )
         return x_add, h_add
 
@@ -105,7 +113,7 @@ class TileShape(NamedTuple):
 
 def make_steps(word: int) -> Inlined:
     """Make the function that returns the number of steps of the weights of `count` inputs."""
-    rest = integer.rest_steps(word)
+    rest = tile.rest_steps(word)
 
     @inline_always
     def steps(count):
@@ -129,9 +137,24 @@ def tile_rows(shape: TileShape) -> int:
 
 
 def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
-    """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
+    """Make the function that leaves the sums of rows i..i+m for one group in s[z:].
+
+    The operand of packed weights is in PACKED.
+    """
     if shape.word > 1:
-        return _multiply_integers(shape, m)
+        add_x, add_h = shape.integer_tile(m)
+
+        @inline_always
+        def add(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+            if features:
+                add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
+            add_h(s, z, offsets, START * cap + i, start, features, PACKED * cap + i, units, w, jh)
+
+        @inline_always
+        def add_inputs(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+            add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
+
+        return add if shape.h_into else add_inputs
     begin, feed_x, feed_h = shape.tile(m)
 
     @inline_always
@@ -140,31 +163,6 @@ def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
         sums = feed_x(sums, features, x, offsets, X * cap + i, w, jx)
         sums = feed_h(sums, units, s, offsets, operand * cap + i, w, jh)
         tile.put(sums, s, z)
-
-    return multiply
-
-
-def _multiply_integers(shape: TileShape, m: int) -> Inlined:
-    """Make the function of `_multiply` for packed weights and rows: the operand is in PACKED."""
-    add_x, add_h = shape.integer_tile(m)
-    if not shape.h_into:
-        return _multiply_inputs(add_x)
-
-    @inline_always
-    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
-        if features:
-            add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
-        add_h(s, z, offsets, START * cap + i, start, features, PACKED * cap + i, units, w, jh)
-
-    return multiply
-
-
-def _multiply_inputs(add_x: Inlined) -> Inlined:
-    """Make the function of `_multiply` for packed rows without a state."""
-
-    @inline_always
-    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
-        add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
 
     return multiply
 
@@ -217,11 +215,8 @@ def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
                     one(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
                 for r in range(m):
                     row = i + r
-                    old, new, own = (
-                        offsets[OLD * cap + row],
-                        offsets[NEW * cap + row],
-                        offsets[OWN * cap + row],
-                    )
+                    old, new = offsets[OLD * cap + row], offsets[NEW * cap + row]
+                    own = offsets[OWN * cap + row]
                     for v in range(vectors):
                         u = (g * vectors + v) * n
                         tile = z + (r * vectors + v) * sums * n
@@ -236,7 +231,13 @@ def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
 def _add_inputs(shape: TileShape, m: int) -> Inlined:
     """Make the function that adds the inputs of rows i..i+m for a group into s[offsets[NEW]:]."""
     if shape.word > 1:
-        return _add_integer_inputs(shape, m)
+        add_x, _ = shape.integer_tile(m, scattered=True)
+
+        @inline_always
+        def add_integers(s, offsets, cap, i, start, x, features, w, j):
+            add_x(s, NEW * cap + i, offsets, START * cap + i, start, 0, X * cap + i, features, w, j)
+
+        return add_integers
     begin, feed, _ = shape.tile(m)
 
     @inline_always
@@ -244,17 +245,6 @@ def _add_inputs(shape: TileShape, m: int) -> Inlined:
         sums = begin(s, offsets, START * cap + i, start)
         sums = feed(sums, features, x, offsets, X * cap + i, w, j)
         tile.scatter(sums, s, offsets, NEW * cap + i, start)
-
-    return add
-
-
-def _add_integer_inputs(shape: TileShape, m: int) -> Inlined:
-    """Make the function of `_add_inputs` for packed weights and rows."""
-    add_x, _ = shape.integer_tile(m, scattered=True)
-
-    @inline_always
-    def add(s, offsets, cap, i, start, x, features, w, j):
-        add_x(s, NEW * cap + i, offsets, START * cap + i, start, 0, X * cap + i, features, w, j)
 
     return add
 
@@ -284,3 +274,47 @@ def project(shape: TileShape) -> Inlined:
             j += features * x_step + units * h_step
 
     return run
+
+
+def make_packed_floats(word: int) -> Inlined:
+    """Make `floats(features, units, inputs, states)`: the size of so many packed rows of each."""
+
+    @inline_always
+    def floats(features, units, inputs, states):
+        if word == 1:
+            return 0
+        x_row, h_row = (features + word - 1) // word + 1, (units + word - 1) // word + 1
+        return features + inputs * x_row + states * h_row
+
+    return floats
+
+
+def make_pack_inputs(n: int, word: int) -> Inlined:
+    """Make `pack_inputs(x, i, s, sizes, offsets, row)`: pack x[i : i + features] as row `row`."""
+    copy, pack = tile.make_scaled_copy(n), tile.make_pack(n, word)
+
+    @inline_always
+    def pack_inputs(x, i, s, sizes, offsets, row):
+        features, place = sizes.features, sizes.packed
+        j = place + features + row * ((features + word - 1) // word + 1)
+        copy(x, i, s, sizes.unit + FACTORS, s, place, features)
+        pack(s, place, features, s[sizes.unit + X_TOP], j)
+        offsets[X * sizes.cap + row] = j + 1
+
+    return pack_inputs
+
+
+def make_pack_states(n: int, word: int, operand: int) -> Inlined:
+    """Make `pack_states(rows, s, sizes, offsets)`: pack the operand of the first `rows` rows."""
+    pack = tile.make_pack(n, word)
+
+    @inline_always
+    def pack_states(rows, s, sizes, offsets):
+        features, units, cap = sizes.features, sizes.units, sizes.cap
+        j = sizes.packed + features + cap * ((features + word - 1) // word + 1)
+        for row in range(rows):
+            pack(s, offsets[operand * cap + row], units, s[sizes.unit + H_TOP], j)
+            offsets[PACKED * cap + row] = j + 1
+            j += (units + word - 1) // word + 1
+
+    return pack_states

@@ -17,7 +17,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model, typeof_impl
 
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.inlined import Inline, Inlined, Instruction
+from streamrnn.nn.simd.functions import Inline, Inlined, Instruction
 from streamrnn.nn.simd.jit import intrinsic
 
 F32 = ir.FloatType()
@@ -86,8 +86,8 @@ def fused(builder, a, b, c):
 def loop(builder, start, stop, step):
     """Emit a loop whose body runs for start, start + step, … below stop.
 
-    LLVM must not unroll it: that gains nothing where a body fills the processor, and took half of
-    the compile time.
+    LLVM must not unroll it: unrolling gains nothing where a body fills the processor, and took half
+    of the compile time.
     """
     kind = stop.type
     before = builder.block

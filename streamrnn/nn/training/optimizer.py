@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.base.display import count
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as sums
-from streamrnn.nn.kernels import updates
+from streamrnn.nn.kernels.gradients import Apply
 from streamrnn.nn.layers.weights import Variable
 from streamrnn.nn.training.schedules import LearningRateSchedule
 
@@ -256,7 +256,7 @@ class Optimizer:
                 self.kept[name] = [np.full_like(weight, self.initial) for _ in self.slots]
             update(weight, gradient, *self.kept[name])
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> Apply:
         """Return a function of (weight, gradient, *slots) that changes the weight in place.
 
         decay: the share of each weight that an update first takes away.

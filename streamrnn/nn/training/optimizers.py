@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.kernels import updates
+from streamrnn.nn.kernels import gradients as kernel
 from streamrnn.nn.training.optimizer import Optimizer, Options
 from streamrnn.nn.training.schedules import LearningRateSchedule
 
@@ -32,8 +32,8 @@ class SGD(Optimizer):
 
     slots = ("momentum",)
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.update("momentum", rate, self.momentum, decay, nesterov=self.nesterov)
+    def update(self, rate: float, decay: float) -> kernel.Apply:
+        return kernel.update("momentum", rate, self.momentum, decay, nesterov=self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -57,9 +57,9 @@ class RMSprop(Optimizer):
         self.rho, self.momentum, self.epsilon = float(rho), float(momentum), float(epsilon)
         self.centered = bool(centered)
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> kernel.Apply:
         numbers = rate, self.rho, 1 - self.rho, self.momentum, self.epsilon, decay
-        return updates.update("rmsprop", *numbers, centered=self.centered)
+        return kernel.update("rmsprop", *numbers, centered=self.centered)
 
 
 class _Moments(Optimizer):
@@ -97,12 +97,12 @@ class Adam(_Moments):
         if self.amsgrad:
             self.slots = (*self.slots, "velocity_hat")
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> kernel.Apply:
         step = self.iterations
-        correction = math.sqrt(1 - updates.power(self.beta_2, step))
-        rate = rate * correction / (1 - updates.power(self.beta_1, step))
+        correction = math.sqrt(1 - kernel.power(self.beta_2, step))
+        rate = rate * correction / (1 - kernel.power(self.beta_1, step))
         numbers = rate, 1 - self.beta_1, 1 - self.beta_2, self.epsilon, decay
-        return updates.update("amsgrad" if self.amsgrad else "adam", *numbers)
+        return kernel.update("amsgrad" if self.amsgrad else "adam", *numbers)
 
 
 class AdamW(Adam):
@@ -130,7 +130,7 @@ class Nadam(_Moments):
 
     _product = 0, 1.0  # number of steps, and the product of their momenta
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> kernel.Apply:
         step = self.iterations
         now, following = self._momentum(step), self._momentum(step + 1)
         done, product = self._product
@@ -140,11 +140,11 @@ class Nadam(_Moments):
             product *= self._momentum(number)
         self._product = step, product
         rates = rate * following / (1 - product * following), rate * (1 - now) / (1 - product)
-        numbers = 1 - self.beta_1, 1 - self.beta_2, 1 - updates.power(self.beta_2, step)
-        return updates.update("nadam", *rates, *numbers, self.epsilon, decay)
+        numbers = 1 - self.beta_1, 1 - self.beta_2, 1 - kernel.power(self.beta_2, step)
+        return kernel.update("nadam", *rates, *numbers, self.epsilon, decay)
 
     def _momentum(self, step: int) -> float:
-        return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
+        return self.beta_1 * (1 - 0.5 * kernel.power(0.96, step))
 
 
 class Adamax(_Moments):
@@ -152,10 +152,10 @@ class Adamax(_Moments):
 
     slots = ("momentum", "norm")
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
-        rate = rate / (1 - updates.power(self.beta_1, self.iterations))
+    def update(self, rate: float, decay: float) -> kernel.Apply:
+        rate = rate / (1 - kernel.power(self.beta_1, self.iterations))
         numbers = rate, 1 - self.beta_1, self.beta_2, self.epsilon, decay
-        return updates.update("adamax", *numbers)
+        return kernel.update("adamax", *numbers)
 
 
 class Adagrad(Optimizer):
@@ -179,8 +179,8 @@ class Adagrad(Optimizer):
                 f"{initial_accumulator_value!r}"
             )
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.update("adagrad", rate, self.epsilon, decay)
+    def update(self, rate: float, decay: float) -> kernel.Apply:
+        return kernel.update("adagrad", rate, self.epsilon, decay)
 
 
 class Adadelta(Optimizer):
@@ -198,8 +198,8 @@ class Adadelta(Optimizer):
         super().__init__(learning_rate, **options)
         self.rho, self.epsilon = float(rho), float(epsilon)
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.update("adadelta", rate, self.rho, 1 - self.rho, self.epsilon, decay)
+    def update(self, rate: float, decay: float) -> kernel.Apply:
+        return kernel.update("adadelta", rate, self.rho, 1 - self.rho, self.epsilon, decay)
 
 
 class Lion(Optimizer):
@@ -219,9 +219,9 @@ class Lion(Optimizer):
         if not 0 < self.beta_1 <= 1:
             raise ArgumentError(f"Lion: beta_1 must lie in (0, 1], received {beta_1!r}")
 
-    def update(self, rate: float, decay: float) -> updates.Apply:
+    def update(self, rate: float, decay: float) -> kernel.Apply:
         moments = self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2
-        return updates.update("lion", rate, *moments, decay)
+        return kernel.update("lion", rate, *moments, decay)
 
 
 _NAMES: dict[str, type[Optimizer]] = {

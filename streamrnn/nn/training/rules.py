@@ -10,10 +10,10 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
 from streamrnn.nn.kernels import conv1d as conv_kernel
 from streamrnn.nn.kernels import dense as dense_kernel
-from streamrnn.nn.kernels import embedding as embedding_kernel
 from streamrnn.nn.kernels.gradients import (
     Projection,
     StridedRows,
+    add_rows,
     dense_gradients,
     flat_indices,
     flattened,
@@ -71,7 +71,7 @@ def _embedding(layer: Any, inputs: Array, context: CallContext, recording: Recor
         if dys[0] is not None and recording.trains(layer):
             gradient = np.zeros((layer.input_dim, layer.output_dim), np.float32)
             rows = np.ascontiguousarray(dys[0]).reshape(-1, layer.output_dim)
-            embedding_kernel.add_rows(gradient, np.ascontiguousarray(ids).reshape(-1), rows)
+            add_rows(gradient, np.ascontiguousarray(ids).reshape(-1), rows)
             recording.add(layer, "embeddings", gradient)
         return [None]
 

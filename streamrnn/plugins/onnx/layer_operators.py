@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, dense, normalization
+from streamrnn.nn.kernels.activation import Spec
 from streamrnn.plugins.onnx.graph import (
     NAMES,
     NodeDef,
@@ -29,12 +30,10 @@ _WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "stride
 
 
 def _register(name: str, row: Row) -> None:
-    parameters = activation.parameters_of(name)
-
     @operator(row.operator, *row.attributes)
     def run(x: Array, node: NodeDef) -> Array:
         numbers = [float(node.attributes.get(*each)) for each in row.attributes.items()]
-        return _applied(name, x, **dict(zip(parameters, numbers, strict=False)))
+        return _applied((name, *numbers), x)
 
 
 for _name, _row in NAMES.items():
@@ -42,12 +41,12 @@ for _name, _row in NAMES.items():
         _register(_name, _row)
 
 
-def _applied(kernel: str, x: Array, **parameters: float) -> Array:
+def _applied(spec: Spec, x: Array) -> Array:
     if x.dtype != np.float32:
         raise ShapeError(f"expected float32, received {x.dtype}")
     y = np.empty(x.shape, np.float32)
     if x.size:
-        activation.run(kernel, np.ascontiguousarray(x), y, **parameters)
+        activation.run(spec, np.ascontiguousarray(x), y)
     return y
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
-from streamrnn.nn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
+from streamrnn.nn.kernels import activation, packing, recurrent, swept
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import Integers
 from streamrnn.nn.kernels.packing import Packed, WeightsLike
@@ -49,10 +49,15 @@ class Operator(NamedTuple):
 
 RECURRENT = {
     "LSTM": Operator(
-        (LSTMCell, PeepholeLSTMCell), lstm.pack, "iofc", activations=("Sigmoid", "Tanh", "Tanh")
+        (LSTMCell, PeepholeLSTMCell),
+        swept.LSTM.pack,
+        "iofc",
+        activations=("Sigmoid", "Tanh", "Tanh"),
     ),
-    "GRU": Operator((GRUCell,), gru.pack, "zrh", ("Sigmoid", "Tanh"), before_reset="reset_after"),
-    "RNN": Operator((SimpleRNNCell,), simple_rnn.pack, "h", activations=("Tanh",)),
+    "GRU": Operator(
+        (GRUCell,), swept.pack_gru, "zrh", ("Sigmoid", "Tanh"), before_reset="reset_after"
+    ),
+    "RNN": Operator((SimpleRNNCell,), swept.SIMPLE_RNN.pack, "h", activations=("Tanh",)),
 }
 NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
 _ATTRIBUTES = {
@@ -327,7 +332,7 @@ def _pack(op: str, after: bool, direction: Direction) -> Packed:
     if op == "LSTM" and not direction.as_keras:
         kernel, recurrent = packing.dequantized(kernel), packing.dequantized(recurrent)
         own = direction.peepholes
-        return lstm.pack_peephole(kernel, recurrent, bias, own, coupled=direction.coupled)
+        return swept.pack_peephole(kernel, recurrent, bias, own, coupled=direction.coupled)
     option = RECURRENT[op].before_reset
     return RECURRENT[op].pack(kernel, recurrent, bias, **({option: after} if option else {}))
 

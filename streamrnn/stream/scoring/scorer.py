@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError, NotFiniteError
-from streamrnn.nn.kernels.plain_rows import PlainColumns
+from streamrnn.nn.kernels.rows import PlainColumns
 from streamrnn.stream.operators import CarryOperator, ModelOutput, all_finite, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
-from streamrnn.nn.kernels import digest
+from streamrnn.nn.kernels.rows import add_strings, add_words, digest
 from streamrnn.stream.sources.casts import decoded, in_type, is_real, nulls_of, value_type
 from streamrnn.stream.sources.times import ticks
 
@@ -96,7 +96,7 @@ class Content:
                 present = [time_N[part][valid_N[part]] for part in slices]
             times = [(int(t.min()), int(t.max())) if len(t) else (None, None) for t in present]
         return [
-            cls(size, digest.total(hashes[part]), *first_and_last)
+            cls(size, digest(hashes[part]), *first_and_last)
             for size, part, first_and_last in zip(sizes, slices, times, strict=True)
         ]
 
@@ -195,11 +195,11 @@ def _add_values(hashes: Words, column: pa.Array, factor: int) -> None:
     elif isinstance(column, _LISTS):
         _add_lists(hashes, column, factor)
     elif types.is_boolean(kind) or (types.is_primitive(kind) and kind.bit_width <= 64):
-        digest.add_words(hashes, _words(column), factor)
+        add_words(hashes, _words(column), factor)
     elif types.is_nested(kind):  # unions, which Parquet does not have
         raise DTypeError(f"values of type {kind} cannot be compared. Cast the column.")
     else:
-        digest.add_strings(hashes, *bytes_of(column), factor)
+        add_strings(hashes, *bytes_of(column), factor)
 
 
 def _words(column: pa.Array) -> Array:

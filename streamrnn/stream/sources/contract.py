@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
-from streamrnn.nn.kernels.plain_rows import PlainColumns
+from streamrnn.nn.kernels.rows import PlainColumns
 from streamrnn.stream.sources.casts import has_equality, is_number, is_text, named_values, nulls_of
 from streamrnn.stream.sources.columns import (
     Faults,
@@ -261,7 +261,7 @@ class Contract:
         return self.with_time(out, batch), complete
 
     def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
-        """Return how to read columns in place (see `kernels.plain_rows`), if rows may be plain.
+        """Return how to read columns in place (see `kernels.rows`), if rows may be plain.
 
         They are not if columns of other kinds are needed, too, or a type needs conversion. `stored`
         has the types in which keys are compared.

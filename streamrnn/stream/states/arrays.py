@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
-from streamrnn.nn.kernels.growing import grown, small_pages
+from streamrnn.nn.kernels.rows import grown, small_pages
 from streamrnn.stream.states.layout import Layout
 
 _SLICE = 1 << 20

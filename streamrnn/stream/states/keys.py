@@ -10,9 +10,14 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints, Words
 from streamrnn.errors import StateError
-from streamrnn.nn.kernels.growing import grown
-from streamrnn.nn.kernels.keys import StringIndex
-from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
+from streamrnn.nn.kernels.rows import (
+    LastTimes,
+    PlainColumns,
+    PlainRows,
+    StringIndex,
+    grown,
+    read_plain,
+)
 from streamrnn.stream.sources import hashes_of
 from streamrnn.stream.sources.casts import decoded, has_equality
 from streamrnn.stream.sources.content import bytes_of, words_of
@@ -67,7 +72,7 @@ class KeyIndex:
     def plain(
         self, batch: pa.RecordBatch, columns: PlainColumns, last: LastTimes, most: int
     ) -> PlainRows | None:
-        """Return the rows of a record batch if they are plain (see `kernels.plain_rows`)."""
+        """Return the rows of a record batch if they are plain (see `kernels.rows`)."""
         return read_plain(batch, columns, self._rows, last, most)
 
     def truncate(self, size: int) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
-from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
+from streamrnn.nn.kernels.rows import LastTimes, PlainColumns, PlainRows
 from streamrnn.stream.states.arrays import Changes, SlicedCopy, SlotArrays, do_nothing
 from streamrnn.stream.states.arrow import load_streams, to_arrow
 from streamrnn.stream.states.files import as_table

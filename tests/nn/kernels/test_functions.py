@@ -30,7 +30,7 @@ SAMPLE = np.concatenate(list(floats(STEP)))
 
 def apply(name: str, x: np.ndarray, **parameters: float) -> np.ndarray:
     out = np.empty_like(x)
-    activation.run(name, x, out, **parameters)
+    activation.run((name, *(activation.parameters_of(name) | parameters).values()), x, out)
     return out
 
 

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from streamrnn.nn.kernels import growing
-from streamrnn.nn.kernels.growing import grown
+from streamrnn.nn.kernels import rows as kernels
+from streamrnn.nn.kernels.rows import grown
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, bool, object])
@@ -17,7 +17,7 @@ def test_rows_stay_and_new_ones_are_zeros(
 ) -> None:
     """Whatever address space there is: as much as usual, none, or less than the rows need."""
     if space is not None:
-        monkeypatch.setattr(growing, "_address_space", lambda: space)
+        monkeypatch.setattr(kernels, "_address_space", lambda: space)
     rng = np.random.default_rng(1)
     array, expected = np.zeros((0, *width), dtype), np.zeros((0, *width), dtype)
     for rows in (1, 7, 7, 1000, 30_000, 29_000, 200_000):
@@ -46,8 +46,8 @@ def test_no_space_is_reserved_where_it_counts_as_memory(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with `ulimit -v`, in which a reserved range would leave nothing for others."""
-    kind, limits = getattr(growing.resource, limit), growing.resource.getrlimit
+    kind, limits = getattr(kernels.resource, limit), kernels.resource.getrlimit
     limited = {kind: (1 << 33, 1 << 33)}
-    monkeypatch.setattr(growing.resource, "getrlimit", lambda k: limited.get(k, limits(k)))
+    monkeypatch.setattr(kernels.resource, "getrlimit", lambda k: limited.get(k, limits(k)))
     array = grown(np.zeros(0), 100_000)
     assert len(array.base) == 100_000

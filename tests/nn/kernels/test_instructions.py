@@ -20,7 +20,7 @@ jit.has = lambda feature: False
 
 
 def digest() -> str:
-    """A hash of sums of integers; cells make theirs by the same function (`simd/integer.py`)."""
+    """A hash of sums of integers; cells make theirs by the same function (`simd/tile.py`)."""
     rows = [y.tobytes() for word in ("int16", "int8") for y in rows_of_integers(word)]
     return hashlib.sha256(b"".join(rows)).hexdigest()
 

@@ -386,7 +386,7 @@ def test_a_process_forked_while_a_kernel_is_compiled_does_not_wait_for_it() -> N
     child = os.fork()
     if not child:
         signal.alarm(30)  # ends a child that hangs
-        jit.compiled("core", lambda: spin_barrier._core, numba.types.int32())
+        spin_barrier.core.__wrapped__()
         os._exit(0)
     go_on.set()
     other.join()
@@ -396,7 +396,7 @@ def test_a_process_forked_while_a_kernel_is_compiled_does_not_wait_for_it() -> N
 def test_numba_is_imported_by_the_first_kernel_and_not_before() -> None:
     code = """
 import sys
-from streamrnn.nn.kernels import activation, conv1d, dense, embedding, gru, lstm, simple_rnn
+from streamrnn.nn.kernels import activation, conv1d, dense, gradients, rows, swept
 print("numba" in sys.modules)
 """
     assert python("-c", code).stdout.strip() == "False"
@@ -449,8 +449,9 @@ for name in sys.argv[1:]:
 RECURRENT = """
 import sys
 import numpy as np
-from streamrnn.nn.kernels import recurrent, simple_rnn
-packed = simple_rnn.pack(np.eye(1, dtype=np.float32), np.eye(1, dtype=np.float32))
+from streamrnn.nn.kernels import recurrent
+from streamrnn.nn.kernels.swept import SIMPLE_RNN
+packed = SIMPLE_RNN.pack(np.eye(1, dtype=np.float32), np.eye(1, dtype=np.float32))
 for name in sys.argv[1:]:
     y = np.full((1, 3, 1), 0.25, np.float32)
     recurrent.run(packed, (name,), y.copy(), None, None, [np.zeros((1, 1), np.float32)], y)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from selection import first_quick
 
-from streamrnn.nn.kernels import keys
+from streamrnn.nn.kernels import rows as keys
 
 
 def words(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

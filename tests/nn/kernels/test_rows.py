@@ -10,7 +10,6 @@ import pytest
 from streamrnn.nn.kernels import (
     conv1d,
     dense,
-    embedding,
     normalization,
     one_thread,
     set_threads,
@@ -122,7 +121,7 @@ def test_packed_rows_can_be_pickled(precision: str) -> None:
 def test_embedding_takes_rows() -> None:
     table, ids = random(7, 3), np.array([6, 0, 3, 3])
     y = np.empty((4, 3), np.float32)
-    embedding.run(table, ids, y)
+    dense.embed(table, ids, y)
     np.testing.assert_array_equal(y, table[ids])
 
 
@@ -133,7 +132,7 @@ def test_threads_take_the_rows_of_an_embedding(size: int, monkeypatch: pytest.Mo
     y = np.full((30, size), np.nan, np.float32)
     set_threads(3)
     try:
-        embedding.run(table, ids, y)
+        dense.embed(table, ids, y)
     finally:
         set_threads(0)
     np.testing.assert_array_equal(y, table[ids])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamrnn.nn.simd import turns
+from streamrnn.nn.simd import jit
 
 CODE = """
 import logging
@@ -50,20 +50,20 @@ def test_a_holder_that_does_not_go_on_is_not_waited_for_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be stopped in a debugger: the work is done twice."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.1)
+    monkeypatch.setattr(jit, "PATIENCE", 0.1)
     path = tmp_path / "new" / "kernel.lock"
-    with turns.one_at_a_time(path) as waited:
+    with jit.one_at_a_time(path) as waited:
         assert not waited
         began = time.monotonic()
-        with turns.one_at_a_time(path) as others:
+        with jit.one_at_a_time(path) as others:
             assert others
         assert time.monotonic() - began >= 0.1
-    with turns.one_at_a_time(path) as waited:
+    with jit.one_at_a_time(path) as waited:
         assert not waited
     assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_written_to_has_no_turns(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with turns.one_at_a_time(tmp_path / "file" / "kernel.lock") as waited:
+    with jit.one_at_a_time(tmp_path / "file" / "kernel.lock") as waited:
         assert not waited

@@ -10,7 +10,7 @@ from nn.layers.kinds import assert_same
 
 from streamrnn import initializers
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
-from streamrnn.nn.kernels.orthogonal import orthonormal
+from streamrnn.nn.kernels.random import orthonormal
 from streamrnn.nn.layers.initializers import normal, uniform
 
 SHAPES = [(1, 1), (2, 2), (3, 5), (5, 3), (1, 7), (7, 1), (16, 64), (64, 64), (3, 4, 5), (128, 512)]

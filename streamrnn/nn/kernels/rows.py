@@ -1,8 +1,8 @@
-"""Keys to numbers: a hash table whose search is a kernel, so that it costs less than the model.
+"""Rows of a source: from keys of streams to numbers, whether all rows are plain, and their hash.
 
-With Arrow and NumPy operations over whole columns the search took an eighth of a run with 100,000
-streams in each record batch (0.29 s for 2,000,000 rows); this loop takes 0.03 s. It is bound by
-memory latency, so it
+The search for a key is a kernel, so that it costs less than the model. With Arrow and NumPy
+operations over whole columns it took an eighth of a run with 100,000 streams in each record batch
+(0.29 s for 2,000,000 rows); this loop takes 0.03 s. It is bound by memory latency, so it
 
 - looks up the cells of the next rows together, so that their latencies overlap (a million streams
   in random order: 210 -> 150 ns a row)
@@ -13,14 +13,84 @@ memory latency, so it
   meanwhile: with a million streams, a call that moves all of them would take 0.2 s
 """
 
+import ctypes
+import mmap
+import os
+import resource
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.base.arrays import Ints, Words
 from streamrnn.nn import simd
-from streamrnn.nn.kernels.growing import grown, small_pages
-from streamrnn.nn.simd.arguments import DONE, FILLED, KNOWN, MOVED, Strings, StringTable
+from streamrnn.nn.simd.arguments import (
+    DONE,
+    FILLED,
+    KNOWN,
+    MOVED,
+    LastTimes,
+    PlainColumns,
+    PlainRows,
+    Strings,
+    StringTable,
+)
+
+__all__ = [
+    "LastTimes", "PlainColumns", "PlainRows", "StringIndex", "add_strings", "add_words", "digest",
+    "grown", "read_plain", "small_pages",
+]  # fmt: skip
+
+T = TypeVar("T", bound=np.generic)
+
+_SMALL = 1 << 16
+"""Bytes up to which an array is copied when it grows."""
+_HUGE = 4 << 20
+"""Bytes at the beginning of an array that stay in small pages: huge pages would take more memory
+than a small table needs."""
+
+
+def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
+    """Return an array with at least `rows` rows: first `array`, then zeros.
+
+    A large array reserves address space for as many rows as half of the machine's memory holds, and
+    takes memory only for written pages. So it grows without a copy, and shares the rows of `array`.
+    A small array, or one of Python objects, is copied.
+    """
+    rows = max(rows, len(array))  # an interrupt may have left it longer than the others
+    whole = array.base
+    if not isinstance(whole, np.ndarray) or len(whole) < rows:
+        shape, dtype = array.shape[1:], array.dtype
+        width = int(np.prod(shape)) * dtype.itemsize
+        most = _address_space() // width if rows * width > _SMALL and not dtype.hasobject else 0
+        if most < rows:
+            whole = np.zeros((rows, *shape), dtype)
+        else:
+            memory = small_pages(most * width)
+            with suppress(AttributeError, OSError):  # a system without huge pages
+                memory.madvise(mmap.MADV_HUGEPAGE, _HUGE)
+            whole = np.ndarray((most, *shape), dtype, memory)
+        whole[: len(array)] = array
+    return whole[:rows]
+
+
+def small_pages(size: int) -> mmap.mmap:
+    """Return this many zero bytes, in separate pages that take memory only when written."""
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _address_space() -> int:
+    """Return the bytes that one array may reserve; 0 where address space counts as memory."""
+    limits = {resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+    overcommit = Path("/proc/sys/vm/overcommit_memory")
+    strict = overcommit.exists() and overcommit.read_text().strip() == "2"
+    if strict or limits != {resource.RLIM_INFINITY}:
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
 
 _NONE, _HALF = np.zeros(0, np.uint64), np.uint64(32)
 _NO_ROWS: Ints = np.zeros(0, np.int64)
@@ -56,7 +126,7 @@ class StringIndex:
         counts = self._counts
         before, counts[DONE] = int(counts[KNOWN]), 0
         while True:
-            simd.keys.find_entry()(strings, add, before, self.table(), numbers, added)
+            simd.keys.find()(strings, add, before, self.table(), numbers, added)
             if counts[DONE] == rows:
                 if len(self._older) and counts[MOVED] == len(self._older):
                     self._table = None
@@ -149,3 +219,51 @@ def _places(cells: Words, hashes: Words, numbers: Ints) -> Ints:
 def _empty_cells(size: int) -> Words:
     """Return empty cells. In huge pages, the first strings would touch all pages in one call."""
     return np.frombuffer(small_pages(8 * size), np.uint64)
+
+
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+
+def read_plain(
+    batch: Any, columns: PlainColumns, streams: StringIndex, last: LastTimes, most: int
+) -> PlainRows | None:
+    """Return the rows of a record batch of at least one row; None unless all are plain.
+
+    batch: of any library with Arrow's PyCapsule interface. Nothing has to be decided about plain
+    rows: every value is present, and every feature within its limits; the key is one of `streams`,
+    and occurs once; the time is at most `most` ticks after the one in `last`.
+    """
+    rows = batch.num_rows
+    plain = PlainRows(
+        np.empty(rows if columns.time >= 0 else 0, np.int64),
+        np.empty(rows, np.int64),
+        np.empty((rows, len(columns.features)), np.float32),
+    )
+    _schema, arrays = batch.__arrow_c_array__()  # the capsules are released together with this name
+    address = _capsule_pointer(arrays, b"arrow_array")
+    all_are = simd.plain_rows.read()(address, columns, streams.table(), last, most, plain)
+    return plain if all_are else None
+
+
+def add_words(h_N: Words, word_N: Words | npt.NDArray[np.uint32], factor: int) -> None:
+    """Add a column of N words (uint32 or uint64, contiguous) to `h_N` (N,) uint64, in place."""
+    add = simd.keys.add_words if word_N.dtype == np.uint64 else simd.keys.add_halves
+    add()(h_N, word_N, np.uint64(factor))
+
+
+def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: int) -> None:
+    """Add a column of N byte strings, given as for `StringIndex.find`, in place."""
+    simd.keys.add_strings()(h_N, words, start_N, size_N, np.uint64(factor))
+
+
+def digest(h_N: Words) -> int:
+    """Return the hash of the content of N rows, from the hash h of each row.
+
+    It does not depend on the order of the rows or on how they are cut: the hashes of parts of the
+    rows add up to it, modulo 2**64. h[n] = sum over columns c of word[n, c] * factor[c], with odd
+    factors, is the multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); the
+    result is the sum of the mixed h[n]. It uses only integers, so it is the same on every machine.
+    """
+    return int(simd.keys.total()(h_N))

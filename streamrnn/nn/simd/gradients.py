@@ -1,0 +1,233 @@
+"""Gradients of weights, as sums over rows of inputs times gradients, and of inputs.
+
+Each element of a result is one sum, which adds the products of the rows in order, each by one exact
+fma. Threads divide the columns of a result, never its rows, so no bit depends on them.
+"""
+
+import functools
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+
+from streamrnn.nn.simd import dense, jit
+from streamrnn.nn.simd.arguments import Kernel
+from streamrnn.nn.simd.jit import (
+    F1,
+    F2,
+    F3,
+    I1,
+    Inlined,
+    inline_always,
+    intrinsic,
+    kernel,
+    registers,
+)
+from streamrnn.nn.simd.sweep import NEW, Sizes, Span, X
+from streamrnn.nn.simd.vector import (
+    address,
+    emit_load,
+    emit_store,
+    fma,
+    fused,
+    load,
+    loop,
+    make_copy,
+    splat,
+    spread,
+    store,
+)
+
+ROWS = 96
+"""Rows that are added to all sums before the next ones: they stay in the L1 cache."""
+
+WIDE = 4
+"""Vectors of columns in a tile, as long as this many are left."""
+
+
+@functools.cache
+def outer() -> Kernel:
+    """Return the kernel: (a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last).
+
+    out[k*step + c] += sum over rows r = row..end of a[i + r*a_step + k] * d[j + r*d_step + c], for
+    k below `inputs` and the columns c of the vectors first..last.
+    """
+    n, intp = jit.width(), types.intp
+
+    def build() -> Kernel:
+        most = max(1, min(6, (registers() - WIDE - 1) // WIDE))
+        wide, narrow = _inputs(most, WIDE, n), _inputs(6, 1, n)
+
+        @kernel
+        def run(a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last):
+            for begin in range(row, end, ROWS):
+                count = min(ROWS, end - begin)
+                v = first
+                while v < last:
+                    own, column = i + begin * a_step, j + begin * d_step + v * n
+                    if last - v >= WIDE:
+                        wide(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
+                        v += WIDE
+                    else:
+                        narrow(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
+                        v += 1
+
+        return run
+
+    signature = types.void(F1, intp, intp, intp, F1, intp, intp, F1, *[intp] * 5)
+    return jit.compiled(f"outer-{n}", build, signature)
+
+
+def _inputs(most: int, g: int, n: int) -> Inlined:
+    """Make the function that adds rows to the sums of all inputs for `g` vectors of columns."""
+    full, two, one = (_accumulate(min(m, most), g, n) for m in (most, 2, 1))
+
+    @inline_always
+    def run(out, o, step, a, i, a_step, inputs, d, j, d_step, rows):
+        k = 0
+        while k < inputs:
+            if inputs - k >= most:
+                full(out, o + k * step, step, a, i + k, a_step, d, j, d_step, rows)
+                k += most
+            elif inputs - k >= 2:
+                two(out, o + k * step, step, a, i + k, a_step, d, j, d_step, rows)
+                k += 2
+            else:
+                one(out, o + k * step, step, a, i + k, a_step, d, j, d_step, rows)
+                k += 1
+
+    return run
+
+
+def _accumulate(m: int, g: int, n: int) -> Inlined:
+    """Make the function that adds rows to the sums of m inputs and g vectors, in registers."""
+
+    @intrinsic
+    def accumulate(typingctx, out, o, step, a, i, a_step, d, j, d_step, rows):
+        def emit(context, builder, sig, args):
+            out, o, step, a, i, a_step, d, j, d_step, rows = args
+            out_kind, a_kind, d_kind = sig.args[0], sig.args[3], sig.args[6]
+            places = [
+                builder.add(builder.add(o, builder.mul(step, step.type(r))), step.type(q * n))
+                for r in range(m)
+                for q in range(g)
+            ]
+            held = []
+            for place in places:
+                value = emit_load(context, builder, out_kind, out, place, n)
+                held.append(cgutils.alloca_once_value(builder, value))
+            with loop(builder, rows.type(0), rows, 1) as row:
+                first = builder.add(j, builder.mul(row, d_step))
+                gradients = [
+                    emit_load(context, builder, d_kind, d, builder.add(first, j.type(q * n)), n)
+                    for q in range(g)
+                ]
+                begin = builder.add(i, builder.mul(row, a_step))
+                start = address(context, builder, a_kind, a, begin, m)
+                for r in range(m):
+                    value = spread(builder, builder.load(builder.gep(start, [i.type(r)])), n)
+                    for q, gradient in enumerate(gradients):
+                        total = held[r * g + q]
+                        builder.store(fused(builder, value, gradient, builder.load(total)), total)
+            for place, slot in zip(places, held, strict=True):
+                emit_store(context, builder, out_kind, out, place, builder.load(slot))
+
+        intp = types.intp
+        return (types.void(out, intp, intp, a, intp, intp, d, intp, intp, intp), emit)
+
+    return accumulate
+
+
+@functools.cache
+def project(vectors: int) -> Kernel:
+    """Return the kernel: (d, start, step, count, w, y_BTF, first, last).
+
+    Row r = t*B + b of `y_BTF`, for r in first..last, is the sum of w[k] * d[start + r*step + k] for
+    k below `count`. `w`: transposed weights, packed as for Dense, in groups of `vectors`.
+    """
+    n, intp = jit.width(), types.intp
+
+    def build() -> Kernel:
+        copy, multiply = make_copy(n), dense.linear(n, vectors, 1, "linear")
+        most = dense.ROWS
+
+        @kernel
+        def run(d, start, step, count, w, y_BTF, first, last):
+            lanes, T, features = y_BTF.shape
+            y = y_BTF.reshape(-1)
+            groups = (features + n * vectors - 1) // (n * vectors)
+            padded = groups * n * vectors
+            cap = min(most, last - first)
+            out = padded + 6 * n * vectors
+            s = np.zeros(out + cap * padded, np.float32)
+            offsets = np.zeros(5 * cap, np.int64)
+            span, sizes = Span(0, groups), Sizes(count, 0, groups, padded, cap, padded)
+            for begin in range(first, last, cap):
+                rows = min(cap, last - begin)
+                for row in range(rows):
+                    offsets[X * cap + row] = start + (begin + row) * step
+                    offsets[NEW * cap + row] = out + row * padded
+                multiply(rows, span, sizes, s, padded, offsets, 0, d, count, w, 0)
+                for row in range(rows):
+                    t, b = divmod(begin + row, lanes)
+                    copy(s, out + row * padded, y, (b * T + t) * features, features)
+
+        return run
+
+    signature = types.void(F1, intp, intp, intp, F1, F3, intp, intp)
+    return jit.compiled(f"project-{n}x{vectors}", build, signature)
+
+
+@functools.cache
+def project_few() -> Kernel:
+    """Return the kernel for rows with few gradients: (d_NU, w, y_NF, first, last).
+
+    Row r of `y_NF` is the sum over u of d_NU[r, u] * w[u*F : (u+1)*F].
+    """
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @kernel
+        def run(d_NU, w, y_NF, first, last):
+            units, features = d_NU.shape[1], y_NF.shape[1]
+            y, padded = y_NF.reshape(-1), (features + n - 1) // n * n
+            s = np.zeros(units * padded + n, np.float32)
+            end = units * padded
+            for u in range(units):
+                copy(w, u * features, s, u * padded, features)
+            for r in range(first, last):
+                for f in range(0, padded, n):
+                    total = splat(np.float32(0), n)
+                    for u in range(units):
+                        total = fma(splat(d_NU[r, u], n), load(s, u * padded + f, n), total)
+                    if f + n <= features:
+                        store(y, r * features + f, total)
+                    else:
+                        store(s, end, total)
+                        copy(s, end, y, r * features + f, features - f)
+
+        return run
+
+    return jit.compiled(f"project_few-{n}", build, types.void(F2, F1, F2, types.intp, types.intp))
+
+
+@jit.on_demand("products_of_rows", types.void(F1, *[types.intp] * 2, F1, *[types.intp] * 3, F1))
+def products_of_rows(a, i, a_step, d, j, d_step, rows, out):
+    """Set out[u] to the sum of a[i + r*a_step + u] * d[j + r*d_step + u] over rows, in float64."""
+    total = np.zeros(out.size, np.float64)
+    for r in range(rows):
+        p, q = i + r * a_step, j + r * d_step
+        for u in range(out.size):
+            total[u] += np.float64(a[p + u]) * np.float64(d[q + u])
+    for u in range(out.size):
+        out[u] = total[u]
+
+
+@jit.on_demand("add_rows", types.void(F2, I1, F2))
+def add_rows(out, ids, rows):
+    """Add each row to out[its id], row after row."""
+    for r in range(ids.size):
+        for i in range(rows.shape[1]):
+            out[ids[r], i] += rows[r, i]
