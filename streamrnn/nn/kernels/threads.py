@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -81,15 +81,9 @@ def limited(n: int) -> Iterator[None]:
         _local.limit = before
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Run every kernel that the calling thread starts on the calling thread only."""
-    before = getattr(_local, "alone", False)
-    _local.alone = True
-    try:
-        yield
-    finally:
-        _local.alone = before
+    return limited(1)
 
 
 def pays(products: int, lanes: int | None = None) -> bool:
@@ -97,7 +91,7 @@ def pays(products: int, lanes: int | None = None) -> bool:
 
     `lanes`: the number of lanes, if the work is a window.
     """
-    if products < MIN_PRODUCTS or getattr(_local, "alone", False) or get_threads() == 1:
+    if products < MIN_PRODUCTS or get_threads() == 1:
         return False
     few = lanes is not None and lanes < LANES_A_THREAD * get_threads()
     return not few or products >= FEW_LANES_FACTOR * MIN_PRODUCTS
@@ -130,7 +124,7 @@ def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | Non
     With lengths, the ranges have about the same number of steps, not of lanes. If another thread
     uses the helpers, this one does all of its work alone.
     """
-    number = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
+    number = min(get_threads(), lanes)
     if lengths_B is None or not lengths_B.size:
         edges = [lanes * i // number for i in range(number + 1)]
     else:
