@@ -1,6 +1,7 @@
 """Weights in the order in which a sweep reads them, initial sums, and units' own weights."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +16,7 @@ WeightsLike = Floats | Integers
 """The weights (K, G) of one operand, of inputs or of a state; of a convolution (taps, F, G)."""
 
 
+@dataclass(slots=True, eq=False)
 class Packed:
     """Packed weights, and the kernels for them by activations.
 
@@ -23,31 +25,23 @@ class Packed:
     another process, perhaps on another CPU. `lane_vectors`, `word`: see `simd.recurrent.scratch`.
     """
 
-    __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights", "word")
-
-    def __init__(
-        self,
-        weights: Weights,
-        groups: int,
-        entry: Callable[[tuple[Spec, ...]], Kernel],
-        again: Callable[[], "Packed"],
-        lane_vectors: int = 0,
-        word: int = 1,
-    ) -> None:
-        self.weights, self.groups, self.lane_vectors = weights, groups, lane_vectors
-        self.word = word
-        self._entry, self._again = entry, again
-        self._kernels: dict[tuple[Spec, ...], Kernel] = {}
+    weights: Weights
+    groups: int
+    entry: Callable[[tuple[Spec, ...]], Kernel]
+    again: Callable[[], "Packed"]
+    lane_vectors: int = 0
+    word: int = 1
+    _kernels: dict[tuple[Spec, ...], Kernel] = field(default_factory=dict, init=False)
 
     def kernel(self, activations: tuple[Spec, ...]) -> Kernel:
         """Return the kernel for these activations."""
         kernel = self._kernels.get(activations)
         if kernel is None:
-            kernel = self._kernels[activations] = self._entry(activations)
+            kernel = self._kernels[activations] = self.entry(activations)
         return kernel
 
     def __reduce__(self) -> tuple[Callable[[], "Packed"], tuple[()]]:
-        return self._again, ()
+        return self.again, ()
 
 
 def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
