@@ -20,9 +20,9 @@ import peers
 import timing
 
 from streamrnn.nn.kernels import one_thread, recurrent, set_threads
-from streamrnn.nn.kernels.swept import LSTM, pack_gru
+from streamrnn.nn.kernels.swept import PLAIN_LSTM, pack_gru
 
-PACK: dict[str, Any] = {"lstm": LSTM.pack, "gru": pack_gru}
+PACK: dict[str, Any] = {"lstm": PLAIN_LSTM.pack, "gru": pack_gru}
 Point = tuple[int, int, int, int]  # lanes B, features F, units H, steps T
 GRID: list[Point] = [
     (1, 16, 64, 128),

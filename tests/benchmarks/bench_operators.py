@@ -22,7 +22,7 @@ from streamrnn.nn.kernels import (
     recurrent,
     set_threads,
 )
-from streamrnn.nn.kernels.swept import LSTM, SIMPLE_RNN, pack_gru
+from streamrnn.nn.kernels.swept import PLAIN_LSTM, SIMPLE_RNN, pack_gru
 
 LANES, FEATURES, UNITS, STEPS, TAPS, IDS = 64, 64, 128, 64, 3, 10_000
 ROWS = LANES * STEPS
@@ -72,7 +72,9 @@ def ours(
     lengths, mask = absent or (None, None)
     names = ("tanh",) if pack == SIMPLE_RNN.pack else ("sigmoid", "tanh")
     y_BTU = np.zeros((LANES, STEPS, UNITS), np.float32)
-    zeros = [np.zeros((LANES, UNITS), np.float32) for _ in range(2 if pack == LSTM.pack else 1)]
+    zeros = [
+        np.zeros((LANES, UNITS), np.float32) for _ in range(2 if pack == PLAIN_LSTM.pack else 1)
+    ]
     states = [state.copy() for state in zeros]
 
     def run() -> np.ndarray:
@@ -99,16 +101,24 @@ def recurrences(threads: int) -> dict[str, Case]:
     ragged = np.arange(STEPS) < lengths[:, None]
     half = RNG.random((LANES, STEPS)) < 0.5
     kinds = {
-        "LSTM": (everywhere, ours(LSTM.pack, four, x_BTF, {}), peers.lstm(four, x_BTF, threads)),
+        "LSTM": (
+            everywhere,
+            ours(PLAIN_LSTM.pack, four, x_BTF, {}),
+            peers.lstm(four, x_BTF, threads),
+        ),
         "LSTM, ragged lengths": (
             ragged,
-            ours(LSTM.pack, four, x_BTF, {}, lengths, None),
+            ours(PLAIN_LSTM.pack, four, x_BTF, {}, lengths, None),
             peers.lstm(four, x_BTF, threads, lengths),
         ),
-        "LSTM, half of the steps masked": (half, ours(LSTM.pack, four, x_BTF, {}, None, half), {}),
+        "LSTM, half of the steps masked": (
+            half,
+            ours(PLAIN_LSTM.pack, four, x_BTF, {}, None, half),
+            {},
+        ),
         "LSTM, all steps masked": (
             ~everywhere,
-            ours(LSTM.pack, four, x_BTF, {}, None, ~everywhere),
+            ours(PLAIN_LSTM.pack, four, x_BTF, {}, None, ~everywhere),
             {},
         ),
     }

@@ -22,7 +22,7 @@ from timing import machine, parser_of, publish, table
 
 import streamrnn
 from streamrnn.nn.kernels import conv1d, dense, integers, recurrent
-from streamrnn.nn.kernels.swept import LSTM, pack_gru
+from streamrnn.nn.kernels.swept import PLAIN_LSTM, pack_gru
 
 GRID = [
     *((1, 16, 64, 128), (1, 64, 128, 128), (32, 16, 16, 128), (32, 16, 32, 128)),
@@ -36,7 +36,7 @@ ROWS_GRID = [
 ]
 CONV_GRID = [(64, 64, 16, 64), (64, 64, 64, 64), (64, 64, 128, 128), (64, 64, 256, 256)]
 TAPS = 5
-KINDS = {"lstm": (LSTM.pack, 4, 2), "gru": (pack_gru, 3, 1)}
+KINDS = {"lstm": (PLAIN_LSTM.pack, 4, 2), "gru": (pack_gru, 3, 1)}
 PRECISIONS = ("float32", "int16", "int8")
 
 Chunk = Callable[[], np.ndarray]

@@ -31,11 +31,11 @@ SECONDS = 0.3
 def cases() -> Iterator[tuple[str, np.ndarray, Callable[[], object]]]:
     """Name, outputs, and a call that computes them."""
     from streamrnn.nn.kernels import dense, recurrent
-    from streamrnn.nn.kernels.swept import LSTM, SIMPLE_RNN, pack_gru
+    from streamrnn.nn.kernels.swept import PLAIN_LSTM, SIMPLE_RNN, pack_gru
 
     rng = np.random.default_rng(0)
     kinds: dict[str, Any] = {
-        "LSTM": (LSTM.pack, 4, 2),
+        "LSTM": (PLAIN_LSTM.pack, 4, 2),
         "GRU": (pack_gru, 3, 1),
         "SimpleRNN": (SIMPLE_RNN.pack, 1, 1),
     }

@@ -52,9 +52,9 @@ def run_of(kind: str, masked: str, sizes: list[int]) -> tuple[Callable[[], None]
     mask = draw.random((lanes, steps)) < 0.8 if masked == "masked" else None
     y = np.empty((lanes, steps, units), np.float32)
     try:
-        from streamrnn.nn.kernels.swept import LSTM, pack_gru
+        from streamrnn.nn.kernels.swept import PLAIN_LSTM, pack_gru
 
-        pack: Any = {"lstm": LSTM.pack, "gru": pack_gru}[kind]
+        pack: Any = {"lstm": PLAIN_LSTM.pack, "gru": pack_gru}[kind]
     except ImportError:  # until December 2026
         pack = importlib.import_module(f"streamrnn.nn.kernels.{kind}").pack
     packed = pack(*weights)

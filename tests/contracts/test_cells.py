@@ -8,9 +8,9 @@ import pytest
 from contracts.declared import HOLDS, Contract, Row, assert_declared
 
 from streamrnn import layers
-from streamrnn.nn import kernels
 from streamrnn.nn.formats.keras.legacy import KERAS_CELLS
 from streamrnn.nn.formats.tables import TORCH_CELLS
+from streamrnn.nn.kernels import swept
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.gated import GatedCell
@@ -63,10 +63,9 @@ def test_a_format_has_the_cell_unless_its_row_says_why_not(table: str, name: str
 
 
 def kinds(name: str) -> Iterator[SweptKind]:
-    """The forms of a cell: those of the file of its kernels whose name begins with its own."""
+    """The forms of a cell: the kinds whose name begins with its own."""
     kind: SweptKind = getattr(layers, name).kind
-    module = getattr(kernels, kind.module)
-    for each in vars(module).values():
+    for each in vars(swept).values():
         if isinstance(each, SweptKind) and each.name.startswith(kind.name):
             yield each
 

@@ -61,7 +61,7 @@ WIDTHS = {
 Optimization changes no bit: `.ci/run` compares hashes of kernels that were optimized at each width.
 """
 FLOATS = {
-    "lstm": Kind(swept.LSTM.pack, 4, 2, naive.lstm, {}),
+    "lstm": Kind(swept.PLAIN_LSTM.pack, 4, 2, naive.lstm, {}),
     "gru": Kind(swept.pack_gru, 3, 1, naive.gru, {"reset_after": True}),
     "gru_before": Kind(swept.pack_gru, 3, 1, naive.gru, {"reset_after": False}),
     "simple_rnn": Kind(swept.SIMPLE_RNN.pack, 1, 1, naive.simple_rnn, {}),

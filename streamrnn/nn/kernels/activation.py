@@ -30,7 +30,7 @@ def run(spec: Spec, x: Floats, out: Floats) -> None:
     """
     name, numbers = split_spec(spec)
     if name not in ROW_WISE:
-        simd.activation.elementwise((name, *numbers))(x.reshape(-1), out.reshape(-1))
+        simd.activation.elementwise_kernel((name, *numbers))(x.reshape(-1), out.reshape(-1))
     elif x.size:
         simd.activation.OVER_ROWS[name]()(x.reshape(-1), out.reshape(-1), x.shape[-1])
 

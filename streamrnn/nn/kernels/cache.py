@@ -34,7 +34,7 @@ def fill(work: Callable[[], object]) -> Compiled:
     # What every run needs, whatever its model: keys of streams, plain rows, digests, the team.
     words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
     rows.StringIndex().find(words, start, size, add=True)
-    simd.plain_rows.read()
+    simd.plain_rows.read_kernel()
     hashes = np.zeros(1, np.uint64)
     rows.add_words(hashes, words[:1], 1)
     rows.add_words(hashes, words[:1].astype(np.uint32), 1)

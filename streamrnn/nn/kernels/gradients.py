@@ -46,7 +46,7 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
 
     again: add to the sums of earlier calls. Columns are divided among threads, 16 at a time.
     """
-    kernel = simd.gradients.outer()
+    kernel = simd.gradients.outer_kernel()
     vectors = PAD // simd.jit.width()
     edges = [0, *accumulate(product.out.shape[1] // PAD for product in products)]
 
@@ -68,7 +68,7 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
 def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
     """Return the sum over rows of inputs times gradients, element by element: (columns,)."""
     out = np.empty(columns, np.float32)
-    simd.gradients.products_of_rows()(*a, *d, rows, out)
+    simd.gradients.products_of_rows_kernel()(*a, *d, rows, out)
     return out
 
 
@@ -91,7 +91,7 @@ class Projection:
 
     def run(self, rows: StridedRows, weights: Floats, dx_BTF: Floats) -> None:
         """Write the gradient of the inputs of row t*B + b to `dx_BTF`[b, t]."""
-        kernel = simd.gradients.project(self._vectors)
+        kernel = simd.gradients.project_kernel(self._vectors)
         packed = self._order.take(weights)
         d, start, step = rows
         if total := dx_BTF.shape[0] * dx_BTF.shape[1]:
@@ -101,7 +101,7 @@ class Projection:
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
     """Write the gradient of inputs, for few units: rows times already transposed weights."""
-    kernel, rows = simd.gradients.project_few(), len(d_NU)
+    kernel, rows = simd.gradients.project_few_kernel(), len(d_NU)
     work = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
     threads.over_lanes(work, rows, rows * weights_UF.size)
 
@@ -202,13 +202,13 @@ def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     if derivative_source(spec) == "row":
         simd.activation.OVER_ROWS_BACK[str(spec)]()(*arrays, dy.shape[-1])
     else:
-        simd.activation.derivative(spec)(*arrays)
+        simd.activation.derivative_kernel(spec)(*arrays)
     return out
 
 
 def add_rows(gradient_VE: Floats, ids_N: Ints, dy_NE: Floats) -> None:
     """Add each row of `dy_NE` to the row of its id, in the order of the rows."""
-    simd.gradients.add_rows()(gradient_VE, ids_N, dy_NE)
+    simd.gradients.add_rows_kernel()(gradient_VE, ids_N, dy_NE)
 
 
 def update(kernel: str, *numbers: float, **form: bool) -> Apply:

@@ -161,7 +161,7 @@ def run_back(
     h_RG = recurrent.dense_product(weights.recurrent)(h_RU)
     tape = _tape(weights, activations, kept, x_RG, h_RG)
     dh, dc = (np.zeros((lanes, units), np.float32) if end is None else end.copy() for end in ends)
-    kernel = simd.layer_norm_lstm.back()
+    kernel = simd.layer_norm_lstm.back_kernel()
     transposed = np.ascontiguousarray(weights.recurrent.T)
     dy = NO_OUTPUT if dy_BTU is None else dy_BTU
     mask = NO_MASK if mask_BT is None else mask_BT

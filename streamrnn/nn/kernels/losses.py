@@ -26,7 +26,7 @@ def elementwise(
     value, slope = np.empty_like(p), np.empty_like(p)
     if p.size:
         q = _NONE if quantiles is None else quantiles.reshape(-1)
-        kernel = simd.losses.elementwise(name, *parameters)
+        kernel = simd.losses.elementwise_kernel(name, *parameters)
         kernel(p.reshape(-1), t.reshape(-1), q, value.reshape(-1), slope.reshape(-1))
     return value, slope
 
@@ -38,7 +38,7 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
     """
     value, slope = np.empty(p.shape[:-1], np.float32), np.empty_like(p)
     if p.size:
-        kernel = simd.losses.of_rows(name)
+        kernel = simd.losses.of_rows_kernel(name)
         kernel(p.reshape(-1), t.reshape(-1), p.shape[-1], value.reshape(-1), slope.reshape(-1))
     return value, slope
 
@@ -94,13 +94,13 @@ def means_of_rows(a: Floats) -> Floats:
     out = np.empty(a.shape[:-1], np.float32)
     if out.size:
         flat = np.ascontiguousarray(a).reshape(-1)
-        simd.losses.means_of_rows()(flat, a.shape[-1], out.reshape(-1))
+        simd.losses.means_of_rows_kernel()(flat, a.shape[-1], out.reshape(-1))
     return out
 
 
 def add_at(out: Array, places: Array, values: Array) -> None:
     """Add values to out[places], one after the other, in place: 1-d arrays of float64."""
-    simd.losses.add_at()(
+    simd.losses.add_at_kernel()(
         out, np.ascontiguousarray(places, np.int64), np.ascontiguousarray(values, np.float64)
     )
 
@@ -113,7 +113,7 @@ def total(a: Floats) -> float:
 def dot(a: Floats, b: Floats) -> float:
     """Return the sum of the products of all elements, added in order, in float64."""
     out = np.zeros(1)
-    simd.losses.products()(
+    simd.losses.products_kernel()(
         np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), out
     )
     return float(out[0])

@@ -18,7 +18,7 @@ class Norm(NamedTuple):
 def layer_norm(x_NF: Floats, gamma_F: Floats, beta_F: Floats, epsilon: float) -> Floats:
     """Return the rows of `x_NF`, normalized to mean 0 and variance 1, then scaled and shifted."""
     y_NF = np.empty_like(x_NF)
-    simd.normalization.layer_norm()(x_NF, gamma_F, beta_F, epsilon, y_NF)
+    simd.normalization.layer_norm_kernel()(x_NF, gamma_F, beta_F, epsilon, y_NF)
     return y_NF
 
 
@@ -28,7 +28,7 @@ def layer_norm_back(
     """Return the gradients of the rows, of gamma and of beta."""
     dx_NF = np.empty_like(x_NF)
     sums = np.zeros_like(gamma_F, np.float64), np.zeros_like(gamma_F, np.float64)
-    simd.normalization.layer_norm_back()(x_NF, gamma_F, epsilon, dy_NF, dx_NF, *sums)
+    simd.normalization.layer_norm_back_kernel()(x_NF, gamma_F, epsilon, dy_NF, dx_NF, *sums)
     return dx_NF, sums[0].astype(np.float32), sums[1].astype(np.float32)
 
 
@@ -43,7 +43,7 @@ class Root(NamedTuple):
 def root_norm(x_NF: Floats, gamma_F: Floats, root: Root) -> Floats:
     """Return the rows of `x_NF`, divided by their root and scaled."""
     y_NF = np.empty_like(x_NF)
-    simd.normalization.root_norm()(x_NF, gamma_F, *root, y_NF)
+    simd.normalization.root_norm_kernel()(x_NF, gamma_F, *root, y_NF)
     return y_NF
 
 
@@ -52,5 +52,5 @@ def root_norm_back(
 ) -> tuple[Floats, Floats]:
     """Return the gradients of the rows and of gamma."""
     dx_NF, of_gamma = np.empty_like(x_NF), np.zeros_like(gamma_F, np.float64)
-    simd.normalization.root_norm_back()(x_NF, gamma_F, *root, dy_NF, dx_NF, of_gamma)
+    simd.normalization.root_norm_back_kernel()(x_NF, gamma_F, *root, dy_NF, dx_NF, of_gamma)
     return dx_NF, of_gamma.astype(np.float32)

@@ -38,7 +38,7 @@ def permutation(key: int, count: int) -> Ints:
 
 def _draw(key: int, count: int) -> Words:
     out = np.empty(count, np.uint64)
-    simd.random.random()(np.uint64(key), out)
+    simd.random.random_kernel()(np.uint64(key), out)
     return out
 
 
@@ -49,5 +49,5 @@ def orthonormal(a: Array) -> Array:
     of full rank; it is overwritten.
     """
     q = np.empty_like(a)
-    simd.random.orthonormal()(a, q)
+    simd.random.orthonormal_kernel()(a, q)
     return q

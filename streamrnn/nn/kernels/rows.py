@@ -126,7 +126,7 @@ class StringIndex:
         counts = self._counts
         before, counts[DONE] = int(counts[KNOWN]), 0
         while True:
-            simd.keys.find()(strings, add, before, self.table(), numbers, added)
+            simd.keys.find_kernel()(strings, add, before, self.table(), numbers, added)
             if counts[DONE] == rows:
                 if len(self._older) and counts[MOVED] == len(self._older):
                     self._table = None
@@ -243,19 +243,19 @@ def read_plain(
     )
     _schema, arrays = batch.__arrow_c_array__()  # the capsules are released together with this name
     address = _capsule_pointer(arrays, b"arrow_array")
-    all_are = simd.plain_rows.read()(address, columns, streams.table(), last, most, plain)
+    all_are = simd.plain_rows.read_kernel()(address, columns, streams.table(), last, most, plain)
     return plain if all_are else None
 
 
 def add_words(h_N: Words, word_N: Words | npt.NDArray[np.uint32], factor: int) -> None:
     """Add a column of N words (uint32 or uint64, contiguous) to `h_N` (N,) uint64, in place."""
-    add = simd.keys.add_words if word_N.dtype == np.uint64 else simd.keys.add_halves
+    add = simd.keys.add_words_kernel if word_N.dtype == np.uint64 else simd.keys.add_halves_kernel
     add()(h_N, word_N, np.uint64(factor))
 
 
 def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: int) -> None:
     """Add a column of N byte strings, given as for `StringIndex.find`, in place."""
-    simd.keys.add_strings()(h_N, words, start_N, size_N, np.uint64(factor))
+    simd.keys.add_strings_kernel()(h_N, words, start_N, size_N, np.uint64(factor))
 
 
 def digest(h_N: Words) -> int:
@@ -266,4 +266,4 @@ def digest(h_N: Words) -> int:
     factors, is the multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); the
     result is the sum of the mixed h[n]. It uses only integers, so it is the same on every machine.
     """
-    return int(simd.keys.total()(h_N))
+    return int(simd.keys.total_kernel()(h_N))

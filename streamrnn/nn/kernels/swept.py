@@ -75,7 +75,7 @@ class SweptKind(NamedTuple):
     def columns(self, gates: str) -> list[int]:
         """Return the places of gates in Keras's order, -1 for "-".
 
-        >>> LSTM.columns("of-")
+        >>> PLAIN_LSTM.columns("of-")
         [3, 1, -1]
         """
         return [self.gates.find(gate) for gate in gates]
@@ -271,7 +271,7 @@ def _step_of_lstm(
     return step
 
 
-LSTM = SweptKind(
+PLAIN_LSTM = SweptKind(
     name="lstm",
     gates="ifco",
     ahead=(Ahead("ifco", "ifco", x_biases="ifco", h_biases="----"),),
@@ -283,7 +283,7 @@ LSTM = SweptKind(
 )
 """The first activation is for the gates, the second for c. The states are [h_BU, c_BU]."""
 
-PEEPHOLE = LSTM._replace(
+PEEPHOLE = PLAIN_LSTM._replace(
     name="peephole_lstm",
     peepholes=(
         Peephole(kept=0, after=False),

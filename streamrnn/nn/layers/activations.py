@@ -86,7 +86,7 @@ def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
     """Return max(x - t, 0) over an axis, with t as in Keras 3.
 
     With this t, the values add up to 1 only if a single one is above 0; see
-    `simd.activation.sparsemax`.
+    `simd.activation.sparsemax_kernel`.
     """
     return compute_over("sparsemax", x, axis)
 

@@ -316,7 +316,7 @@ class LSTMCell(GatedCell, LSTMArguments):
     unit_forget_bias: the forget gate's bias starts as 1.
     """
 
-    kind = swept.LSTM
+    kind = swept.PLAIN_LSTM
 
     def add_bias(self) -> None:
         bias = self.add_weight("bias", (4 * self.units,), self.bias_initializer)

@@ -16,7 +16,7 @@ from streamrnn.nn.simd.vector import load, make_copy, store
 
 
 @functools.cache
-def elementwise(spec: Spec) -> Kernel:
+def elementwise_kernel(spec: Spec) -> Kernel:
     """Return the kernel that applies an activation to each element: (x, out)."""
     n = jit.width()
 
@@ -40,7 +40,7 @@ def elementwise(spec: Spec) -> Kernel:
 
 
 @functools.cache
-def softmax() -> Kernel:
+def softmax_kernel() -> Kernel:
     """Return the kernel of softmax over each run of `units` elements: (x, out, units)."""
     n = jit.width()
 
@@ -70,7 +70,7 @@ def softmax() -> Kernel:
 
 
 @functools.cache
-def log_softmax() -> Kernel:
+def log_softmax_kernel() -> Kernel:
     """Return the kernel of x - log(sum of exp(x)) over each run of `units`: (x, out, units)."""
     n = jit.width()
 
@@ -102,7 +102,7 @@ def log_softmax() -> Kernel:
 
 
 @jit.on_demand("sparsemax", types.void(F1, F1, types.intp))
-def sparsemax(x, out, units):
+def sparsemax_kernel(x, out, units):
     """Set each run of `units` elements to its sparsemax.
 
     The formula is Keras 3's: max(x - t, 0) with t = (S[1] + … + S[k] - 1) / k. S[j] is the sum of
@@ -127,7 +127,7 @@ def sparsemax(x, out, units):
 
 
 @functools.cache
-def derivative(spec: Spec) -> Kernel:
+def derivative_kernel(spec: Spec) -> Kernel:
     """Return the kernel out = dy * derivative: (value, dy, out).
 
     `value`: the activation's value if that determines the derivative, else its input.
@@ -155,7 +155,7 @@ def derivative(spec: Spec) -> Kernel:
 
 
 @jit.on_demand("softmax_back", types.void(F1, F1, F1, types.intp))
-def softmax_back(y, dy, dx, units):
+def softmax_back_kernel(y, dy, dx, units):
     """Set dx to softmax's gradient over each run of `units`."""
     for begin in range(0, y.size, units):
         total = np.float32(0)
@@ -166,7 +166,7 @@ def softmax_back(y, dy, dx, units):
 
 
 @functools.cache
-def log_softmax_back() -> Kernel:
+def log_softmax_back_kernel() -> Kernel:
     """Return the kernel of log_softmax's gradient over each run of `units`: (y, dy, dx, units)."""
     n = jit.width()
 
@@ -192,14 +192,14 @@ def log_softmax_back() -> Kernel:
 
 
 OVER_ROWS: dict[str, Callable[[], Kernel]] = {
-    "softmax": softmax,
-    "log_softmax": log_softmax,
-    "sparsemax": sparsemax,
+    "softmax": softmax_kernel,
+    "log_softmax": log_softmax_kernel,
+    "sparsemax": sparsemax_kernel,
 }
 """By activation, what returns its kernel over each run of `units` elements: (x, out, units)."""
 
 OVER_ROWS_BACK: dict[str, Callable[[], Kernel]] = {
-    "softmax": softmax_back,
-    "log_softmax": log_softmax_back,
+    "softmax": softmax_back_kernel,
+    "log_softmax": log_softmax_back_kernel,
 }
 """The same of the gradient, from the activation's values: (y, dy, dx, units)."""

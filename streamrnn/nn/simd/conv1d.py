@@ -7,11 +7,11 @@ from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.dense import linear
 from streamrnn.nn.simd.jit import F3, kernel
-from streamrnn.nn.simd.lanes import ABSENT
+from streamrnn.nn.simd.lanes import ABSENT_TYPE
 from streamrnn.nn.simd.names import Spec, label, packed_name
 from streamrnn.nn.simd.sweep import (
     NEW,
-    WEIGHTS,
+    WEIGHTS_TYPE,
     Sizes,
     Span,
     X,
@@ -30,7 +30,7 @@ def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
     """
     name = f"{packed_name('conv1d', word)}-{n}x{vectors}-{label(activation)}"
-    signature = types.void(F3, ABSENT, F3, F3, WEIGHTS, *[types.intp] * 4)
+    signature = types.void(F3, ABSENT_TYPE, F3, F3, WEIGHTS_TYPE, *[types.intp] * 4)
     return jit.compiled(name, lambda: _kernel(n, vectors, word, activation), signature)
 
 

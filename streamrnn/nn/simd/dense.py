@@ -156,7 +156,7 @@ def _few(n: int, activation: Spec) -> Kernel:
 
 
 @functools.cache
-def embedding(n: int) -> Kernel:
+def embedding_kernel(n: int) -> Kernel:
     """Return the kernel for vectors of `n` floats: (table_VE, ids_N, y_NE, first, last).
 
     It writes the rows first..last of `y_NE`, without the GIL: with np.take, threads wait for it.

@@ -46,7 +46,7 @@ WIDE = 4
 
 
 @functools.cache
-def outer() -> Kernel:
+def outer_kernel() -> Kernel:
     """Return the kernel: (a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last).
 
     out[k*step + c] += sum over rows r = row..end of a[i + r*a_step + k] * d[j + r*d_step + c], for
@@ -139,7 +139,7 @@ def _accumulate(m: int, g: int, n: int) -> Inlined:
 
 
 @functools.cache
-def project(vectors: int) -> Kernel:
+def project_kernel(vectors: int) -> Kernel:
     """Return the kernel: (d, start, step, count, w, y_BTF, first, last).
 
     Row r = t*B + b of `y_BTF`, for r in first..last, is the sum of w[k] * d[start + r*step + k] for
@@ -179,7 +179,7 @@ def project(vectors: int) -> Kernel:
 
 
 @functools.cache
-def project_few() -> Kernel:
+def project_few_kernel() -> Kernel:
     """Return the kernel for rows with few gradients: (d_NU, w, y_NF, first, last).
 
     Row r of `y_NF` is the sum over u of d_NU[r, u] * w[u*F : (u+1)*F].
@@ -214,7 +214,7 @@ def project_few() -> Kernel:
 
 
 @jit.on_demand("products_of_rows", types.void(F1, *[types.intp] * 2, F1, *[types.intp] * 3, F1))
-def products_of_rows(a, i, a_step, d, j, d_step, rows, out):
+def products_of_rows_kernel(a, i, a_step, d, j, d_step, rows, out):
     """Set out[u] to the sum of a[i + r*a_step + u] * d[j + r*d_step + u] over rows, in float64."""
     total = np.zeros(out.size, np.float64)
     for r in range(rows):
@@ -226,7 +226,7 @@ def products_of_rows(a, i, a_step, d, j, d_step, rows, out):
 
 
 @jit.on_demand("add_rows", types.void(F2, I1, F2))
-def add_rows(out, ids, rows):
+def add_rows_kernel(out, ids, rows):
     """Add each row to out[its id], row after row."""
     for r in range(ids.size):
         for i in range(rows.shape[1]):

@@ -23,7 +23,7 @@ PACE = 4
 table that doubled has room for one more string for every two older cells, a table that kept its
 size for every four."""
 
-TABLE = types.NamedTuple((U1, U1, U1, I1, I1, U1, I1), StringTable)
+TABLE_TYPE = types.NamedTuple((U1, U1, U1, I1, I1, U1, I1), StringTable)
 _WORDS = types.Array(types.uint64, 1, "A", aligned=False)
 
 _FACTOR, _OTHER = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
@@ -122,10 +122,10 @@ def _move(table, begin, end, held):
 @jit.on_demand(
     "keys",
     types.void(
-        types.NamedTuple((_WORDS, I1, I1), Strings), types.boolean, types.intp, TABLE, I1, I1
+        types.NamedTuple((_WORDS, I1, I1), Strings), types.boolean, types.intp, TABLE_TYPE, I1, I1
     ),
 )
-def find(strings, add, before, table, number_N, added):
+def find_kernel(strings, add, before, table, number_N, added):
     """Find N strings, and insert new ones if `add`.
 
     If the table is full, stop early, with counts[DONE] < N.
@@ -202,28 +202,28 @@ def find(strings, add, before, table, number_N, added):
 
 
 @jit.on_demand("digest-halves", types.void(U1, types.Array(types.uint32, 1, "C"), types.uint64))
-def add_halves(h_N, word_N, factor):
+def add_halves_kernel(h_N, word_N, factor):
     """Add a column of words of 32 bits to the hashes of N rows."""
     for n in range(len(word_N)):
         h_N[n] += np.uint64(word_N[n]) * factor
 
 
 @jit.on_demand("digest-words", types.void(U1, U1, types.uint64))
-def add_words(h_N, word_N, factor):
+def add_words_kernel(h_N, word_N, factor):
     """Add a column of words of 64 bits to the hashes of N rows."""
     for n in range(len(word_N)):
         h_N[n] += word_N[n] * factor
 
 
 @jit.on_demand("digest-strings", types.void(U1, _WORDS, I1, I1, types.uint64))
-def add_strings(h_N, words, start_N, size_N, factor):
+def add_strings_kernel(h_N, words, start_N, size_N, factor):
     """Add a column of strings to the hashes of N rows."""
     for n in range(len(start_N)):
         h_N[n] += _hashed(words, start_N[n], size_N[n]) * factor
 
 
 @jit.on_demand("digest-total", types.uint64(U1))
-def total(h_N):
+def total_kernel(h_N):
     """Return the sum of the hashes of N rows, each of them mixed first."""
     total = np.uint64(0)
     for n in range(len(h_N)):

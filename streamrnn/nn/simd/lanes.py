@@ -15,7 +15,7 @@ from streamrnn.nn.simd.jit import I1, MASK, Inlined, inline_always
 from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, X
 from streamrnn.nn.simd.vector import make_copy
 
-ABSENT = types.NamedTuple((I1, MASK), Absent)
+ABSENT_TYPE = types.NamedTuple((I1, MASK), Absent)
 
 
 class LaneRange(NamedTuple):

@@ -157,7 +157,7 @@ _LANES = types.boolean, types.intp, types.intp
 @jit.on_demand(
     "layer_norm_lstm_back", types.void(_TAPE, F2, types.float64, F3, MASK, F2, F2, F2, *_LANES)
 )
-def back(tape, w_GU, epsilon, dy, mask, factors, dh, dc, zero_masked, first, last):
+def back_kernel(tape, w_GU, epsilon, dy, mask, factors, dh, dc, zero_masked, first, last):
     """Go back through the steps of the lanes first..last.
 
     `w_GU`: the recurrent weights, transposed. `dh` and `dc` (B, U), the gradients of the final

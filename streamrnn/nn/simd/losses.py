@@ -148,7 +148,7 @@ _ELEMENTWISE: dict[str, Inlined] = {
 
 
 @functools.cache
-def elementwise(name: str, *parameters: float) -> Kernel:
+def elementwise_kernel(name: str, *parameters: float) -> Kernel:
     """Return the kernel of a loss: (p, t, q, value, slope), with the derivative by p in `slope`.
 
     `q`: the quantile of each element for "pinball", else empty.
@@ -180,7 +180,7 @@ def elementwise(name: str, *parameters: float) -> Kernel:
 
 
 @functools.cache
-def of_rows(kind: str) -> Kernel:
+def of_rows_kernel(kind: str) -> Kernel:
     """Return the kernel of a loss of whole rows of `units` elements.
 
     Called as (p, t, units, value, slope), with one value per row. `kind`: "logits" or
@@ -323,7 +323,7 @@ _ROWS: dict[str, Callable[[int], Inlined]] = {
 
 
 @jit.on_demand("sum_of_products", types.void(F1, F1, D1))
-def products(a, b, out):
+def products_kernel(a, b, out):
     """Set out[0] to the sum of a[i] * b[i], in float64."""
     total = 0.0
     for i in range(a.size):
@@ -332,7 +332,7 @@ def products(a, b, out):
 
 
 @jit.on_demand("means_of_rows", types.void(F1, types.intp, F1))
-def means_of_rows(a, units, out):
+def means_of_rows_kernel(a, units, out):
     """Set out[r] to the mean of the r-th run of `units` elements, which are summed in float64."""
     for r in range(out.size):
         total = 0.0
@@ -342,7 +342,7 @@ def means_of_rows(a, units, out):
 
 
 @jit.on_demand("add_at", types.void(D1, I1, D1))
-def add_at(out, ids, values):
+def add_at_kernel(out, ids, values):
     """Add each value to out[its id], one after the other."""
     for i in range(ids.size):
         out[ids[i]] += values[i]

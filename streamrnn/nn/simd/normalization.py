@@ -10,7 +10,7 @@ _F64 = types.float64
 
 
 @jit.on_demand("layer_norm", types.void(F2, F1, F1, _F64, F2))
-def layer_norm(x_NF, gamma_F, beta_F, epsilon, y_NF):
+def layer_norm_kernel(x_NF, gamma_F, beta_F, epsilon, y_NF):
     """Normalize rows to mean 0 and variance 1; then scale and shift them."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
@@ -27,7 +27,7 @@ def layer_norm(x_NF, gamma_F, beta_F, epsilon, y_NF):
 
 
 @jit.on_demand("layer_norm_back", types.void(F2, F1, _F64, F2, F2, D1, D1))
-def layer_norm_back(x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F):
+def layer_norm_back_kernel(x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F):
     """Write the gradient of the rows; add the gradients of gamma and beta, row after row."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
@@ -52,7 +52,7 @@ def layer_norm_back(x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta_F):
 
 
 @jit.on_demand("root_norm", types.void(F2, F1, _F64, _F64, _F64, F2))
-def root_norm(x_NF, gamma_F, count, epsilon, limit, y_NF):
+def root_norm_kernel(x_NF, gamma_F, count, epsilon, limit, y_NF):
     """Set y to x gamma / sqrt(sum of squares / count + epsilon); the divisor is >= 1 / limit."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
@@ -66,7 +66,7 @@ def root_norm(x_NF, gamma_F, count, epsilon, limit, y_NF):
 
 
 @jit.on_demand("root_norm_back", types.void(F2, F1, _F64, _F64, _F64, F2, F2, D1))
-def root_norm_back(x_NF, gamma_F, count, epsilon, limit, dy_NF, dx_NF, dgamma_F):
+def root_norm_back_kernel(x_NF, gamma_F, count, epsilon, limit, dy_NF, dx_NF, dgamma_F):
     """Write the gradient of the rows; add the gradient of gamma, row after row."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):

@@ -9,7 +9,7 @@ from numba import types
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import KNOWN, MOVED, LastTimes, PlainColumns, PlainRows
 from streamrnn.nn.simd.jit import F1, F2, I1, Inlined, inline, intrinsic
-from streamrnn.nn.simd.keys import TABLE, make_search
+from streamrnn.nn.simd.keys import TABLE_TYPE, make_search
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NULLS, _OFFSET, _BUFFERS, _CHILDREN = 8, 16, 40, 48
@@ -20,7 +20,7 @@ _B1 = types.Array(types.boolean, 1, "C")
 _SIGNATURE = types.boolean(
     types.int64,
     types.NamedTuple((*[types.int64] * 4, I1, I1, F1, F1), PlainColumns),
-    TABLE,
+    TABLE_TYPE,
     types.NamedTuple((I1, _B1), LastTimes),
     types.uint64,
     types.NamedTuple((I1, I1, F2), PlainRows),
@@ -160,7 +160,7 @@ def _follow(time, slots, last, most):
 
 
 @jit.on_demand("plain_rows", _SIGNATURE)
-def read(batch, columns, table, last, most, rows):
+def read_kernel(batch, columns, table, last, most, rows):
     """Return whether all rows are plain; if so, they have been written to `rows`.
 
     See `kernels.rows.read_plain`; `batch` is the address of a struct ArrowArray.

@@ -19,7 +19,7 @@ def _mixed(x):
 
 
 @jit.on_demand("random", types.void(types.uint64, U1))
-def random(key, out):
+def random_kernel(key, out):
     """Set out[i] to number i of a key, 64 random bits, whoever draws it and in whatever order.
 
     The finalizer of SplitMix64 (Steele, Lea, Flood 2014) is applied to key + i * 2**64/phi, and
@@ -64,7 +64,7 @@ def _apply(v, i, scale, a, begin, total):
 
 
 @functools.cache
-def orthonormal() -> Kernel:
+def orthonormal_kernel() -> Kernel:
     """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
 
     Both are (n, k) with k <= n; `a` is overwritten. Sums are in float64 and run over rows in their

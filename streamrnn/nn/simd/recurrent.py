@@ -17,7 +17,7 @@ from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.arguments import Kernel, Share
 from streamrnn.nn.simd.jit import F1, F2, F3, I1, Inlined, inline_always, kernel, uncounted
 from streamrnn.nn.simd.lanes import (
-    ABSENT,
+    ABSENT_TYPE,
     LanePlaces,
     LaneRange,
     advance,
@@ -33,7 +33,7 @@ from streamrnn.nn.simd.sweep import (
     OLD,
     OWN,
     START,
-    WEIGHTS,
+    WEIGHTS_TYPE,
     Sizes,
     Span,
     TileShape,
@@ -342,6 +342,6 @@ def entry(
     """Return the machine code of the window kernel that `make` makes, for this number of states."""
     intp = types.intp
     share = types.NamedTuple((intp, intp, F1, I1), Share)
-    window_of = (F3, ABSENT, types.UniTuple(F2, states), F3, WEIGHTS, types.boolean)
+    window_of = (F3, ABSENT_TYPE, types.UniTuple(F2, states), F3, WEIGHTS_TYPE, types.boolean)
     full = "-".join([packed_name(name, word), *map(label, activations)])
     return jit.compiled(full, make, types.void(*window_of, intp, intp, share))

@@ -28,7 +28,7 @@ old states, new states and other states, and, with packed weights, of the intege
 (the offsets of the inputs' integers are in X). The array is flat: for views of its blocks, Numba
 would count references."""
 
-WEIGHTS = types.NamedTuple((F1, F1), Weights)
+WEIGHTS_TYPE = types.NamedTuple((F1, F1), Weights)
 
 
 class Sizes(NamedTuple):

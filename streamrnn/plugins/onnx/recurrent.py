@@ -50,7 +50,7 @@ class Operator(NamedTuple):
 RECURRENT = {
     "LSTM": Operator(
         (LSTMCell, PeepholeLSTMCell),
-        swept.LSTM.pack,
+        swept.PLAIN_LSTM.pack,
         "iofc",
         activations=("Sigmoid", "Tanh", "Tanh"),
     ),

@@ -17,7 +17,7 @@ from numba import types
 from selection import first_quick, slow
 
 from streamrnn.nn.kernels import one_thread, set_threads, team
-from streamrnn.nn.simd import recurrent, spin_barrier
+from streamrnn.nn.simd import jit, recurrent, spin_barrier
 
 
 @pytest.mark.parametrize("kind", first_quick(KINDS))
@@ -100,7 +100,12 @@ def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
 def test_a_thread_that_watches_pauses() -> None:
     """Slow: machine code of a function that is compiled for it."""
     signature = types.void(types.Array(types.int64, 1, "C"), types.int64, types.int64)
-    dispatcher: Any = spin_barrier._spin_until
+
+    @jit.kernel
+    def spin(counter, expected, looks):
+        spin_barrier.spin_until(counter, expected, looks)
+
+    dispatcher: Any = spin
     dispatcher.compile(signature)
     (code,) = dispatcher.inspect_asm().values()
     assert INSTRUCTIONS[platform.machine()] in instructions(code)
