@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -270,7 +270,9 @@ class ModelFile:
     @contextmanager
     def on_disk(self) -> Iterator[str]:
         """Write the file to a temporary folder, which is removed afterwards; yield its path."""
-        with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
+        with ExitStack() as stack:
+            with sink_errors("make", "a temporary folder"):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamrnn-"))
             path = Path(folder) / self.name
             with sink_errors("write", str(path)):
                 path.write_bytes(self.content)

@@ -40,11 +40,11 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
     for number in numbers:
         if not -rank <= number < rank:
             raise ArgumentError(
-                f"{owner}: axis={number} is out of bounds for an input of {rank} axes (batch first)"
+                f"{owner}: axis={axis} is out of bounds for an input of {rank} axes (batch first)"
             )
         if number % rank == 0:
             raise ArgumentError(
-                f"{owner}: axis={number} is the batch, whose rows must stay independent; choose "
+                f"{owner}: axis={axis} is the batch, whose rows must stay independent; choose "
                 "another axis"
             )
     axes = sorted(number % rank - rank for number in numbers)

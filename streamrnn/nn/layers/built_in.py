@@ -33,8 +33,8 @@ class BuiltIn(Layer):
 
     __signature__ = _Signature()
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         definer = next(base for base in cls.__mro__ if "apply" in vars(base))
         if hasattr(cls, "call") and is_own(definer) and not is_own(cls):
             base = next(base for base in cls.__mro__ if is_own(base))

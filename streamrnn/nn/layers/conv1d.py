@@ -52,7 +52,7 @@ class _Convolution(Unmasked):
         self.ragged = self.causal
 
     def check_input(self, shape: Shape) -> None:
-        self.expect_features(shape, self.features, in_time=True)
+        self.expect_features(shape, self.features, rank=3)
         self.window.count_for(self, shape[1])
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -39,10 +39,10 @@ from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.registry import ConfigDict, Configurable
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure, several, unshared
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
-from streamrnn.nn.layers.weights import WEIGHT_NAMES, WeightSet
+from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
-class Layer(WeightSet, Configurable):
+class Layer(NamedWeights, WeightSet, Configurable):
     """A computation with weights.
 
     name: as shown in summaries, states and files; by default derived from the name of the class.
@@ -221,12 +221,11 @@ class Layer(WeightSet, Configurable):
     def check_initial(self, states: Any) -> None:
         """Raise ShapeError if symbols cannot be the states to start from."""
 
-    def expect_features(self, shape: Shape, features: int, *, in_time: bool = False) -> None:
-        """Check the size of the last axis; in_time: also the number of axes. Raises ShapeError."""
-        if in_time and len(shape) != 3:
-            raise ShapeError(
-                f"{self}: expected 3 axes (batch, time, features), received shape {shape}"
-            )
+    def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
+        """Check the size of the last axis and, if passed, the number of axes. Raises ShapeError."""
+        if rank is not None and len(shape) != rank:
+            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
+            raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
         if not shape or shape[-1] != features:
             raise ShapeError(
                 f"{self}: expected {features} features on the last axis, received shape {shape}"

@@ -157,7 +157,7 @@ class RNN(BuiltIn):
                 f"{self}: expected an array (batch, time, features), received a list of "
                 f"{count(len(shape), 'array')}; pass the array itself, and states as initial_state="
             )
-        self.expect_features(shape, self.features, in_time=True)
+        self.expect_features(shape, self.features, rank=3)
 
     def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
         batch, units = input_shape[0], self.runner.output_features()

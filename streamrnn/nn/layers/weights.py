@@ -219,13 +219,9 @@ class WeightAttribute:
         del vars(instance)[self.name]
 
 
-class WeightSet:
-    """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
+class NamedWeights:
+    """The weights of built-in layers as attributes."""
 
-    moves_in_training: bool = False
-    """Whether a call with training=True changes its weights (if it is not frozen)."""
-
-    # The weights of built-in layers.
     alpha = WeightAttribute()
     beta = WeightAttribute("center")
     bias = WeightAttribute("use_bias")
@@ -235,6 +231,13 @@ class WeightSet:
     moving_mean = WeightAttribute()
     moving_variance = WeightAttribute()
     recurrent_kernel = WeightAttribute()
+
+
+class WeightSet:
+    """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
+
+    moves_in_training: bool = False
+    """Whether a call with training=True changes its weights (if it is not frozen)."""
 
     def __init__(self, *, trainable: bool) -> None:
         self._trainable = trainable
@@ -417,5 +420,5 @@ class WeightSet:
 
 
 WEIGHT_NAMES = frozenset(
-    name for name, value in vars(WeightSet).items() if isinstance(value, WeightAttribute)
+    name for name, value in vars(NamedWeights).items() if isinstance(value, WeightAttribute)
 )

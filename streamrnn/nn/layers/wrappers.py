@@ -105,7 +105,7 @@ class Bidirectional(BuiltIn):
     def check_input(self, shape: Shapes) -> None:
         if isinstance(shape, list):
             raise ShapeError(f"{self}: expected one array, received {len(shape)}")
-        self.expect_features(shape, self.forward_layer.features, in_time=True)
+        self.expect_features(shape, self.forward_layer.features, rank=3)
 
     def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
         one, forward_states = _split(self.forward_layer.compute_output_shape(input_shape))

@@ -239,6 +239,8 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     wide = pa.float64() if floating else array.type  # Arrow cannot compare float16
     try:
         result, original = array.cast(kind), array.cast(wide)
+        if is_text(kind) or _is_bytes(kind):  # no need to compare
+            return result
         same = pc.equal(result.cast(wide), original)
     except pa.ArrowException:
         return None

@@ -9,18 +9,17 @@ import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels.rows import add_strings, add_words, digest
 from streamrnn.stream.sources.casts import decoded, in_type, is_real, nulls_of, value_type
-from streamrnn.stream.sources.times import ticks
 
 _WORD = 1 << 64
 _BYTES = 8  # of a word
@@ -75,29 +74,16 @@ class Content:
         for field, column in zip(schema or batch.schema, batch.columns, strict=True):
             factor = _factor(field.name)
             if is_real(column.type) and is_real(field.type) and column.type != field.type:
-                # Values that the other type can hold count as values of it.
-                values, fits = in_type(column, field.type)
-                own, common = np.zeros_like(hashes), np.zeros_like(hashes)
-                _add(own, column, factor)
-                _add(common, values, factor)
-                hashes += np.where(fits, common, own)
+                _add_in_type(hashes, column, field.type, factor)
             else:
                 _add(hashes, column, factor)
-        slices = [
-            slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)
-        ]
+        starts = np.cumsum([0, *sizes])[:-1]
         times: list[_Times] = [(None, None)] * len(sizes)
         if time is not None:
-            column = batch.column(time)
-            time_N = ticks(column)
-            present = [time_N[part] for part in slices]
-            if column.null_count:
-                valid_N = ~nulls_of(column)
-                present = [time_N[part][valid_N[part]] for part in slices]
-            times = [(int(t.min()), int(t.max())) if len(t) else (None, None) for t in present]
+            times = _ranges(batch.column(time), starts, np.array(sizes))
         return [
-            cls(size, digest(hashes[part]), *first_and_last)
-            for size, part, first_and_last in zip(sizes, slices, times, strict=True)
+            cls(rows, digest(hashes[start : start + rows]), *ends)
+            for rows, start, ends in zip(sizes, starts.tolist(), times, strict=True)
         ]
 
     def __add__(self, other: "Content") -> "Content":
@@ -147,6 +133,27 @@ def sum_of(contents: Iterable[Content]) -> Content:
     return sum(contents, NOTHING)
 
 
+def _ranges(times: pa.Array, start_S: Ints, size_S: Ints) -> list[_Times]:
+    """Return the first and the last time of each of S slices, in ticks of their type."""
+    if pa.types.is_temporal(times.type):
+        times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
+    if times.null_count or len(size_S) == 1:
+        ends = [
+            pc.min_max(times.slice(start, size))
+            for start, size in zip(start_S.tolist(), size_S.tolist(), strict=True)
+        ]
+        return [(end["min"].as_py(), end["max"].as_py()) for end in ends]
+    ranges: list[_Times] = [(None, None)] * len(size_S)
+    filled = np.flatnonzero(size_S)
+    if len(filled):
+        ticks = times.to_numpy()
+        firsts = np.minimum.reduceat(ticks, start_S[filled]).tolist()
+        lasts = np.maximum.reduceat(ticks, start_S[filled]).tolist()
+        for place, *ends in zip(filled.tolist(), firsts, lasts, strict=True):
+            ranges[place] = (ends[0], ends[1])
+    return ranges
+
+
 @functools.cache
 def _factor(name: str) -> int:
     """Return an odd number for a column, so that the order of the columns does not matter."""
@@ -163,6 +170,18 @@ def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     _add_values(values, column, factor)
     values[nulls_of(column)] = _NULL * factor % _WORD
     hashes += values
+
+
+def _add_in_type(hashes: Words, column: pa.Array, kind: pa.DataType, factor: int) -> None:
+    """Add a column of numbers to the hashes of its rows, in place, as values of another type."""
+    values, fits = in_type(column, kind)
+    common = np.zeros(len(column), np.uint64)
+    _add(common, values, factor)
+    if not fits.all():
+        own = np.zeros(len(column), np.uint64)
+        _add(own, column, factor)
+        common = np.where(fits, common, own)
+    hashes += common
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -54,15 +54,18 @@ class Origin:
     by_time: bool = False
 
     @classmethod
-    def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
+    def consecutive(cls, file: str, first_row: int, rows: int, by_time: bool = False) -> Self:
         """Return the origin of consecutive rows of one file."""
-        return cls((file,), np.zeros(rows, np.int64), np.arange(first_row, first_row + rows))
+        row_N = np.arange(first_row, first_row + rows)
+        return cls((file,), np.zeros(rows, np.int64), row_N, by_time=by_time)
 
     @classmethod
     def of_slices(
         cls, files: Sequence[str], first_rows: Sequence[int], sizes: Sequence[int], by_time: bool
     ) -> Self:
         """Return the origin of consecutive rows of some files, one after another."""
+        if len(files) == 1:  # 4 times as fast
+            return cls.consecutive(files[0], first_rows[0], sizes[0], by_time)
         starts = np.cumsum([0, *sizes])[:-1]
         file_N = np.repeat(np.arange(len(files)), sizes)
         row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]

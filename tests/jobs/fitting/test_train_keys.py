@@ -166,7 +166,7 @@ def test_the_losses_of_a_fit_have_the_penalty_of_its_layers(tmp_path: Path) -> N
     for key in ("loss", "val_loss"):
         assert rows[1][key] == pytest.approx(rows[0][key] + added, rel=1e-6)
     model.compile("sgd", "mse")
-    assert sum(part.regularizer(part.weight) for part in model._trainer.plan.penalty) > 0.01
+    assert model._trainer.plan.penalty() > 0.01
 
 
 def refused(folder: Path, made: dict[str, Any]) -> str:
