@@ -106,9 +106,9 @@ def sparsemax_kernel(x, out, units):
     """Set each run of `units` elements to its sparsemax.
 
     The formula is Keras 3's: max(x - t, 0) with t = (S[1] + … + S[k] - 1) / k. S[j] is the sum of
-    the j largest values; k is the number of places j whose value, the j-th largest, is larger than
-    (S[j] - 1) / j. (Martins and Astudillo 2016 take S[k] alone, so that values add up to 1; for
-    k = 1 both are the same.) Sums are in float64, from the largest value on.
+    the j largest values; k is the number of j for which the j-th largest value exceeds
+    (S[j] - 1) / j. (Martins and Astudillo 2016 take S[k] alone, so that the results add up to 1;
+    for k = 1 both are the same.) Sums are in float64, from the largest value on.
     """
     for begin in range(0, x.size, units):
         row = np.sort(x[begin : begin + units])
@@ -130,7 +130,7 @@ def sparsemax_kernel(x, out, units):
 def derivative_kernel(spec: Spec) -> Kernel:
     """Return the kernel out = dy * derivative: (value, dy, out).
 
-    `value`: the activation's value if that determines the derivative, else its input.
+    `value`: the activation's value if this determines the derivative, else the activation's input.
     """
     n = jit.width()
 
@@ -196,10 +196,11 @@ OVER_ROWS: dict[str, Callable[[], Kernel]] = {
     "log_softmax": log_softmax_kernel,
     "sparsemax": sparsemax_kernel,
 }
-"""By activation, what returns its kernel over each run of `units` elements: (x, out, units)."""
+"""By activation, the function that returns its kernel over each run of `units` elements:
+(x, out, units)."""
 
 OVER_ROWS_BACK: dict[str, Callable[[], Kernel]] = {
     "softmax": softmax_back_kernel,
     "log_softmax": log_softmax_back_kernel,
 }
-"""The same of the gradient, from the activation's values: (y, dy, dx, units)."""
+"""The same for the gradient, which is computed from the activation's values: (y, dy, dx, units)."""

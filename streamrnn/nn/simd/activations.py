@@ -1,13 +1,14 @@
-"""Activations: each with its parameters and its derivative. Needs no compiler.
+"""Activations with their parameters and, except for a few, their derivatives. Needs no compiler.
 
-To add one, write it here, and its name in `__all__` if layers take it. Names and formulas are
-Keras 3's; parameters are constants of the compiled code. NaN stays NaN; infinities give the limit,
-except where the formula has no value there: silu, gelu and mish of -inf, softsign of both
-infinities, and 0 times an infinity, are NaN. leaky_relu with negative_slope=0 computes this product
-at -inf, as in Keras; so does relu with a max_value or a threshold, for which Keras gives 0.
+To add an activation, write it here, and add its name to `__all__` if layers take it. Where Keras 3
+has an activation, its name and formula are Keras's; parameters are constants of the compiled code.
+NaN stays NaN; infinities give the limit, except where the formula has no value there: silu, gelu
+and mish of -inf, softsign of both infinities, and 0 times an infinity, are NaN.
+leaky_relu with negative_slope=0 computes this product at -inf, as in Keras; so does relu with
+negative_slope=0 and a max_value or a threshold, for which Keras gives 0.
 
-At a kink, relu and its variants have the derivative of the side of smaller inputs, as in Keras on
-JAX; at the ends of a clipped range the derivative is zero.
+At a kink, relu and its variants have the derivative from the left, as in Keras on JAX; at the ends
+of a clipped range the derivative is zero.
 """
 
 from math import inf
@@ -154,7 +155,7 @@ def _twice_gelu_angle(x):
 
 @activation()
 def gelu(x, approximate=False):
-    """Return x Phi(x), where Phi is the normal distribution; approximate: computed by tanh."""
+    """Return x Phi(x), where Phi is the standard normal distribution; approximate: by tanh."""
     if approximate:  # (1 + tanh(u)) / 2 is sigmoid(2 u), without the cancellation
         return x * functions.sigmoid(_twice_gelu_angle(x))
     tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))

@@ -21,11 +21,11 @@ class Absent(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
+    """Packed weights: `flat`, in the order in which sweeps read them, and values by unit, `unit`.
 
-    A unit's own weights apply to its own values alone (peepholes, gains). If `flat` has integers,
-    `unit` has, in place of own weights, the largest integers of the inputs and of the state, and a
-    factor per feature.
+    `unit` has the initial sums, then the units' own weights, which apply only to the values of the
+    unit itself (peepholes, gains). If `flat` has integers, `unit` has, in place of own weights, the
+    largest integers of the inputs and of the state, and a factor per feature.
     """
 
     flat: Floats
@@ -50,7 +50,7 @@ class Share(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """Dropout of a window: factors of each lane's inputs and of its h, or empty arrays."""
+    """Dropout of a window: the factors of each lane's inputs and of its h; empty: no dropout."""
 
     x_BF: Floats
     h_BU: Floats
@@ -76,10 +76,11 @@ class TapeLayout(NamedTuple):
 class NormTape(NamedTuple):
     """What the backward pass of an LSTM with layer normalization reads and writes, by row.
 
-    Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
-    c, and its derivative; c before the step (`before_RU`), and the new c, not yet normalized
-    (`raw_RU`); the products of h, not yet normalized (`h_RG`); gamma of these two norms; gradients
-    of the gates' sums, and of the normalized c.
+    `gates_RG`: the gates i, f, c, o (R, 4U) after their activations; `slopes_RG`: the derivatives
+    of these activations. `y_RU`, `slope_RU`: the activation of c, and its derivative. `before_RU`:
+    c before the step; `raw_RU`: the new c, not yet normalized. `h_RG`: the products of h, not yet
+    normalized. `gamma_G`, `gamma_U`: gamma of the norms of `h_RG` and `raw_RU`. Written: `dz_RG`,
+    the gradients of the gates' sums, and `dc_RU`, the gradients of the normalized c.
     """
 
     gates_RG: Floats
@@ -128,8 +129,9 @@ class StringTable(NamedTuple):
 class PlainColumns(NamedTuple):
     """Where a record batch has its columns, by number, and how wide their values are, in bytes.
 
-    key_width: -4 or -8 if the key has offsets of 4 or 8 bytes. time: -1 if there is none. Values of
-    `features` (F,) have 4 or 8 bytes (`widths`); in plain rows they are within `low` and `high`.
+    key_width: -4 or -8 if the key has offsets of 4 or 8 bytes. time: -1 if there is no time column.
+    Values of `features` (F,) have 4 or 8 bytes (`widths`); in plain rows they are from `low` to
+    `high`.
     """
 
     key: int

@@ -1,6 +1,6 @@
 """Recurrent layers in training: a window forward, with its gates kept, and back through time.
 
-Both are the sweep of `simd.sweep` over the lanes that have a step. All that a layer keeps lies in
+Both passes sweep (`simd.sweep`) the lanes that have a step. All that a layer keeps lies in
 one flat array, the tape; `TapeLayout` has the offsets. Its rows are time-major: row t*B + b is
 step t of lane b. A row of *states* has h, then the other states, before the step. A row of *kept*
 has the cell's gates; the backward pass replaces them by their gradients. Every vector of units is
@@ -63,9 +63,10 @@ class CellPasses(NamedTuple):
 class SweptCell(NamedTuple):
     """What makes the kernels of a cell: for a window, and for training unless `passes` is None.
 
-    `window(n, vectors, word, *activations)`: for groups of `vectors` of `n` units; `word`: number
-    of weights in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back,
-    *activations)`: for groups of `ahead` vectors in sweeps forward, and of `back` in sweeps back.
+    `window(n, vectors, word, *activations)`: for groups of `vectors` vectors of `n` units; `word`:
+    number of weights in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back,
+    *activations)`: for groups of `ahead` vectors in forward sweeps, and of `back` vectors in
+    backward sweeps.
     """
 
     window: Callable[..., Kernel]
@@ -73,16 +74,16 @@ class SweptCell(NamedTuple):
 
 
 def back_shape(n: int, vectors: int) -> TileShape:
-    """Return the shape of a sweep back."""
+    """Return the tile shape of a backward sweep."""
     return TileShape(n, vectors, sums=1, x_into=(), h_into=(0,))
 
 
 def forward(passes: CellPasses) -> Kernel:
     """Make the kernel that runs the lanes first..last through a window and fills their tape.
 
-    It writes the inputs, with their dropout, to `fed_x` (rows of F floats, time-major), each h to
-    `y_BTU` (unless empty) and the final states to `states_BU`. `factors` has the factors of the
-    inputs and of h; each may be empty.
+    It writes the inputs, with their dropout, to `fed_x` (rows of F floats, time-major), the output
+    of each step to `y_BTU` (unless this is empty), and the final states to `states_BU`. `factors`
+    has the factors of the inputs and of h; each may be empty.
     """
     shape, kept, count = passes.forward[0].shape, passes.kept, passes.states
     n, group, second = shape.n, shape.n * shape.vectors, passes.forward[-1].fed
@@ -237,7 +238,7 @@ def _width(passes: tuple[Pass, ...]) -> int:
 
 
 def _forward_sweeps(passes: tuple[Pass, ...]) -> Inlined:
-    """Make the function of all forward sweeps of a step: one, or two."""
+    """Make the function that runs the forward sweeps of a step: one or two."""
     first, last = passes[0], passes[-1]
     run, shape = sweep(first.shape, first.cell, FED), first.shape
     if len(passes) == 1:
@@ -261,7 +262,7 @@ def _forward_sweeps(passes: tuple[Pass, ...]) -> Inlined:
 
 
 def _back_sweeps(passes: tuple[Pass, ...]) -> Inlined:
-    """Make the function of all sweeps back through a step: one, or two."""
+    """Make the function that runs the backward sweeps of a step: one or two."""
     first, last = passes[0], passes[-1]
     run, count, h_step = sweep(first.shape, first.cell, FED), first.feeds, first.shape.h_step
     if len(passes) == 1:

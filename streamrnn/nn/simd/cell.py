@@ -1,4 +1,4 @@
-"""The loops around a custom cell, also in training, and around a loss of one row."""
+"""The loops around a custom cell, including those in training, and around a loss of one row."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def loop_around(step: Kernel) -> Kernel:
 
 
 def emit(y, held, b, t, masked):
-    """Write the held output of lane b to step t, zeros if the step is `masked`."""
+    """Write the held output of lane b to step t, or zeros if the step is `masked`."""
     y[b, t] = 0 if masked else held[b]
 
 
@@ -52,10 +52,11 @@ def _emit_compiled(y, held, b, t, masked):
 
 
 def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
-    """Make the loop over lanes first..last and their steps, compiled on its first call.
+    """Make the loop over lanes first..last and their steps.
 
-    `tape`: for each state an array (B, T, …) with its values before each step. `outs` (B, T, U):
-    the output of each step.
+    It is compiled on its first call, or runs in Python if `plain`. For each step that is present,
+    it writes the states before the step to `tape` (per state an array (B, T, …)), and the output to
+    `outs` (B, T, U).
     """
     step = _python(step) if plain else compiled_step(step)
 
@@ -75,8 +76,9 @@ def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
 def back_loop(step_backward: Kernel, *, plain: bool = False) -> Kernel:
     """Make the loop back through the steps of lanes first..last.
 
-    The weights' gradients of lane b are added to `dweights`[b]. A held output passes its gradient
-    to the step that made it.
+    It is compiled on its first call, or runs in Python if `plain`. `step_backward` adds the
+    gradients of the weights from lane b to element b of each array of `dweights`. A held output
+    passes its gradient to the step that made it.
     """
     step_backward = _python(step_backward) if plain else compiled_step(step_backward)
 
@@ -108,7 +110,7 @@ def _python(function: Kernel) -> Kernel:
 
 
 def rows_around(function: Callable[..., Any]) -> Kernel:
-    """Make the loop over rows of a loss, compiled on its first call."""
+    """Make the loop around a loss of one row, compiled on its first call."""
     of_row: Any = function if is_compiled(function) else jit.bounds_checked(function)
 
     def loop(t, p, out):
@@ -119,7 +121,7 @@ def rows_around(function: Callable[..., Any]) -> Kernel:
 
 
 def lane_of(arrays, b):
-    """Return row b of each array; when compiled, this takes arrays of different ranks, too."""
+    """Return row b of each array; the arrays may differ in rank, in compiled code, too."""
     return tuple(array[b] for array in arrays)
 
 

@@ -25,7 +25,7 @@ ROWS = 48
 
 
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` of `n` floats. `word`: as in TileShape.
+    """Return the kernel for groups of `vectors` vectors of `n` floats. `word`: as in TileShape.
 
     Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
     """

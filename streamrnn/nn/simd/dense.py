@@ -1,4 +1,4 @@
-"""Dense over rows, of many units or few, and Embedding: rows of a table."""
+"""Dense over rows, with many units or few, and Embedding, which copies rows of a table."""
 
 import functools
 
@@ -26,13 +26,13 @@ ROWS = 96
 """Rows that pass through all units before the next ones: their inputs stay in the L1 cache."""
 
 SUMS = 16
-"""Sums per row and unit, where units are few; each takes every sixteenth feature. There are as
-many sums on every machine as the widest of all vectors has elements, so the bits are the same."""
+"""Sums per row and unit, where units are few; each takes every sixteenth feature. Their number, the
+elements of the widest vector of any CPU, is the same on every machine, and so are the bits."""
 
 
 @functools.cache
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` of `n` floats; for few units if `vectors` is 0.
+    """Return the kernel for groups of `vectors` vectors of `n` floats, or for few units if 0.
 
     Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as in TileShape.
     """
@@ -44,7 +44,7 @@ def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
 
 
 def linear(n: int, vectors: int, word: int, activation: Spec) -> Inlined:
-    """Make the sweep of rows without a state: the activation of inputs times weights."""
+    """Make the sweep of rows without a state: activation(initial sums + inputs times weights)."""
     g = function_of(activation)
 
     @inline
@@ -96,7 +96,7 @@ def _few(n: int, activation: Spec) -> Kernel:
 
     @inline
     def add_up(s, i):
-        """Sum `SUMS` vectors at i, i + n, … into i; each round adds the upper half to the lower."""
+        """Sum the `SUMS` vectors at i, i + n, … into the first; each round halves their number."""
         half = SUMS // 2
         while half:
             for k in range(i, i + half * n, n):
@@ -159,8 +159,8 @@ def _few(n: int, activation: Spec) -> Kernel:
 def embedding_kernel(n: int) -> Kernel:
     """Return the kernel for vectors of `n` floats: (table_VE, ids_N, y_NE, first, last).
 
-    It writes the rows first..last of `y_NE`, without the GIL: with np.take, threads wait for it.
-    All arrays must be C-contiguous.
+    It writes the rows first..last of `y_NE` without the GIL, for which threads would wait in
+    np.take. All arrays must be C-contiguous.
     """
 
     def build() -> Kernel:

@@ -1,9 +1,9 @@
 """Functions of vectors, declared without the compiler: instructions, and elementary functions.
 
-`vector` tells Numba what they are, when a kernel calls one. Elementary functions are polynomials
-with at most one division. Errors in ulp are the largest over all float32, of which
+`vector` tells Numba what they are, when a kernel calls one. Elementary functions are computed by
+polynomials and at most two divisions. Errors in ulp are the largest over all float32, of which
 tests/nn/kernels/test_functions.py takes a sample. NaN stays NaN everywhere; infinities give the
-limit, except where the formula itself has none.
+limit (tanh: within two ulp), except where the formula itself has none.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Inlined: TypeAlias = Callable[..., Any]
 
 
 class Inline:
-    """A function in Python, and Numba's dispatcher for it: None until a kernel calls it."""
+    """A Python function, and Numba's dispatcher: None until a kernel calls the function."""
 
     def __init__(self, function: Inlined) -> None:
         self.function = function
@@ -85,7 +85,7 @@ def exp(x):
 
 @inline
 def exp_negative(a):
-    """Return e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero, to save a step."""
+    """Return e**-a for a >= 0 within 1.02 ulp; a result below 2**-126 is zero, to save a step."""
     a = where_less(88.0, a, 88.0, a)
     whole = fma(a, -LOG2_E, ROUND) - ROUND
     p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, -a)))
@@ -94,7 +94,7 @@ def exp_negative(a):
 
 @inline
 def sigmoid(x):
-    """Return 1 / (1 + exp(-x)) within 2.41 ulp, in [0, 1]; results below 2**-126 are zero."""
+    """Return 1 / (1 + exp(-x)) within 2.41 ulp, in [0, 1]; a result below 2**-126 is zero."""
     e = exp_negative(absolute(x))
     return where_less(x, 0.0, e, 1.0) / (1.0 + e)
 

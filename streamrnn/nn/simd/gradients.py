@@ -1,7 +1,8 @@
-"""Gradients of weights, as sums over rows of inputs times gradients, and of inputs.
+"""Gradients of weights (sums over rows of inputs times gradients), and gradients of inputs.
 
-Each element of a result is one sum, which adds the products of the rows in order, each by one exact
-fma. Threads divide the columns of a result, never its rows, so no bit depends on them.
+Each element of a result is one sum, whose terms are added in a fixed order: products of float32 by
+one exact fma each. Threads divide the elements of a result, never the terms of a sum, so no bit
+depends on the threads.
 """
 
 import functools
@@ -39,7 +40,7 @@ from streamrnn.nn.simd.vector import (
 )
 
 ROWS = 96
-"""Rows that are added to all sums before the next ones: they stay in the L1 cache."""
+"""Rows whose products are added to all sums before the next rows: they stay in the L1 cache."""
 
 WIDE = 4
 """Vectors of columns in a tile, as long as this many are left."""
@@ -79,7 +80,10 @@ def outer_kernel() -> Kernel:
 
 
 def _inputs(most: int, g: int, n: int) -> Inlined:
-    """Make the function that adds rows to the sums of all inputs for `g` vectors of columns."""
+    """Make the function that adds the products of rows to the sums of all inputs.
+
+    The sums are of `g` vectors of columns.
+    """
     full, two, one = (_accumulate(min(m, most), g, n) for m in (most, 2, 1))
 
     @inline_always
@@ -100,7 +104,10 @@ def _inputs(most: int, g: int, n: int) -> Inlined:
 
 
 def _accumulate(m: int, g: int, n: int) -> Inlined:
-    """Make the function that adds rows to the sums of m inputs and g vectors, in registers."""
+    """Make the function that adds the products of rows to the sums of m inputs and g vectors.
+
+    It holds the sums in registers.
+    """
 
     @intrinsic
     def accumulate(typingctx, out, o, step, a, i, a_step, d, j, d_step, rows):
@@ -142,8 +149,9 @@ def _accumulate(m: int, g: int, n: int) -> Inlined:
 def project_kernel(vectors: int) -> Kernel:
     """Return the kernel: (d, start, step, count, w, y_BTF, first, last).
 
-    Row r = t*B + b of `y_BTF`, for r in first..last, is the sum of w[k] * d[start + r*step + k] for
-    k below `count`. `w`: transposed weights, packed as for Dense, in groups of `vectors`.
+    y_BTF[b, t] with r = t*B + b in first..last is the sum over k below `count` of
+    d[start + r*step + k] times row k of the transposed weights. `w`: these weights, packed as for
+    Dense, in groups of `vectors` vectors.
     """
     n, intp = jit.width(), types.intp
 

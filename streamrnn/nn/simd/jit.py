@@ -79,7 +79,7 @@ _njit: Any = numba.njit  # its type stubs do not know all options
 kernel: Decorator = _njit(**_OPTIONS)
 """Decorator for functions called from Python."""
 bounds_checked: Decorator = _njit(**(_OPTIONS | {"boundscheck": True}))
-"""Decorator for a function of a user, whose indices may come from data: an index beyond an array
+"""Decorator for a user's function, whose indices may come from data: an index beyond an array
 raises IndexError and does not reach other memory."""
 uncounted: Decorator = _njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the loops of a kernel, which allocate nothing: Numba does not count references.
@@ -102,8 +102,8 @@ I1, U1 = types.Array(types.int64, 1, "C"), types.Array(types.uint64, 1, "C")
 MASK = types.Array(types.boolean, 2, "C")
 
 PATIENCE = 60.0
-"""Seconds to wait for another process that compiles a kernel, as it may be suspended; then this one
-compiles it too."""
+"""Seconds to wait for another process that compiles a kernel; as that process may be suspended,
+this one then compiles the kernel, too."""
 _PAUSE = 0.02
 
 _lock = threading.RLock()
@@ -111,7 +111,10 @@ _lock = threading.RLock()
 
 @functools.cache
 def width() -> int:
-    """Return the number of floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
+    """Return the number of floats in a vector: 16 with AVX-512, 8 with AVX2, else 4.
+
+    STREAMRNN_SIMD overrides it. Raises ConfigError if that is not 4, 8 or 16.
+    """
     forced = os.environ.get("STREAMRNN_SIMD", "")
     if forced:
         if forced not in ("4", "8", "16"):
@@ -147,7 +150,7 @@ def compiled(
     """Return the machine code of a kernel: from this process, from disk, or compiled now.
 
     `name` must contain everything that `build` depends on besides the sources. The returned
-    function converts its arguments to `signature` and checks no type: it ignores flags of arrays.
+    function converts its arguments to `signature` without checks, of an array's flags, for example.
     """
     global _seconds
     with _lock:
@@ -178,7 +181,7 @@ def on_demand(
 
 
 def seconds() -> float:
-    """Return the seconds that this process has spent compiling, or waiting for others' results."""
+    """Return the seconds that this process has spent compiling or waiting for others to compile."""
     return _seconds
 
 
@@ -242,8 +245,9 @@ def _compile(
 def one_at_a_time(path: Path) -> Iterator[bool]:
     """Hold the lock file at `path`, if its folder can be written to; yield whether others held it.
 
-    The system releases the lock of a process that dies. The file is removed afterwards: others then
-    find the result of the work, and need no lock.
+    After `PATIENCE` seconds it goes ahead without the lock. The system releases the lock of a
+    process that dies. The file is removed afterwards: others then find the result of the work, and
+    need no lock.
     """
     waited, file = False, None
     if fcntl is not None:
@@ -311,8 +315,8 @@ def _sharing_variables() -> Iterator[None]:
 def _refuse_calls(name: str, code: str, own: str) -> None:
     """Raise RuntimeError if a kernel calls a function besides `own` and Numba's.
 
-    Numba numbers functions in each process anew. Two kernels that two processes compiled may hold
-    different functions under one name, and a process that loads both would call the first for both.
+    Numba numbers functions per process. So two kernels that two processes compiled may hold two
+    functions of one name, and a process that loads both would call the first one in both.
     """
     called = set(re.findall(r"\bcall [^@\n]*@(_Z(?!N5numba)[^(\s]*)", code)) - {own}
     if called:
@@ -349,7 +353,7 @@ def _checksum(folder: Path, name: str, code: bytes) -> bytes:
 
 @functools.cache
 def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
-    """Warn that a cache folder cannot be used, once in a process."""
+    """Warn that a cache folder cannot be used, once per process, folder and reason."""
     warnings.warn(
         f"cannot write to the cache folder {folder} ({reason}): compiled kernels {outcome}; set "
         "XDG_CACHE_HOME to a writable folder",
@@ -376,7 +380,10 @@ def _load(name: str) -> EntryPoint | None:
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    """Return the code that `_keep` wrote; None if it is missing or another user could write it."""
+    """Return the code that `_keep` wrote; None if it cannot be read or another user may write it.
+
+    Raises ValueError if the checksum does not match.
+    """
     try:
         with _opened(folder) as above:
             descriptor = os.open(f"{name}.bin", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=above)
@@ -454,7 +461,8 @@ def _hindrance(folder: Path) -> str:
 def folders() -> tuple[Path, ...]:
     """Return the folders of compiled kernels, in order of preference.
 
-    The user's cache folder, then a temporary one, in case the first is not writable.
+    The user's cache folder, then a temporary one, in case the first is not writable. Without a home
+    directory and XDG_CACHE_HOME, there is only the temporary one.
     """
     name = f"{__version__}-{_sources()[:16]}-{_target()}"
     paths = [Path(tempfile.gettempdir()) / f"streamrnn-{os.getuid()}" / name]

@@ -107,7 +107,7 @@ def _free_cell(cells, value):
 
 @inline_always
 def _move(table, begin, end, held):
-    """Copy the entries of strings in the older cells `begin`..`end`; return their number."""
+    """Copy the entries of strings from the older cells `begin`..`end`; return how many they are."""
     cells, hashes = table.cells, table.hashes
     strings = 0
     for cell in range(begin, end):

@@ -2,7 +2,7 @@
 
 Each lane has two slots for h in the scratch array and writes them alternately, so a step never
 overwrites what another group of units still reads, and an absent or masked step changes nothing.
-The rows of a step are listed only if its lanes differ from the lanes of the step before.
+The rows of a step are listed only if its lanes may differ from the lanes of the step before.
 """
 
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def most_steps(absent, T, first, count):
 
 @inline_always
 def list_rows(absent, lanes, first, count, t, T, at, sizes):
-    """List the lanes that have step t: return how many, and until which step they are the same.
+    """List the lanes that have step t; return how many, and the step before which none changes.
 
     A row reads the slot of its lane's current h and writes the other one.
     """
@@ -107,8 +107,8 @@ def list_block(absent, lane, t, end, T, sizes, offsets, inputs, sums):
 def make_moves(n: int) -> tuple[Inlined, Inlined, Inlined]:
     """Make the functions that move states, (B, U) each, between their arrays and the scratch array.
 
-    `enter` copies them in, and `leave` back. `hold` writes the outputs of masked lanes: the h
-    before the step, or zero.
+    `enter` copies the states into the scratch array, `leave` copies them back. `hold` writes the
+    outputs of masked lanes: the h before the step, or zero.
     """
     copy = make_copy(n)
 

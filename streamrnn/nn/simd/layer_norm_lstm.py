@@ -1,11 +1,11 @@
 """LSTM whose gates and cell state are normalized over all units (Ba et al. 2016).
 
-A step first multiplies, with separate sums of inputs and of states; then it normalizes each row as
+A step first multiplies, with separate sums for inputs and states; then it normalizes each row as
 a whole. A row's sum consists of 16 partial sums, each of every sixteenth unit, on every machine, so
 its bits do not depend on the width of vectors.
 
-In training, the way back through time reads from a tape what each step needs of its forward pass,
-so it computes no activation. Rows of the tape are time-major: row t*B + b is step t of lane b.
+In training, the backward pass reads from a tape what each step needs of its forward pass, so it
+computes no activation. Rows of the tape are time-major: row t*B + b is step t of lane b.
 Norms are in float64 there, as in `normalization`.
 """
 
@@ -22,7 +22,7 @@ from streamrnn.nn.simd.vector import fma, load, store
 
 _SUMS = 16
 _KEPT = 8
-"""Sums kept per unit: of inputs and of states, four gates each."""
+"""Sums kept per unit: for inputs and for states, of four gates each."""
 
 LANE_VECTORS = 3 + _KEPT
 X_GAIN, X_SHIFT, H_GAIN, H_SHIFT, BIAS, C_GAIN, C_SHIFT = 0, 4, 8, 12, 16, 20, 21
@@ -30,7 +30,10 @@ X_GAIN, X_SHIFT, H_GAIN, H_SHIFT, BIAS, C_GAIN, C_SHIFT = 0, 4, 8, 12, 16, 20, 2
 
 
 def entry(n: int, epsilon: float, activations: tuple[Spec, ...]) -> Kernel:
-    """Return the kernel for vectors of `n` floats; `activations`: of the gates, and of c."""
+    """Return the kernel for vectors of `n` floats.
+
+    `activations`: of the gates i, f, o, and of the candidate and c.
+    """
 
     def make() -> Kernel:
         @inline
@@ -83,8 +86,8 @@ def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -
 def _normalizer(n: int, epsilon: float) -> Inlined:
     """Make `normalize(s, z, begin, count, units, padded)`.
 
-    It brings `count` vectors of units of a row, taken together, to mean 0 and variance 1, in place;
-    their padding becomes 0.
+    It normalizes `count` vectors of units of a row, taken together, to mean 0 and variance 1, in
+    place; their padding becomes 0.
     """
     one, least = np.float32(1), np.float32(epsilon)
 
@@ -130,7 +133,7 @@ def _normalizer(n: int, epsilon: float) -> Inlined:
 
 @inline
 def _norm_back(x, gamma, epsilon, dy, dx, r):
-    """Write the gradient of row r of `x` to dx; its normalized values have the gradients dy."""
+    """Write the gradient of row r of `x` to dx; dy: the gradient of gamma * normalized + beta."""
     size = x.shape[1]
     mean = 0.0
     for k in range(size):

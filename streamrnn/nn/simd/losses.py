@@ -1,6 +1,7 @@
 """Losses and their derivatives, element by element or of whole rows, and sums in order.
 
-Formulas of Keras 3. `p`: the prediction, `t`: the truth.
+Formulas of Keras 3 for its losses. `p`: the prediction, `t`: the truth (gaussian: the deviation and
+the error).
 """
 
 import functools
@@ -26,7 +27,7 @@ from streamrnn.nn.simd.jit import D1, F1, I1, Inlined, inline
 from streamrnn.nn.simd.vector import absolute, load, make_copy, splat, store, where_less
 
 EPSILON = 1e-7
-"""Probabilities are clipped to EPSILON … 1 - EPSILON, as in Keras."""
+"""Probabilities are clipped to EPSILON … 1 - EPSILON (divergence: to EPSILON … 1), as in Keras."""
 LN2 = 0.69314718
 SMALLEST = 1.1754944e-38
 """The smallest normal float: `log` takes only normal ones."""

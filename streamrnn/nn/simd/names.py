@@ -1,4 +1,4 @@
-"""Activations: what one is, and how it is named with its parameters. Needs no compiler."""
+"""What an activation is, and how it is named with its parameters. Needs no compiler."""
 
 import inspect
 from collections.abc import Callable
@@ -15,13 +15,13 @@ P = ParamSpec("P")
 Spec: TypeAlias = str | tuple[str | float, ...]
 """An activation: its name, or (name, parameter, ...) to override its defaults."""
 _Source: TypeAlias = Literal["value", "input", "row"]
-"""What a derivative follows from: the value, the input, or the values of the row."""
+"""What a derivative is computed from: the value, the input, or the values of the row."""
 
 CLIPPED = "clipped"
 ROW_WISE = frozenset({"softmax", "log_softmax", "sparsemax"})
 """Activations of all units of a row at once. They have no parameters."""
 FROM_ROW = frozenset({"softmax", "log_softmax"})
-"""Members of `ROW_WISE` whose derivative follows from the values of the row."""
+"""Members of `ROW_WISE` whose derivative is computed from the values of the row."""
 
 
 class ActivationFunction(Inline, Generic[P]):
@@ -64,7 +64,7 @@ class ActivationFunction(Inline, Generic[P]):
         return declare
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Floats:
-        """Return the activation of each element of x in a new array, float32."""
+        """Return the activation of each element of x, in a new float32 array."""
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         x, *numbers = bound.arguments.values()
@@ -133,7 +133,7 @@ def parameters_of(name: str) -> dict[str, float]:
 
 
 def derivative_source(spec: Spec) -> _Source | None:
-    """Return what the derivative of an activation follows from; None if it is not known.
+    """Return what the derivative of an activation is computed from; None if it is not known.
 
     The value does not determine the derivative if a parameter such as `negative_slope` is negative.
     """

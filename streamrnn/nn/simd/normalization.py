@@ -53,7 +53,7 @@ def layer_norm_back_kernel(x_NF, gamma_F, epsilon, dy_NF, dx_NF, dgamma_F, dbeta
 
 @jit.on_demand("root_norm", types.void(F2, F1, _F64, _F64, _F64, F2))
 def root_norm_kernel(x_NF, gamma_F, count, epsilon, limit, y_NF):
-    """Set y to x gamma / sqrt(sum of squares / count + epsilon); the divisor is >= 1 / limit."""
+    """Set y to x gamma / max(sqrt(sum of squares / count + epsilon), 1 / limit)."""
     features = x_NF.shape[1]
     for n in range(x_NF.shape[0]):
         total = 0.0

@@ -47,7 +47,7 @@ _word, _float32, _float64 = (_loader(k) for k in (types.uint64, types.float32, t
 
 @inline
 def _column(batch, place, rows):
-    """Return a column's buffers (their address), its first row there, and whether it has nulls."""
+    """Return the address of a column's buffers, its first row in them, and whether it has nulls."""
     child = _int64(_int64(batch + _CHILDREN) + 8 * place)
     buffers, first = _int64(child + _BUFFERS), _int64(child + _OFFSET) + _int64(batch + _OFFSET)
     valid, null = _int64(buffers), False
@@ -133,7 +133,7 @@ def _read_features(batch, columns, features):
 
 @inline
 def _distinct(slots):
-    """Return whether all slots are different."""
+    """Return whether all slots are distinct."""
     bits = np.uint64(1)
     while (1 << bits) < 2 * len(slots):
         bits += np.uint64(1)

@@ -1,4 +1,4 @@
-"""Random numbers by counter, and the orthonormal factor of a matrix."""
+"""Counter-based random numbers, and the orthonormal factor of a matrix."""
 
 import functools
 import math
@@ -20,7 +20,7 @@ def _mixed(x):
 
 @jit.on_demand("random", types.void(types.uint64, U1))
 def random_kernel(key, out):
-    """Set out[i] to number i of a key, 64 random bits, whoever draws it and in whatever order.
+    """Set out[i] to random number i of a key: 64 bits that depend on the key and i alone.
 
     The finalizer of SplitMix64 (Steele, Lea, Flood 2014) is applied to key + i * 2**64/phi, and
     again to the result plus the key.
@@ -32,9 +32,9 @@ def random_kernel(key, out):
 
 @inline
 def _reflect(a, i):
-    """Replace column i, from row i on, by the v of the reflection that leaves only its element i.
+    """Replace column i, from row i on, by the v of the reflection that zeroes it below row i.
 
-    v[i] is 1. Return the factor of v v' in the reflection, and the sign of the element it leaves.
+    v[i] is 1. Return the factor of v v' in the reflection, and the sign of the element in row i.
     """
     first, square, rest = a[i, i], 0.0, False
     for r in range(i, a.shape[0]):
@@ -67,10 +67,10 @@ def _apply(v, i, scale, a, begin, total):
 def orthonormal_kernel() -> Kernel:
     """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
 
-    Both are (n, k) with k <= n; `a` is overwritten. Sums are in float64 and run over rows in their
-    order. The kernel uses Householder's reflections (Golub & Van Loan, Matrix Computations, 5.1 and
-    5.2). Without Numba's compiler it runs in Python, with the same bits, so that a custom cell can
-    be debugged.
+    Both arrays are (n, k) with k <= n; `a` has full rank, and is overwritten. Sums are in float64
+    and run over rows in their order. The kernel uses Householder reflections (Golub & Van Loan,
+    Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in Python, with the same
+    bits, so that a custom cell can be debugged.
     """
 
     @jit.kernel

@@ -53,7 +53,8 @@ LANES = 96
 
 BLOCK = 24
 """Steps whose inputs a lone lane adds at once: the input's weights are then read once per tile of
-six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without it."""
+up to six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without
+it."""
 
 PATIENCE, START_PATIENCE = 50, 1000
 """Number of failed polls per other thread, with a yield of the core each (0.3 µs), after which the
@@ -68,8 +69,8 @@ RELEASE_ALL = 1 << 60
 """The count that releases every waiter."""
 
 ALONE = 2
-"""Index in `barrier` of the arrivals after which the first thread finishes alone; the elements
-before it belong to `spin_until`."""
+"""Index in `barrier` of the number of arrivals after which the first thread finishes alone; the
+elements before it belong to `spin_until`."""
 
 
 @inline_always
@@ -94,7 +95,7 @@ def window(
     """Make the kernel that runs the lanes first..last, or a share of them, through a window.
 
     `states`: number of states per lane, h first. `kept`: number of vectors of units that a cell
-    keeps from one phase of a step to the next. At `own` begin a row's other states, followed by the
+    keeps from one phase of a step to the next. A row's other states begin at `own`, followed by the
     kept vectors. `row(s, z, old, new, own, unit, units, padded)` ends a step with all units of a
     row at once; the first `units` of the `padded` are valid, and `z` has room for the sums of six
     groups.
@@ -274,7 +275,7 @@ def _add_block(phases: tuple[Phase, ...]) -> Inlined:
 
 
 def _step(phases: tuple[Phase, ...], row: Inlined | None) -> Inlined:
-    """Make the function of all phases of a step; threads that share lanes wait in between.
+    """Make the function that runs the phases of a step; threads that share lanes wait in between.
 
     `shares` is 1 once the first thread finishes alone.
     """

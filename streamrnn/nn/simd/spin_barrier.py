@@ -2,9 +2,9 @@
 
 Sleeping and waking take some 60 µs; a step of a kernel takes a few. So threads that share lanes
 increment a counter and spin until all have arrived, and a thread that waits for work spins for a
-moment before it sleeps. After a while each poll yields the core first, as the other thread may be
-waiting for it. (Without yielding, two threads on one core took 4 ms a step, the system's time
-slice.) A counter is an int64 array: the count, and the number of polls that yielded.
+moment before it sleeps. After a while each poll yields the core first, as another thread may need
+it. (Without yielding, two threads on one core took 4 ms a step, the system's time slice.) A counter
+is an int64 array: the count, and the number of polls that yielded.
 """
 
 import os
@@ -37,7 +37,10 @@ def pause(builder: ir.IRBuilder) -> None:
 
 @intrinsic
 def increment(typingctx, counter):
-    """Add 1 to counter[0]. A thread that sees this also sees all earlier writes of this thread."""
+    """Add 1 to counter[0].
+
+    A thread that sees the new count also sees all earlier writes of the thread that added 1.
+    """
 
     def emit(context, builder, sig, args):
         place = context.make_array(sig.args[0])(context, builder, args[0]).data

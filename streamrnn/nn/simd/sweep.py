@@ -3,7 +3,7 @@
 A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
 parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
 time (a *tile*), units by *groups*: `vectors` vectors of `n` units, each unit with all its gates.
-Neither changes the order of the additions of one unit of one row: first the initial sum, then the
+Neither changes the order in which one sum of one row is added up: first the initial sum, then the
 inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If packed, they
@@ -64,11 +64,11 @@ class TileShape(NamedTuple):
     vectors: int
     """Vectors of units in a group."""
     sums: int
-    """Sums per unit (gates; four for a GRU with reset_after, whose candidate has two parts)."""
+    """Sums per unit: one per gate; for some cells more, as where a candidate has two parts."""
     x_into: tuple[int, ...]
-    """The sum that each gate of the input's weights is added to."""
+    """For each gate of the input's weights, the sum to which its products are added."""
     h_into: tuple[int, ...]
-    """The sum that each gate of the state's weights is added to."""
+    """For each gate of the state's weights, the sum to which its products are added."""
     word: int = 1
     """Weights in a 32-bit word: one float32, two int16, or four int8."""
 
@@ -79,12 +79,12 @@ class TileShape(NamedTuple):
 
     @property
     def x_step(self) -> int:
-        """Number of floats of a group's weights for one input."""
+        """Number of floats of a group's weights for one input, or one word of packed inputs."""
         return self.vectors * len(self.x_into) * self.n
 
     @property
     def h_step(self) -> int:
-        """Number of floats of a group's weights for one unit of the state."""
+        """Number of floats of a group's weights for one unit, or one packed word, of the state."""
         return self.vectors * len(self.h_into) * self.n
 
     def tile(self, m: int) -> tuple[Inlined, Inlined, Inlined]:
@@ -103,7 +103,7 @@ class TileShape(NamedTuple):
 
     @property
     def _feeds(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The sums of a tile's row that the weights of a step are added to: inputs, states."""
+        """The sums of a tile's row to which products are added: for inputs, and for states."""
         x, h = (
             tuple(v * self.sums + s for v in range(self.vectors) for s in into)
             for into in (self.x_into, self.h_into)
@@ -112,7 +112,7 @@ class TileShape(NamedTuple):
 
 
 def make_steps(word: int) -> Inlined:
-    """Make the function that returns the number of steps of the weights of `count` inputs."""
+    """Make the function that returns the number of steps in the weights of `count` inputs."""
     rest = tile.rest_steps(word)
 
     @inline_always
@@ -123,12 +123,12 @@ def make_steps(word: int) -> Inlined:
 
 
 def tile_rows(shape: TileShape) -> int:
-    """Return the number of rows of a tile: as many as registers can hold.
+    """Return the number of rows of a tile: as many as registers can hold, from one to six.
 
-    They hold the sums of the rows, an input and a step's weights. With 16 registers it is two rows
-    for an LSTM, 1.4 to 1.7 times as fast as three, as the third would spill; and two for a Dense of
-    many units, 1.8 times as fast. Sums of integers take one operand at a time; a product that is
-    not added by the same instruction takes a register.
+    The registers hold the sums of the rows, an input and a step's weights. 16 registers hold two
+    rows of an LSTM, 1.4 to 1.7 times as fast as three, as the third would spill; and two of a Dense
+    with many units, 1.8 times as fast. Sums of integers take one operand at a time; a product that
+    is not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
     if shape.word > 1:
@@ -139,7 +139,7 @@ def tile_rows(shape: TileShape) -> int:
 def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
     """Make the function that leaves the sums of rows i..i+m for one group in s[z:].
 
-    The operand of packed weights is in PACKED.
+    With packed weights, PACKED has the offsets of the operand.
     """
     if shape.word > 1:
         add_x, add_h = shape.integer_tile(m)
@@ -277,7 +277,10 @@ def project(shape: TileShape) -> Inlined:
 
 
 def make_packed_floats(word: int) -> Inlined:
-    """Make `floats(features, units, inputs, states)`: the size of so many packed rows of each."""
+    """Make `floats(features, units, inputs, states)`: the size of a thread's packed rows.
+
+    `inputs`, `states`: the number of rows of inputs and of rows of the state.
+    """
 
     @inline_always
     def floats(features, units, inputs, states):

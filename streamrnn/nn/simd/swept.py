@@ -1,8 +1,8 @@
-"""SimpleRNN, GRU in both forms, and LSTM: each the functions of vectors for its sweeps.
+"""SimpleRNN, GRU in both forms, and LSTM: the vector functions of their sweeps.
 
-`kernels.swept` says in which order their gates are, and which vectors are kept in training. `h` is
-the candidate of a GRU, too: if its reset gate is applied after the product, h, z, r and the state's
-part of h are kept; if before it, z, r, h, and r times the state.
+`kernels.swept` has the order of their gates. Of a GRU, training keeps the vectors h (the
+candidate), z, r and the state's part of h if the reset gate is applied after the product; z, r, h,
+and r times the state if it is applied before.
 """
 
 from functools import partial

@@ -11,7 +11,7 @@ In place of float32, `pack` rounds rows to integers, and `add` adds exact sums o
 a row, as in the weights, two int16 or four int8 share one 32-bit word, so that a tile reads words
 as it reads floats. A row of inputs or of a state is rounded by its own largest value: scale =
 largest / top, integer k = value k / scale. Its scale stands before its words. A row with a NaN or
-an infinity has the scale NaN; one whose values are all below 2**-100 is zero.
+an infinity has the scale NaN; one whose values are all below 2**-100 in magnitude is zero.
 
 `top` and the weights leave room in 32 bits for every sum of products (`kernels.integers`). So sums
 are exact, their order does not matter, and any instruction that multiplies integers gives the same
@@ -224,7 +224,7 @@ def make_pack(n: int, word: int) -> Inlined:
 
 
 def rest_steps(word: int) -> int:
-    """Return the number of steps after an operand's words: sums' starts (only int8), and scales."""
+    """Return how many steps follow an operand's words: starts of sums (int8 only), and scales."""
     return 2 if word == 4 else 1
 
 

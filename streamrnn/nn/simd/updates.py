@@ -43,7 +43,8 @@ def rmsprop(centered: bool) -> Kernel:
     """Return the kernel of RMSprop.
 
     (w, gradient, square, mean, m, rate, rho, new, momentum, epsilon, decay): `square` and `mean`
-    are averages of the gradient's square and of the gradient, `m` is the momentum.
+    are moving averages of the gradient's square and, if `centered`, of the gradient; `m` is the
+    momentum.
     """
 
     @jit.kernel
@@ -88,7 +89,7 @@ def amsgrad(w, gradient, m, v, top, rate, new_m, new_v, epsilon, decay):
 
 @jit.on_demand("update_nadam", _signature(4, 7))
 def nadam(w, gradient, m, v, rate_m, rate_g, new_m, new_v, correction, epsilon, decay):
-    """Update by Nadam: the rates are of m and of the gradient, v is divided by `correction`."""
+    """Update by Nadam: `rate_m` is for m, `rate_g` for the gradient; v is over `correction`."""
     for i in range(w.size):
         g = gradient[i]
         m[i] += (g - m[i]) * new_m

@@ -121,7 +121,7 @@ def _not_unrolled(module):
 
 
 def widest(kinds):
-    """Return the one vector type among numbers; None if there are none, several or other types."""
+    """Return the vector type among kinds; None unless there is one, and the rest are numbers."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
     return vectors.pop() if len(vectors) == 1 and not rest else None
