@@ -6,7 +6,7 @@
                 Keras's layout; `bptt`: these cells in training
 - `dense`, `conv1d`, `layer_norm_lstm`   these have a `pack`, too
 - `recurrent`   the one `run` of all recurrent operators; the slow path, for softmax inside a cell
-- `cell`        custom cells
+- `cell`        custom cells, including those in training
 - `activation`, `normalization`   on whole arrays; `activations`: what layers take
 - `gradients`, `losses`   also updates of weights; `random`: random and orthonormal numbers
 - `rows`        from keys of streams to numbers, for the state table; whether nothing has to be

@@ -34,12 +34,12 @@ NO_FACTORS = np.empty((0, 0), np.float32)
 _NONE_BU = np.empty((0, 0), np.float32)
 
 PART = 1 << 17
-"""Number of floats of gates in a part of a window: half of an L2 cache. Sums over rows are computed
-part by part."""
+"""Number of floats of gates in a part of a window: half of an L2 cache of 1 MiB. Sums over rows are
+computed part by part."""
 
 
 class Tape:
-    """What one window keeps: inputs, states and gates. It can be used again for another window."""
+    """What one window keeps: inputs, states and gates. The next window of this shape reuses it."""
 
     def __init__(self, network: "Network", lanes: int, steps: int, dropped: bool) -> None:
         kind, padded = network.kind, network.padded
@@ -64,7 +64,7 @@ class Tape:
         self.parts = [(max(0, end - a_part), end) for end in range(steps, 0, -a_part)]
 
     def _products(self, network: "Network") -> list[Outer]:
-        """Return the products for gradients of weights: with x, with h for each sweep, with 1."""
+        """Return the products for gradients of weights: with x, h (per sweep) and 1 (bias)."""
         kind, padded, places = network.kind, network.padded, self.places
         row = kind.kept * padded
 
@@ -118,7 +118,7 @@ class Network:
         self._tape: Tape | None = None
 
     def tape(self, lanes: int, steps: int, *, dropped: bool) -> Tape:
-        """Return a tape for a window: the last window's tape if it fits.
+        """Return a tape for a window: the last window's tape if shape and `dropped` are the same.
 
         dropped: whether factors of h are passed to `forward`.
         """
@@ -256,7 +256,7 @@ class Network:
         lanes, places, padded, units = tape.shape[0], tape.places, self.padded, self.units
         carry = tape.flat[places.carry :][: lanes * (len(self.kind.states) + 1) * padded]
         carried = carry.reshape(lanes, len(self.kind.states) + 1, padded)[:, :-1, :units]
-        # The gradient of h includes the part that the gates of the first step received from it.
+        # The gradient of h includes what reaches it through the gates of the first step.
         (first, of, _), *_ = self.kind.back
         gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
         rows = StridedRows(tape.flat[gates].reshape(-1), 0, len(of) * padded)

@@ -12,7 +12,10 @@ from streamrnn.nn.kernels import rows
 
 
 class Compiled(NamedTuple):
-    """The kernels in `folder`: their number, how many of them the call wrote, and their bytes."""
+    """The kernels that were needed: their folder, their number, how many are new, and their bytes.
+
+    New ones were compiled by the call.
+    """
 
     folder: Path
     kernels: int
@@ -21,10 +24,10 @@ class Compiled(NamedTuple):
 
 
 def fill(work: Callable[[], object]) -> Compiled:
-    """Compile and save the kernels that `work` needs, and what reads rows and shares work.
+    """Compile and save the kernels that `work` needs, and those that every run needs.
 
-    Saved kernels are loaded, so a damaged file is replaced. Raises ConfigError if a kernel cannot
-    be saved.
+    Kernels that are saved already are loaded, so a damaged file is replaced. Raises ConfigError if
+    a kernel cannot be saved.
     """
     before = {
         file: file.stat().st_mtime_ns
@@ -56,5 +59,5 @@ def fill(work: Callable[[], object]) -> Compiled:
 
 
 def seconds_compiling() -> float:
-    """Return the seconds that this process has spent compiling, or waiting for others' results."""
+    """Return the seconds that this process has spent compiling or waiting for others to compile."""
     return simd.jit.seconds()

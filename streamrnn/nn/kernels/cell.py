@@ -2,8 +2,8 @@
 
 A step is a function of one stream, `step(x_F, states, weights, y_U)`. As a stream never shares an
 instruction with another, its bits cannot depend on the batch, the chunk or the thread. In training
-a window keeps its states. The gradient of a weight is summed over the lanes, in their order, and
-within a lane over its steps, from the last one to the first.
+a window keeps the states before each step. The gradient of a weight is summed over the lanes, in
+their order, and within a lane over its steps, from the last one to the first.
 """
 
 import warnings
@@ -38,7 +38,7 @@ class _Loop:
         self.refused = not simd.cell.is_compiled(loop)
 
     def ran(self, lanes: int, steps: int, *args: object, lengths_B: Ints | None = None) -> bool:
-        """Run all lanes, divided among threads; if `refused`, run none and return False."""
+        """Run all lanes, many steps on several threads; if `refused`, run none and return False."""
         if not self.refused:
             try:
                 self._loop(0, 0, *args)  # no lanes: only compiles, before any thread starts
@@ -202,8 +202,8 @@ def run_back(
 ) -> tuple[Floats, list[Floats], list[Floats]]:
     """Return the gradients of the inputs, of the states before the window, and of the weights.
 
-    They follow from the gradients of the outputs (`dy_BTU`), of the last outputs (`dheld_BU`) and
-    of the final states (`ends`); None: zeros.
+    They follow from the gradients of the outputs (`dy_BTU`), of the outputs held after the window
+    (`dheld_BU`) and of the final states (`ends`); None: zeros.
     """
     lanes, steps, _ = tape.x_BTF.shape
     dx = np.zeros_like(tape.x_BTF)

@@ -24,7 +24,7 @@ from streamrnn.nn.simd.arguments import Absent, Kernel
 
 
 def pack(kernel_KFU: WeightsLike, bias_U: Floats | None = None, *, dilation: int = 1) -> Packed:
-    """Pack weights (K, F, U), which may be integers, and a bias (U,) or None for `run`."""
+    """Pack weights (K, F, U), which may be integers, and a bias (U,) or None, for `run`."""
     n, (taps, _, units) = simd.jit.width(), kernel_KFU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
@@ -55,9 +55,9 @@ def run(
 ) -> None:
     """Convolve the inputs of a window, and the C = (K-1)*dilation inputs before it, into `y_BTU`.
 
-    `state_BCF` has the inputs before the window; it is advanced in place by each lane's
-    present steps. Steps past a length, or masked, are absent: later steps do not see them, and
-    nothing is written for them.
+    `state_BCF` has the inputs before the window; it is advanced in place by each lane's present
+    steps. Steps past a length, or masked, are absent: later steps do not see them, and nothing is
+    written for them, except that an activation in `ROW_WISE` is applied to all of `y_BTU`.
     """
     if not x_BTF.size:
         return
@@ -102,7 +102,7 @@ def weight_gradients(
 
 
 def input_gradients(kernel_KFU: Floats, dz_BTU: Floats, dx_BTF: Floats, dilation: int) -> None:
-    """Write the gradient of the window's inputs to `dx_BTF`; earlier inputs get none."""
+    """Write the gradient of the window's inputs to `dx_BTF`; inputs before the window get none."""
     (taps, _, units), (lanes, steps, _) = kernel_KFU.shape, dz_BTU.shape
     later = np.zeros((steps + (taps - 1) * dilation, lanes, units), np.float32)
     later[:steps] = dz_BTU.swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""Dense over rows: y = g(x K + b); and Embedding: rows of a table.
+"""Dense over rows: y = g(x K + b); and Embedding, which copies rows of a table.
 
 Vectors hold units of one row. With few units, as in most last layers, they would be nearly empty:
 then vectors hold features of one row, and their elements are summed at the end. (Dense(1), 64
@@ -26,7 +26,7 @@ PRODUCTS_A_FLOAT = 8
 
 
 def pack(kernel_FU: WeightsLike, bias_U: Floats | None = None) -> Packed:
-    """Pack weights (F, U), which may be integers, and a bias (U,) or None for `run`."""
+    """Pack weights (F, U), which may be integers, and a bias (U,) or None, for `run`."""
     n, (features, units) = simd.jit.width(), kernel_FU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)
@@ -44,7 +44,7 @@ def pack(kernel_FU: WeightsLike, bias_U: Floats | None = None) -> Packed:
 
 
 def run(packed: Packed, x_NF: Floats, y_NU: Floats, *, activation: Spec = "linear") -> None:
-    """Write to `y_NU` the activation of each row of `x_NF` times the weights plus the bias."""
+    """Write g(x K + b) to `y_NU`, where `x_NF` is x and `packed` has K and b."""
     if not y_NU.size:
         return
     if activation in activations.ROW_WISE:

@@ -100,7 +100,7 @@ class Projection:
 
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
-    """Write the gradient of inputs, for few units: rows times already transposed weights."""
+    """Write the gradient of inputs for few units: rows of gradients times weights (U, F)."""
     kernel, rows = simd.gradients.project_few_kernel(), len(d_NU)
     work = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
     threads.over_lanes(work, rows, rows * weights_UF.size)
@@ -141,8 +141,8 @@ def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
 def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
     """Return the gradients of Dense's weights (F, U) and bias (U,), from its inputs and `dz_NU`.
 
-    `dz_NU`: the gradients of its sums. Vectors hold either features or units. Where neither fills
-    them, the gradients are padded.
+    `dz_NU`: the gradients of the sums. Vectors hold either features or units; where neither fills
+    whole vectors, the gradients are padded.
     """
     (rows, features), units = x_NF.shape, dz_NU.shape[1]
     x, one = StridedRows(x_NF.reshape(-1), 0, features), StridedRows(_ONES, 0, 0)
@@ -171,9 +171,9 @@ def padded_columns(d_NU: Floats) -> Floats:
 
 
 def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
-    """Sum a gradient over the axes that have size 1 in `shape`; both have equally many axes.
+    """Sum a gradient over the axes that have size 1 in `shape`, which has as many axes.
 
-    This is the gradient of an array of that shape that was broadcast. The order of sums is fixed.
+    This is the gradient of an array of `shape` that was broadcast. The order of sums is fixed.
     """
     if d.shape == shape:
         return d
@@ -214,8 +214,8 @@ def add_rows(gradient_VE: Floats, ids_N: Ints, dy_NE: Floats) -> None:
 def update(kernel: str, *numbers: float, **form: bool) -> Apply:
     """Return the update by a kernel of `simd.updates`, which documents its arrays and numbers.
 
-    Weights may be read-only arrays. kernel: its name, such as "adam". form: the arguments that
-    choose the form that is compiled.
+    Weights may be read-only arrays. kernel: its name, such as "adam". form: arguments that select
+    the form to compile, such as `nesterov`.
     """
     run = getattr(simd.updates, kernel)(**form)
     constants = [np.float32(number) for number in numbers]

@@ -12,9 +12,10 @@ on other rows:
 - A sum of products must not exceed 32 bits: top * sum of |integer[:, g]| < 2**31.
 - `top` is 127 for int8. For int16 it is the power of two with the smallest expected error from
   rounding both rows and weights: a larger one leaves less room for the weights.
-- `factor[k]` is the power of two near the largest weight of input k. So a row is rounded relative
-  to its largest contribution, not to its largest input: a feature in other units (pascals beside
-  metres) has small weights, and does not drown the others. A state needs no factors.
+- `factor[k]` is a power of two near the largest weight of input k, relative to the largest weight
+  of all inputs. So a row is rounded relative to its largest contribution, not to its largest input:
+  a feature in a small unit (pascals beside metres) has small weights, and does not take precision
+  from the others. A state needs no factors.
 """
 
 import math
@@ -39,8 +40,8 @@ _LEAST_EXPONENT = -24
 """Smallest exponent of a factor: inputs with smaller weights get it, too."""
 
 _NONE = -128
-"""The exponent of an input whose weights are all zero: its factor is zero, so that it does not
-drown the others."""
+"""The exponent of an input whose weights are all zero: its factor is zero, so that it does not take
+precision from the others."""
 
 _LEAST_SCALE = 2.0**-120
 """Smallest scale: with smaller ones, float32 would lose bits."""
@@ -197,8 +198,8 @@ def _scales(weights: Array, top: int, largest: int) -> Floats:
 def _error(squares: Array, rows: int, scales: Floats, top: int) -> float:
     """Return 12 times the expected squared error, for rows whose rms is half their largest value.
 
-    Rounding an input errs by 1 / top, rounding a weight by its scale, both times a uniform number
-    between -1/2 and 1/2.
+    The error of a rounded input is 1 / top, of a rounded weight its scale, each multiplied by a
+    uniform random number between -1/2 and 1/2.
     """
     of_rows = squares / top**2
     of_weights = 0.25 * rows * scales.astype(np.float64) ** 2
@@ -215,7 +216,7 @@ def _exponents(weights: Array) -> Array:
 
 
 def _powers(exponents: Array) -> Array:
-    """Return the powers of two (K,), exactly; zero for inputs without weights."""
+    """Return the powers of two (K,), exactly; zero for inputs whose weights are all zero."""
     return np.array([0.0 if each == _NONE else 2.0**each for each in exponents.tolist()])
 
 

@@ -59,8 +59,8 @@ def pack(
 ) -> Packed:
     """Pack weights in Keras's layout for `recurrent.run`; `bias_G` may be None.
 
-    `norms`: of the input's sums, of the state's, and of c. The first activation is for the gates,
-    the second for c. The states are [h_BU, c_BU].
+    `norms`: of the input's sums, of the state's sums, and of c. The first activation is for the
+    gates i, f and o, the second for the candidate and c. The states are [h_BU, c_BU].
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:
@@ -83,7 +83,7 @@ def pack(
 
 
 class NormWeights(NamedTuple):
-    """The weights of a cell: (F, 4U), (U, 4U), (4U,) or None, and gamma and beta of its norms."""
+    """The weights of a cell: (F, 4U), (U, 4U), (4U,) or None; gamma and beta of its three norms."""
 
     kernel: Floats
     recurrent: Floats

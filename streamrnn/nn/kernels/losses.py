@@ -99,7 +99,7 @@ def means_of_rows(a: Floats) -> Floats:
 
 
 def add_at(out: Array, places: Array, values: Array) -> None:
-    """Add values to out[places], one after the other, in place: 1-d arrays of float64."""
+    """Add `values` to out[places], one after the other, in place; both are float64 (N,)."""
     simd.losses.add_at_kernel()(
         out, np.ascontiguousarray(places, np.int64), np.ascontiguousarray(values, np.float64)
     )

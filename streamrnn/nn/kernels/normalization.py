@@ -9,7 +9,7 @@ from streamrnn.nn import simd
 
 
 class Norm(NamedTuple):
-    """Scale and offset of normalized values: (4U,) of the gates, (U,) of c."""
+    """Scale and offset of normalized values: (4U,) for the gates, (U,) for c."""
 
     gamma: Floats
     beta: Floats
@@ -41,7 +41,7 @@ class Root(NamedTuple):
 
 
 def root_norm(x_NF: Floats, gamma_F: Floats, root: Root) -> Floats:
-    """Return the rows of `x_NF`, divided by their root and scaled."""
+    """Return the rows of `x_NF`, normalized as `root` says and scaled by gamma."""
     y_NF = np.empty_like(x_NF)
     simd.normalization.root_norm_kernel()(x_NF, gamma_F, *root, y_NF)
     return y_NF

@@ -18,7 +18,7 @@ WeightsLike = Floats | Integers
 
 @dataclass(slots=True, eq=False)
 class Packed:
-    """Packed weights, and the kernels for them by activations.
+    """Packed weights, and their kernels by activations.
 
     `groups`: the number of groups of units, which threads may share. `entry(activations)` returns
     a kernel, compiled on first use. `again()` packs the weights again: unpickling calls it, in
@@ -121,7 +121,7 @@ def packed(
     """Pack the weights of a kernel whose groups have `vectors` vectors of `n` units.
 
     `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
-    (U,); `own`: (U,) each, the weights that a unit applies on its own; `rest`: `rest_of`.
+    (U,); `own`: the units' own weights, (U,) each; `rest`: what `rest_of` returns.
     """
     flat = []
     for x_gates, h_gates in sweeps:

@@ -1,4 +1,4 @@
-"""Random numbers by counter, the same whoever draws them in whatever order; orthonormal columns."""
+"""Counter-based random numbers, the same in whatever order they are drawn; orthonormal columns."""
 
 import numpy as np
 

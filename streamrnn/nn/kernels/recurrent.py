@@ -44,9 +44,9 @@ def run(
     """Advance `states` (each (B, U), h first) by up to T steps; write each h to `y_BTU`.
 
     `activations` are in the order that the operator's `pack` documents. Where a step is masked the
-    output is the h before it, or 0 with `zero_masked`. Raises ValueError if an array is not
-    C-contiguous, or if a mask is not (B, T) or lengths are not (B,): a kernel would read or write
-    outside of them.
+    output is the h before it, or 0 with `zero_masked`; past a length nothing is written. Raises
+    ValueError if an array is not C-contiguous, or if a mask is not (B, T) or lengths are not (B,),
+    as a kernel would then read or write outside of the array.
     """
     lanes, steps, _ = x_BTF.shape
     if not lanes or not steps:
@@ -138,9 +138,9 @@ def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -
 def unless_row_wise(
     compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., CellStep]
 ) -> Callable[[tuple[Spec, ...]], Kernel]:
-    """Return a function from activations to their kernel, which is in NumPy if one is in ROW_WISE.
+    """Return a function from activations to their kernel.
 
-    `plain(*activations)` makes the step.
+    The kernel is in NumPy if an activation is in ROW_WISE; `plain(*activations)` makes its step.
     """
 
     def entry(activations: tuple[Spec, ...]) -> Kernel:

@@ -58,7 +58,8 @@ def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
 
     A large array reserves address space for as many rows as half of the machine's memory holds, and
     takes memory only for written pages. So it grows without a copy, and shares the rows of `array`.
-    A small array, or one of Python objects, is copied.
+    A small array, or one of Python objects, is copied, as is any array where address space counts
+    as memory.
     """
     rows = max(rows, len(array))  # an interrupt may have left it longer than the others
     whole = array.base
@@ -233,7 +234,8 @@ def read_plain(
 
     batch: of any library with Arrow's PyCapsule interface. Nothing has to be decided about plain
     rows: every value is present, and every feature within its limits; the key is one of `streams`,
-    and occurs once; the time is at most `most` ticks after the one in `last`.
+    and occurs once; the time, if there is a time column, is after the stream's time in `last`, by
+    at most `most` ticks.
     """
     rows = batch.num_rows
     plain = PlainRows(

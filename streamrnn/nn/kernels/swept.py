@@ -35,8 +35,8 @@ class Ahead(NamedTuple):
 class Back(NamedTuple):
     """A sweep back, over the gradients of the kept vectors from `first` on.
 
-    `gates`: their gates in the state's weights. Going forward, these multiplied the kept vector
-    `operand`, or h if it is None.
+    `gates`: the gates of these vectors, in the state's weights. In the forward pass, these weights
+    multiplied the kept vector `operand`; None: h.
     """
 
     first: int
@@ -45,7 +45,7 @@ class Back(NamedTuple):
 
 
 class Peephole(NamedTuple):
-    """Weights of c that are added to a kept vector; `after`: they read the c of this step."""
+    """Weights of c for the gate that is kept as vector `kept`; `after`: of the c after the step."""
 
     kept: int
     after: bool
@@ -281,7 +281,8 @@ PLAIN_LSTM = SweptKind(
     x_gates="ifco",
     back=(Back(first=0, gates="ifco"),),
 )
-"""The first activation is for the gates, the second for c. The states are [h_BU, c_BU]."""
+"""The first activation is for the gates i, f and o, the second for the candidate and c. The states
+are [h_BU, c_BU]."""
 
 PEEPHOLE = PLAIN_LSTM._replace(
     name="peephole_lstm",

@@ -1,10 +1,10 @@
 """Helper threads that work in parallel with the caller's thread: a team, and a crew.
 
-A pool of the standard library takes 60 µs for a call and its return, as long as computing a chunk
-of a few lanes takes. So both sides spin for a moment before they sleep. Two threads that the system
-has put on one core stay there for many milliseconds, at a tenth of the speed if they synchronize
-after each step: a caller moves its helpers off its own core before it wakes them, and a helper that
-shares another thread's core moves to a free one.
+A pool of the standard library takes 60 µs for a call and its return, as long as it takes to compute
+a few lanes. So both sides spin for a moment before they sleep. Two threads that the system has put
+on one core stay there for many milliseconds, at a tenth of the speed if they synchronize after each
+step. So a caller moves its helpers off its own core before it wakes them, and a helper that shares
+another thread's core moves to a free one.
 
 A caller uses idle helpers, or, if there are too few, does its work alone. It does not return before
 its helpers have finished, even after an error or an interrupt, because they write into its arrays.
@@ -12,8 +12,8 @@ Threads blocked on a peer that failed are released (`release`).
 
 If other processes occupy the cores, waiting for a helper takes longer than it saves (4 ms, a time
 slice of the system). After two such calls (a single one may be slow only because a core slept) the
-team backs off: for a while callers run single-threaded. This time doubles whenever the call after
-it is slow, too.
+team backs off: for a while, callers work alone. This time doubles whenever the call after it is
+slow, too.
 """
 
 import contextlib
@@ -241,7 +241,7 @@ def together(work: Callable[[int], None], shares: int, release: _Job) -> bool:
 
 
 def beside(jobs: Sequence[_Job]) -> bool:
-    """Run jobs that do not wait for each other.
+    """Run independent jobs in parallel, the first in this thread.
 
     Return False, with nothing done, if there are not enough idle threads or the team backs off.
     """

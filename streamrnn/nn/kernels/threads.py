@@ -20,10 +20,10 @@ MIN_PRODUCTS = 3_000_000
 and starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
 
 LANES_A_THREAD = 3
-"""Number of lanes for each thread below which a window has few lanes: each thread would read all
-weights for them, or wait for the others at each step, so a second thread saves a quarter of the
-time, not half. On a virtual machine, where waking a thread takes 150 µs, 3 to 5 lanes were 0.4 to
-0.85 times as fast with a second thread."""
+"""Number of lanes per thread below which a window has few lanes: each thread would read all weights
+for its lanes, or wait for the others at each step, so a second thread saves a quarter of the time,
+not half. On a virtual machine, where waking a thread takes 150 µs, 3 to 5 lanes were 0.4 to 0.85
+times as fast with a second thread."""
 
 FEW_LANES_FACTOR = 8
 """How many times `MIN_PRODUCTS` a window of few lanes needs."""
@@ -38,7 +38,7 @@ _threads = 0
 
 @functools.cache
 def _quota(path: Path) -> int | None:
-    """Return the container's quota in cores, rounded up; None if there is none."""
+    """Return the container's quota in cores, rounded up; None if it has no quota."""
     try:
         quota, period = path.read_text().split()
         return max(1, math.ceil(int(quota) / int(period)))
@@ -62,7 +62,7 @@ def get_threads() -> int:
     """Return the number of threads that kernels may use.
 
     By default, it is the number of cores that the process may use, by its affinity and its
-    container's quota.
+    container's quota. Within `limited` it is the limit of the calling thread.
     """
     if number := getattr(_local, "limit", 0) or _threads:
         return int(number)
@@ -100,7 +100,7 @@ def pays(products: int, lanes: int | None = None) -> bool:
 def over_lanes(
     work: Callable[[int, int], None], lanes: int, products: int, lengths_B: Ints | None = None
 ) -> None:
-    """Call `work(first, last)` for all lanes, or `by_lanes` if splitting the products pays off."""
+    """Call `work(0, lanes)`, or `by_lanes` if splitting the products pays off."""
     if lanes > 1 and pays(products):
         by_lanes(work, lanes, lengths_B)
     else:
@@ -121,8 +121,8 @@ def partners(lanes: int, weights: int, groups: int) -> int:
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | None = None) -> None:
     """Call `work(first, last)` for ranges of lanes that cover `range(lanes)`, one per thread.
 
-    With lengths, the ranges have about the same number of steps, not of lanes. If another thread
-    uses the helpers, this one does all of its work alone.
+    With lengths, the ranges have about the same number of steps, not of lanes. If helpers are busy,
+    or the team backs off, the caller does all of the work alone.
     """
     number = min(get_threads(), lanes)
     if lengths_B is None or not lengths_B.size:
