@@ -1,4 +1,4 @@
-"""Score Parquet logs of many streams with recurrent models that carry their state.
+"""Score logs of many streams with recurrent models that carry their state.
 
 Names load on first use (PEP 562): `import streamrnn` is cheap, and layers do not need Arrow.
 """

@@ -1,4 +1,4 @@
-"""`python -m streamrnn`: the command, by the Python that has the package."""
+"""`python -m streamrnn`: the command `streamrnn`, run by this Python."""
 
 from streamrnn.cli import main
 

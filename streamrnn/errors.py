@@ -26,8 +26,8 @@
     ├── PositionError (ValueError)                        65  batch that is not after the last one
     └── PipeClosed                                         0  reader is gone: no failure
 
-In parentheses: the builtin exception that a class also is. `exit_code` is what the command line
-exits with.
+In parentheses: the builtin exception from which a class inherits, too. `exit_code` is the code with
+which the command line exits.
 """
 
 from typing import Self
@@ -129,9 +129,9 @@ class DataError(StreamRNNError, ValueError):
 class DivergedError(DataError):
     """A loss, or the norm of a gradient, is not finite.
 
-    `step`: in the loop of a fit, the lane and step of the output, then the numbers of the row and
-    of the stream. The error that `Pipeline.fit` raises has row and stream in its text, and a `step`
-    of (0, 0).
+    `step`: inside a fit, first the lane and step of the output, later the numbers of the row and of
+    the stream. The error that `Pipeline.fit` raises names row and stream in its text, and has a
+    `step` of (0, 0).
     """
 
     def __init__(self, what: str, step: tuple[int, int] = (0, 0)) -> None:
@@ -173,7 +173,7 @@ class LateRowError(DataError):
     def cured_by_sorting(self) -> "LateRowError":
         """Return the same error with the advice to sort the file."""
         cure = (
-            'In the order of time, its file has no late row: [source] sort = "file" reads the file '
+            'Sorted by time, its file has no late row: [source] sort = "file" reads the file '
             "in that order (for an output that has rows, with --full-refresh)."
         )
         return self if cure in self.args[1] else self.because(f"{cure} {self.args[1]}")
@@ -214,9 +214,9 @@ class PublishError(StreamRNNError, OSError):
 
 
 class EngineError(StreamRNNError, RuntimeError):
-    """The workers of an engine cannot be started or reached, or died again and again.
+    """The workers of an engine cannot be started or reached, or died repeatedly.
 
-    It is also raised if the process of one of several fits dies.
+    It is also raised if a process dies that fits one of several seeds.
     """
 
 
@@ -244,8 +244,9 @@ class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may
 class PositionError(StreamRNNError, ValueError):
     """The position of a batch is not after the last one; nothing was scored.
 
-    Its rows may or may not have been scored before. If positions are of partitions, the position of
-    each has to be after the partition's last one. `position` and `last` are as in AlreadyProcessed.
+    Its rows may or may not have been scored before. If positions are dicts, the position of each
+    partition has to be after the partition's last one. `position` and `last`: as in
+    AlreadyProcessed.
     """
 
     exit_code = 65

@@ -1,7 +1,7 @@
 """Work on committed outputs: verify, compact, rewind and publish them, and change their states.
 
-The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
-and `streamrnn state` do:
+The functions do what `streamrnn verify`, `rewind`, `publish`, `compact` and `streamrnn state` do.
+Most take the path of an output folder:
 
 >>> import streamrnn
 >>> streamrnn.outputs.verify("out/weather").rows

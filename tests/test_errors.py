@@ -20,7 +20,7 @@ PRIVATE = {
 }
 """Signals within one room, which turns each into a StreamRNNError, or the status of an answer."""
 USAGE = 2
-"""Typer's exit code for an unknown command or option."""
+"""Typer's exit code for an invalid command line."""
 TERMINATED = SIGNALLED + signal.SIGTERM
 LINE = re.compile(r"^    ((?:[│ ]   )*(?:[├└]── )?)(\w+)(?: \((\w+)\))? +(\d+)  \S", re.MULTILINE)
 

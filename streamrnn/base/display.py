@@ -85,7 +85,7 @@ def as_text(value: object) -> str:
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """Return the name most similar to a word, whatever its case; None if none is similar.
+    """Return the name most similar to a word, regardless of case; None if none is similar.
 
     >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dense", ["GRU", "LSTM"])
     ('LSTM', None)
@@ -151,7 +151,7 @@ def location(path: str) -> str:
 def uri_fault(path: str) -> str | None:
     """Return how to fix a malformed URI; None for any other path.
 
-    Without a fix it would be read as a path on a disk, or a part of its password as its host.
+    Unfixed, such a URI would be read as a path on a disk, or a part of the password as the host.
 
     >>> uri_fault("s3:/logs/x")
     'expected two slashes in a URI: s3://…'
@@ -184,9 +184,9 @@ def uri_fault(path: str) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Show the URIs in a text as `location` does: a second safeguard, as messages do so already.
+    """Return a text with its URIs shown as by `location`: a second safeguard for all messages.
 
-    It is exact for well-formed URIs; malformed ones are refused before they get into a text.
+    Well-formed URIs are found exactly; malformed ones are refused before they get into a text.
 
     >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
     "'s3://logs/x?region=a': no such bucket"
@@ -195,10 +195,10 @@ def without_credentials(text: str) -> str:
 
 
 def safe_text(error: object, *uris: str, secrets: Iterable[str] = ()) -> str:
-    """Return the text of a library's error or warning, if it holds no credentials.
+    """Return the text of a library's error or warning, or another text if it may hold a secret.
 
-    It is not shown if it contains any part of `secrets`, or of what `location` leaves out of
-    `uris`.
+    A text may hold a secret if it contains any part of `secrets`, or of what `location` leaves out
+    of `uris`.
 
     >>> safe_text(OSError("bucket 'logs': AWS error"), "s3://KEY:SECRET@logs/x")
     "bucket 'logs': AWS error"

@@ -1,6 +1,7 @@
 """The `streamrnn` command: its subcommands, and how errors are reported.
 
-The exit codes are in the help (`EXIT_CODES`). A traceback is printed with -v alone.
+The exit codes are in the help (`EXIT_CODES`). A traceback is printed only with -v, and only for an
+unexpected error.
 """
 
 import errno
@@ -25,9 +26,10 @@ from streamrnn.errors import StreamRNNError
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, followed by the commands of plug-ins, each an app with one command.
+    """The commands, followed by the commands of plug-ins, each of which is an app with one command.
 
-    Help and completion read a plug-in's summary from its file; a plug-in is loaded only to run.
+    The list of commands has a plug-in's summary from its file; a plug-in is loaded only when its
+    command is called.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -126,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as problem:
         error(_describe(problem))
     except ImportError as problem:
-        error(f"cannot load a library: {problem}. Is there enough memory (ulimit -v)? Otherwise "
-              "install streamrnn and its dependencies again")  # fmt: skip
+        error(f"cannot load a library: {problem}. Check that there is enough memory (ulimit -v); "
+              "if there is, reinstall streamrnn and its dependencies")  # fmt: skip
     except MemoryError as problem:
         error(f"out of memory{f': {problem}' if str(problem) else ''}; "
               "reduce window.lanes, window.steps or source.batch_rows")  # fmt: skip
@@ -152,12 +154,12 @@ def _unexpected(problem: Exception) -> str:
         )
     if isinstance(problem, SystemError):  # from C code that failed, mostly for lack of memory
         return (
-            f"a library failed: {problem}. Is there enough memory (ulimit -v)? Otherwise report it "
-            "with the output of the same command and -v."
+            f"a library failed: {problem}. Check that there is enough memory (ulimit -v); if there "
+            "is, report the failure with the output of the same command with -v."
         )
     return (
         f"unexpected {type(problem).__name__}: {problem}\n"
-        "This is a bug in streamrnn. Please report it with the output of the same command and -v."
+        "This is a bug in streamrnn. Please report it with the output of the same command with -v."
     )
 
 
@@ -165,7 +167,7 @@ def _describe(problem: OSError) -> str:
     if problem.errno == errno.ENOSPC:
         reason = "no space left on the device; free some space, then rerun the same command"
     elif "shared object" in str(problem):  # from llvmlite, which does not pass the cause on
-        reason = f"cannot load a library: {problem}. Is there enough memory (ulimit -v)?"
+        reason = f"cannot load a library: {problem}. Check that there is enough memory (ulimit -v)"
     else:
         reason = problem.strerror or str(problem)
     return f"{problem.filename}: {reason}" if problem.filename is not None else reason

@@ -58,16 +58,16 @@ def explain(
     pipeline: PipelineFile,
     overrides: Set = None,
     mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print the pipeline as a flowchart of Mermaid.")
+        bool, typer.Option("--mermaid", help="Print the pipeline as a Mermaid flowchart.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what a run would do. Files, rows, streams, memory, and where it would resume.
+    """Show what a run would do: files, rows, streams, memory, and where it would resume.
 
-    With a [model] precision below float32, the first 20,000 rows are also scored in float32, and
-    compared.
+    With a [model] precision below float32, the first 20,000 rows are scored in float32, too, and
+    the outputs are compared.
     """
     if mermaid and as_json:
         raise typer.BadParameter("--mermaid cannot be combined with --json")

@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 if TYPE_CHECKING:
     from streamrnn.jobs.evaluation import Evaluation
 
-_ZONE = "Without an offset it is in [source] time_zone, else in UTC."
+_ZONE = "A time without an offset is in [source] time_zone, by default UTC."
 
 
 def evaluate(
@@ -23,7 +23,7 @@ def evaluate(
     by: Annotated[
         Literal["stream", "month"] | None,
         typer.Option(
-            "--by", help="Add a line per stream, or per month (in [source] time_zone, else in UTC)."
+            "--by", help="Add a line per stream, or per month (of [source] time_zone, or of UTC)."
         ),
     ] = None,
     since: Annotated[
@@ -38,8 +38,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="Q,Q,…",
-            help="The outputs are these quantiles: 0.1,0.5,0.9; default as in [output] quantiles, "
-            "or in [train] loss.",
+            help="The quantiles that the outputs are, such as 0.1,0.5,0.9; default: as in [output] "
+            "quantiles, or in [train] loss.",
         ),
     ] = None,
     output: Annotated[
@@ -54,9 +54,9 @@ def evaluate(
 ) -> None:
     """Compare the scores of past runs with what happened, as set in [target].
 
-    Numbers: MAE, RMSE; of quantiles also pinball loss and CRPS. Probabilities: log-loss, accuracy
-    and AUC. Baselines: persistence (forecast = value now), the mean or the base rate, and [target]
-    season.
+    For numbers: MAE and RMSE; for quantiles, pinball loss and CRPS, too. For probabilities:
+    log-loss, accuracy and AUC. Baselines: persistence (forecast = value now), the mean or the base
+    rate, and [target] season.
     """
     from streamrnn.jobs.pipeline import Pipeline
 
@@ -81,7 +81,7 @@ def _quantiles(text: str | None) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"quantiles: expected numbers between 0 and 1, such as 0.1,0.5,0.9, received {text}"
+            f"quantiles: expected numbers above 0 and below 1, such as 0.1,0.5,0.9, received {text}"
         ) from None
 
 
@@ -111,7 +111,7 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
 
 
 def _is_detail(name: str, names: list[str]) -> bool:
-    """Return whether a column is for --json and --output alone, so that lines are not too long."""
+    """Return whether only --json and --output have a column, as lines would be too long."""
     detail = name.startswith(("rows_", "better_", "mae_")) or "_where_" in name
     detail = detail or (name.startswith("rmse_") and "pinball" in names)
     return detail or name == "best_baseline"

@@ -22,7 +22,7 @@ def fit(
         typer.Option(min=1, metavar="N", help="Train on the first N rows; write nothing."),
     ] = None,
     extend: Annotated[
-        bool, typer.Option("--continue", help="Train the model of the last fit on new rows alone.")
+        bool, typer.Option("--continue", help="Train the model of the last fit on new rows only.")
     ] = False,
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Discard the last fit here, and start over.")
@@ -47,7 +47,7 @@ def fit(
     """Train the model on the source, as set in [target] and [train], with carried state.
 
     Writes [model] path, and beside it the folder PATH.fit with the history and the state after the
-    last row. An interrupted fit resumes; its weights then have the same bits.
+    last row. An interrupted fit resumes, and its weights have the bits of an uninterrupted fit.
     """
     if extend and (full_refresh or limit is not None):
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
@@ -132,7 +132,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         lines.append(f"history  {s.folder}/history.parquet")
         if s.state:
             lines.append(
-                f"state    {s.state}; a run with it as [state] init starts on the next row"
+                f"state    {s.state}; a run with it as [state] init starts at the next row"
             )
     notes = row_notes(s.counts, s.unknown_by_feature, "a feature was null", "")
     return "\n".join([*lines, *(f"note     {note}" for note in [*notes, *s.notes])])

@@ -16,7 +16,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    the run failed; `state diff`: tables differ
-  2    unknown command or option
+  2    invalid command line: command, option or value
   65   invalid data, or a damaged model file
   66   pipeline file, model, source, output folder or other input not found
   75   committed, but a table of [publish] is behind; the next run catches up
@@ -98,13 +98,16 @@ def init(
         typer.Option("--from", metavar="DATA", help="Guess key, time and features of this data."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="FILE", help="With --from: the model to score it with.")
+        str | None, typer.Option(metavar="FILE", help="With --from: the model that scores DATA.")
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Write demo.toml with a log and a model, ready to run.")
     ] = False,
 ) -> None:
-    """Write a sample pipeline file. It shows every key, its default and what it does."""
+    """Write a sample pipeline file. It shows every key, its default and what it does.
+
+    With --from and --model, write a draft for this data and model instead.
+    """
     from streamrnn.stream.config import is_pipe, sample
 
     if demo:

@@ -14,7 +14,7 @@ ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
 def summary(
     model: ModelFile,
     mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print the graph as a flowchart of Mermaid.")
+        bool, typer.Option("--mermaid", help="Print the graph as a Mermaid flowchart.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -63,9 +63,9 @@ def convert(
         str,
         typer.Option(
             metavar="P",
-            help="int16 or int8: store LSTM, GRU and SimpleRNN, and large Dense and Conv1D, as "
-            "integers: a half or a quarter of the size, and faster. See the error with --check. "
-            "auto: the precision of IN.",
+            help="int16 or int8: store the weights of LSTM, GRU and SimpleRNN, and of large Dense "
+            "and Conv1D layers, as integers: half or a quarter of the size, and faster; --check "
+            "shows the error. auto: the precision of IN.",
         ),
     ] = "auto",
     module: Annotated[
@@ -73,7 +73,7 @@ def convert(
         typer.Option(
             "--module",
             metavar="FILE",
-            help="Write the module of PyTorch that loads OUT, a .torch.safetensors file.",
+            help="Write the PyTorch module that loads OUT, a .torch.safetensors file.",
         ),
     ] = None,
     verbose: Verbose = False,
@@ -82,7 +82,7 @@ def convert(
 
     Shows which array became which weight.
 
-    In a graph of ONNX, each recurrent state is an input and an output; those are shown too.
+    In an ONNX graph, each recurrent state is an input and an output, whose names are shown, too.
     """
     from streamrnn.nn.formats.convert import convert as convert_file
     from streamrnn.nn.formats.convert import is_onnx

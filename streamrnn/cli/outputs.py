@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Check an output. Every committed file is read and compared with its checksum.
 
-    The checksums that it prints are equal if rows and states are equal, however runs were cut.
+    Two outputs with equal rows and states have equal checksums, however their runs were cut.
     """
     from streamrnn.jobs import outputs
 
@@ -133,7 +133,7 @@ def rewind(
         again = f"streamrnn rewind {location(out)} --to N"
         print(f"\nthe last one is current; return to another with: {again}")
     else:
-        print("\nno older commit is kept beside this one; [checkpoint] keep sets how many are")
+        print("\nno older commit is kept; [checkpoint] keep sets how many commits are")
 
 
 def publish(

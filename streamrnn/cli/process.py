@@ -64,8 +64,8 @@ def collect_rarely() -> None:
 def fill_closed_streams() -> None:
     """Open the null device for standard streams that the caller closed (`2>&-`).
 
-    Otherwise the next file opened would take the number, and receive what libraries print. Python's
-    own stdout stays None, so that rows are not lost there without an error.
+    Otherwise the next opened file would take the stream's number, and receive what libraries print.
+    Python's own stdout stays None, so that rows are not lost there without an error.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)  # processes that this one starts have them, too

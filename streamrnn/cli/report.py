@@ -1,7 +1,7 @@
 """Output of the command line: results on stdout; logs, errors and progress on stderr.
 
-Progress is a bar on a terminal, elsewhere a line every 30 seconds. A fit also has a line per epoch;
-where a run has lines, -v gives one per record batch.
+Progress is a bar on a terminal, elsewhere a line every 30 seconds. A fit also prints a line per
+epoch; where a run prints lines, -v prints one per record batch.
 """
 
 import json

@@ -72,7 +72,7 @@ def run(
         bool,
         typer.Option(
             "--force",
-            help="Run even if a used file has changed, or a feature has no value in its "
+            help="Run even if a used file has changed, or if no value of a feature is in its "
             "vocabulary; with --full-refresh, even if the source lacks rows of the output.",
         ),
     ] = False,
@@ -82,8 +82,9 @@ def run(
             "--new-model",
             metavar="MODE",
             callback=_new_model,
-            help="Resume with another model: replay (it reads earlier rows into its own state; for "
-            "one trained anew), carry (each stream keeps its state) or reset (all start again).",
+            help="Resume with another model: replay (the model reads earlier rows into its own "
+            "state; for a retrained one), carry (each stream keeps its state) or reset (all "
+            "streams start again).",
         ),
     ] = None,
     reload: Annotated[
@@ -290,7 +291,7 @@ def _notes(summary: "Summary") -> list[str]:
             'was dropped. Read files in the order of their times ([source] order = "time"), or '
             "start over with a longer idle",
         ),
-        (s.dropped_streams, "stream", "dropped at commits: silent for twice [state] idle"),
+        (s.dropped_streams, "stream", "dropped at commits: silent for over twice [state] idle"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),
         (s.vanished_files, "used file", "not in the source"),
         (s.changed_files, "used file", "changed, skipped because of --force"),

@@ -292,7 +292,7 @@ def test_a_second_signal_aborts_at_once():
         (
             SystemError("error return without exception set"),
             1,
-            "error: a library failed: error return without exception set. Is there enough memory",
+            "error: a library failed: error return without exception set. Check that there is",
         ),
         (ZeroDivisionError("oops"), 1, "error: unexpected ZeroDivisionError: oops\nThis is a bug"),
     ],

@@ -34,7 +34,7 @@ _CREDENTIALS = (
     *("INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT", "HTTP status 403"),
 )
 NO_ANSWER = ("NETWORK_CONNECTION", "curlCode")
-"""Parts of the texts of errors if the server could not be reached, or sent nothing."""
+"""Parts of error texts which mean that the server could not be reached, or sent nothing."""
 _BUSY = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "THROTTLING", "HTTP status 503", *NO_ANSWER)
 _BY_TEXT = {
     _CREDENTIALS: "Check the credentials (by default from the environment) and what they allow,",
@@ -86,7 +86,7 @@ def sink_errors(action: str, path: str) -> Iterator[None]:
 
 
 class Output(ABC):
-    """A file being written, with `bytes` written so far; pyarrow writers accept it as a file."""
+    """A file being written; pyarrow writers accept it. `bytes`: the number of bytes written."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -96,7 +96,7 @@ class Output(ABC):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the bytes written so far, in hexadecimal."""
+        """The SHA-256 of the `hashed` bytes written until now, in hexadecimal."""
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview | pa.Buffer, *, hashed: bool = True) -> int:
@@ -116,7 +116,7 @@ class Output(ABC):
         return len(view)
 
     def tell(self) -> int:
-        """Return the number of bytes written so far."""
+        """Return the number of bytes written until now."""
         return self.bytes
 
     def flush(self) -> None:  # noqa: B027 - pyarrow calls it
@@ -147,7 +147,7 @@ class Output(ABC):
 
 
 class Files(ABC):
-    """Files below one root. If the system refuses, reading raises OSError, all else SinkError."""
+    """Files below one root. Reading a file raises OSError if it fails, other methods SinkError."""
 
     local: bool
 
@@ -169,7 +169,7 @@ class Files(ABC):
     def tree(self) -> list[str]:
         """Return the sorted names of all files at any depth; [] if the root does not exist.
 
-        Links to folders are followed, as readers do; each real folder is listed once.
+        Links to folders are followed, as by readers; each real folder is listed once.
         """
         return sorted(self.tree_sizes())
 
@@ -213,8 +213,8 @@ class Files(ABC):
     def options(self) -> dict[str, str]:
         """Return the options with which other libraries connect, named as in `object_store` (Rust).
 
-        They hold credentials: never show them. A local disk has none, and neither has a store that
-        is configured by the environment alone.
+        They may hold credentials: never show them. {} except for S3. Credentials in the environment
+        are not among the options.
         """
         return {}
 

@@ -23,7 +23,7 @@ HAS_LOCKS = fcntl is not None
 
 
 class Disk:
-    """The system calls that change a local disk; tests replace it by a failing one."""
+    """The system calls that change a local disk; tests replace them with failing ones."""
 
     def create(self, path: str) -> int:
         """Create a file and open it to write. Raises OSError if it exists."""

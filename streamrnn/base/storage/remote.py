@@ -14,19 +14,20 @@ from streamrnn.base.storage.files import NO_ANSWER, Files, Output, sink_errors
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
-"""How long a server may send nothing. Some servers copy a large object without sending a byte."""
+"""Seconds for which a server may send nothing, as some do while they copy a large object."""
 ATTEMPTS = 5
 """Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
 PAUSE_SECONDS = 30.0
-"""How long all calls fail after one without an answer, so that a run can end and clean up."""
+"""Seconds for which all calls fail after one without an answer, so that a run can end and clean
+up."""
 _ADVICE = "; encode spaces, and letters beyond ASCII, in a URI: %20 for a space, %C3%A9 for é"
 
 
 def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     """Return the filesystem of a URI that pyarrow.fs supports, and the path in it.
 
-    On S3 a request without an answer fails after `ATTEMPTS` times `REQUEST_SECONDS`; Arrow would
-    retry for minutes. Raises OSError or pa.ArrowException.
+    On S3 a request without an answer fails after about `ATTEMPTS` times `REQUEST_SECONDS`; Arrow
+    would retry for minutes. Raises OSError, ValueError or pa.ArrowException.
     """
     try:
         fs, path = arrow_fs.FileSystem.from_uri(uri)
@@ -60,7 +61,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Raise the last error again if the server was silent lately; else note if it is silent."""
+        """Raise the last error again if the server was silent lately; else note a silent server."""
         if time.monotonic() - self._silent_since < PAUSE_SECONDS:
             raise OSError(self._error)
         try:

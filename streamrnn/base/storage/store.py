@@ -32,7 +32,8 @@ AnyPath = str | os.PathLike[str]
 def natural(name: str) -> tuple[str | int, ...]:
     """Split a name into text and numbers, a key that sorts `part-2` before `part-10`.
 
-    A number becomes the count of its digits, and its digits: Python limits the digits of an `int`.
+    A number becomes the count of its digits, and its digits, without leading zeros: Python limits
+    the digits of an `int`.
     """
     first, *rest = _DIGITS.split(name)
     key: list[str | int] = [first]
@@ -93,7 +94,8 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
     Links to folders are followed, except into a folder that already contains the path. A folder
     that several paths lead to is read by the first path in natural order, and again only by a path
     with more Hive partitions (`day=1/`): with links among n folders, each is read at most n times.
-    Raises OSError, with the path as `filename`, if a folder cannot be read.
+    A folder that does not exist has no files. Raises OSError, with the path as `filename`, if a
+    folder cannot be read.
     """
     most: dict[tuple[str, Wanted], int] = {}
     folders, linked = [_Folder(top.rstrip("/") or "/", wanted)], list[_Folder]()
@@ -186,7 +188,7 @@ class Store(ABC):
 
     @abstractmethod
     def entry(self, path: str) -> Entry | None:
-        """Return the file at a path; None if there is none or it is a folder."""
+        """Return the file at a path; None if nothing is there, or a folder, device or pipe."""
 
     @abstractmethod
     def find(self, top: str, wanted: Wanted) -> list[Entry]:
@@ -285,7 +287,7 @@ class RemoteStore(Store):
 
 
 def real_path(path: str) -> str:
-    """Return one name for a file, however it is spelled. Raises the errors of `open_store`."""
+    """Return one name for a file, however `path` spells it. Raises the errors of `open_store`."""
     store, place = open_store(path)
     return store.real(place)
 
@@ -293,8 +295,8 @@ def real_path(path: str) -> str:
 def open_store(path: str) -> tuple[Store, str]:
     """Return the store of a path or URI, and the path in it.
 
-    Raises OSError or pa.ArrowException for a URI that cannot be opened, ConfigError for a path that
-    no file system accepts.
+    Raises OSError, ValueError or pa.ArrowException for a URI that cannot be opened, ConfigError for
+    a path that no file system accepts.
     """
     check_path(path)
     if "://" not in path:
@@ -308,10 +310,11 @@ def open_store(path: str) -> tuple[Store, str]:
 def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator[Output]:
     """Write a file at a path or URI; on exit it replaces the old one atomically and durably.
 
-    `check` is called before anything is written, and may raise an error; on a disk no other writer
-    replaces the file from then on. After an error the old file is unchanged (an object store may
-    have the new one). Leftovers of killed writers on a disk are removed. Parent folders are
-    created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
+    `check` is called before anything is written, and may raise an error; on a disk, no other call
+    of this function replaces the file from then until the exit. After an error the old file is
+    unchanged (an object store may have the new one). Leftovers of killed writers on a disk are
+    removed. Parent folders are created. Raises SinkError, OSError for a device or pipe, and the
+    errors of `open_store`.
     """
     store, place = open_store(path)
     place = store.real(place)
@@ -352,9 +355,10 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options, with the options of `files` if the schemes agree.
+    """Open the folder of a URI without options.
 
-    Raises ConfigError if the URI cannot be opened.
+    The options are from `files` if both have the same scheme, s3, gs or gcs. Raises ConfigError if
+    the URI cannot be opened.
     """
     scheme, _, rest = uri.partition("://")
     if scheme == "file":

@@ -31,7 +31,7 @@ class Sha256:
             self._thread.submit(self._hash.update, view)
 
     def hexdigest(self) -> str:
-        """Return the digest of the bytes so far, and end the thread."""
+        """Return the digest of all bytes added until now, and end the thread."""
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
@@ -87,16 +87,16 @@ def read_ahead(items: Iterator[_Item]) -> Iterator[Iterator[_Item]]:
 
 
 def preparer() -> ThreadPoolExecutor:
-    """Return a thread on which the next record batch is sorted while this one is computed."""
+    """Return a pool of one thread, which sorts the next record batch while one is computed."""
     return ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare")
 
 
 class BackgroundWriter:
     """Runs calls in order on a thread, with at most `depth` queued. Use it in a `with` block.
 
-    An error of a call is raised by the next `do` or by `wait`, and later calls are dropped. If the
-    block ends with an error, queued calls are still made, so that a queued commit is not lost;
-    after an interrupt they are dropped.
+    An error of a call is raised by the next `do` or `wait`, or at the end of the block; later calls
+    are dropped. If the block ends with an error, queued calls are still made, so that a queued
+    commit is not lost; after an interrupt they are dropped.
     """
 
     def __init__(self, depth: int = 2) -> None:
@@ -123,7 +123,7 @@ class BackgroundWriter:
         self._queue.put(call)
 
     def wait(self) -> None:
-        """Return when all calls queued so far have been made; others may be queued meanwhile."""
+        """Return when all queued calls have been made; others may be queued meanwhile."""
         reached = threading.Event()
         self._queue.put(reached)
         reached.wait()

@@ -101,7 +101,7 @@ def test_only_an_earlier_evaluation_is_replaced(capsys: pytest.CaptureFixture[st
         (["--set", "target.rows=2"], 78, "horizon is set too"),
         (["--by", "year"], 2, "'stream', 'month'"),
         (["--since", "soon"], 78, "since: expected a value of type timestamp[us, tz=UTC]"),
-        (["--quantiles", "0.1,a"], 78, "quantiles: expected numbers between 0 and 1"),
+        (["--quantiles", "0.1,a"], 78, "quantiles: expected numbers above 0 and below 1"),
         (["--quantiles", "0.5,1.5"], 78, "quantiles: expected numbers between 0 and 1"),
         (["-o", "figures.csv"], 78, "figures.csv: expected a file name ending in .parquet"),
         (["-o", "p.toml/x.parquet"], 1, "p.toml/x.parquet: cannot write the evaluation"),
