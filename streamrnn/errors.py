@@ -65,7 +65,7 @@ def __dir__() -> list[str]:
 
 
 class StreamRNNError(Exception):
-    """Any error that streamrnn raises on purpose. Credentials in URIs are cut out of its texts."""
+    """Any error that streamrnn raises on purpose. Its texts show URIs without credentials."""
 
     exit_code = 1
 
@@ -140,7 +140,7 @@ class DivergedError(DataError):
 
 
 class NotFiniteError(DataError):
-    """A model returned NaN or infinity for finite features.
+    """An output or a new state of a model is NaN or infinite for finite features.
 
     `reasons`: number of a row in its record batch -> reason, for the first such row of each stream.
     """

@@ -111,7 +111,7 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
 
 
 def _is_detail(name: str, names: list[str]) -> bool:
-    """Return whether only --json and --output have a column, as lines would be too long."""
+    """Return whether only --json and --output have a column, so that lines are not too long."""
     detail = name.startswith(("rows_", "better_", "mae_")) or "_where_" in name
     detail = detail or (name.startswith("rmse_") and "pinball" in names)
     return detail or name == "best_baseline"

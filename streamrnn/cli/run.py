@@ -186,7 +186,7 @@ def in_words(summary: "Summary") -> str:
     else:
         rate, seconds = f"{summary.rows_per_second:,.0f} rows/s", summary.seconds_compiling
         if seconds >= 0.05:
-            rate += f"; kernels compiled in {seconds:.1f} s of it"
+            rate += f"; {seconds:.1f} s went into compiling kernels"
         rows = f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s ({rate})"
         lines = [f"{rows} from {_source(summary)}"]
     lines.append(f"output   {summary.output}{_written(summary)}")
@@ -299,7 +299,7 @@ def _notes(summary: "Summary") -> list[str]:
         (
             s.files_by_footer,
             "used file",
-            "with a new modification time, compared by footer only: its rows came from other files",
+            "with a new modification time, compared by footer only, as rows came from other files",
         ),
     ]
     notes += [f"{count(number, noun)} {what}" for number, noun, what in reported if number]

@@ -25,7 +25,7 @@ PAGES = (
 )
 GUIDE = tuple(f"streamrnn/guide/{path.name}" for path in sorted((PACKAGE / "guide").glob("*.md")))
 TIMES = re.compile(
-    r"in [\d.]+ s \([\d,]+ rows/s(?:; kernels compiled in [\d.]+ s of it)?\)"
+    r"in [\d.]+ s \([\d,]+ rows/s(?:; [\d.]+ s went into compiling kernels)?\)"
     r"|(?<=updates )in [\d.]+ s$|(?<=, )[\d.]+ s$|, [\d.,]+ MB$",
     re.MULTILINE,
 )

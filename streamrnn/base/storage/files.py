@@ -169,7 +169,7 @@ class Files(ABC):
     def tree(self) -> list[str]:
         """Return the sorted names of all files at any depth; [] if the root does not exist.
 
-        Links to folders are followed, as by readers; each real folder is listed once.
+        Links to folders are followed, because readers follow them; each real folder is listed once.
         """
         return sorted(self.tree_sizes())
 

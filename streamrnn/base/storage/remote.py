@@ -16,7 +16,7 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
 """Seconds for which a server may send nothing, as some do while they copy a large object."""
 ATTEMPTS = 5
-"""Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
+"""Number of attempts at a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
 PAUSE_SECONDS = 30.0
 """Seconds for which all calls fail after one without an answer, so that a run can end and clean
 up."""
@@ -38,7 +38,7 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
 
 
 def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
-    """Return the same S3 filesystem with bounded waits: URIs have no options for them.
+    """Return the same S3 filesystem with bounded waits, for which URIs have no options.
 
     A filesystem with options that pyarrow cannot pass on is returned unchanged.
     """
@@ -74,7 +74,7 @@ class Breaker:
 
 @lru_cache(maxsize=64)
 def breaker_of(bucket: str, options: str) -> Breaker:
-    """Return the only breaker of a bucket in this process; `options`: the options in its URI."""
+    """Return the breaker of a bucket in this process; `options`: the options in the URI."""
     return Breaker()
 
 

@@ -215,7 +215,7 @@ class Network:
         zero_masked: bool = False,
         weights: bool = True,
     ) -> list[Floats] | None:
-        """Replace the gates on the tape by their gradients.
+        """Replace the gates on the tape with their gradients.
 
         Return the gradients of the weights, in Keras's layout and order, valid until the next call;
         None if not wanted.

@@ -49,9 +49,9 @@ def over_rows(
 ) -> Callable[[Array, Array], Array]:
     """Return a function of arrays (y_true, y_pred) that calls a function of rows (K,) and (U,).
 
-    That function returns a number, or with `gradient` an array (U,), and is compiled on its first
-    call. Raises ArgumentError if Numba cannot compile it, or if it uses an index beyond a row;
-    ShapeError if the arrays differ in more than the last axis.
+    `function` returns a number, or with `gradient` an array (U,), and is compiled on first use. The
+    function of arrays raises ArgumentError if Numba cannot compile `function`, or if `function`
+    uses an index beyond a row; ShapeError if the arrays differ in more than the last axis.
     """
     loop = simd.cell.rows_around(function)
     plain = getattr(function, "py_func", function)

@@ -103,7 +103,7 @@ class StringIndex:
     `cells` is a hash table with open addressing: half a hash and the number plus one, 0 if empty.
     Hashes only find a candidate; then all bytes are compared. `older` has the cells from before the
     last growth, of which each call moves some. Strings are stored as whole words, padded with
-    zeros: `words[begin[k]:begin[k + 1]]`, `size[k]` bytes of them.
+    zeros: string k is the first `size[k]` bytes of `words[begin[k]:begin[k + 1]]`.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class StringIndex:
     def find(self, words: Words, start_N: Ints, size_N: Ints, add: bool) -> tuple[Ints, Ints]:
         """Return the number of each of N strings (N,) int64, and the rows of added strings.
 
-        The strings are as `simd.arguments.Strings` has them. Without `add` an unknown string gets
+        The strings are passed as in `simd.arguments.Strings`. Without `add` an unknown string gets
         the number -1.
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
@@ -171,7 +171,7 @@ class StringIndex:
         return move
 
     def rebuild(self) -> None:
-        """Replace all cells by empty ones, which the next `find` fills.
+        """Replace all cells with empty ones, which the next `find` fills.
 
         A copy that was made during a `find` needs this.
         """
@@ -256,16 +256,17 @@ def add_words(h_N: Words, word_N: Words | npt.NDArray[np.uint32], factor: int) -
 
 
 def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: int) -> None:
-    """Add a column of N byte strings, given as for `StringIndex.find`, in place."""
+    """Add a column of N byte strings, passed as to `StringIndex.find`, to `h_N`, in place."""
     simd.keys.add_strings_kernel()(h_N, words, start_N, size_N, np.uint64(factor))
 
 
 def digest(h_N: Words) -> int:
     """Return the hash of the content of N rows, from the hash h of each row.
 
-    It does not depend on the order of the rows or on how they are cut: the hashes of parts of the
-    rows add up to it, modulo 2**64. h[n] = sum over columns c of word[n, c] * factor[c], with odd
-    factors, is the multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); the
-    result is the sum of the mixed h[n]. It uses only integers, so it is the same on every machine.
+    The result does not depend on the order of the rows or on how they are cut: the hashes of parts
+    of the rows add up to it, modulo 2**64. h[n] = sum over columns c of word[n, c] * factor[c],
+    with odd factors, is the multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961);
+    the result is the sum of the mixed h[n]. As all numbers are integers, it is the same on any
+    machine.
     """
     return int(simd.keys.total_kernel()(h_N))

@@ -45,7 +45,10 @@ class Back(NamedTuple):
 
 
 class Peephole(NamedTuple):
-    """Weights of c for the gate that is kept as vector `kept`; `after`: of the c after the step."""
+    """Weights of c for the gate that is kept as vector `kept`.
+
+    `after`: whether they multiply the c after the step, or before it.
+    """
 
     kept: int
     after: bool
@@ -90,7 +93,7 @@ class SweptKind(NamedTuple):
         """Pack weights in Keras's layout, with G = gates * U columns, for `recurrent.run`.
 
         `kernel_FG`, `recurrent_UG`: may be integers. `bias`: None, (G,), or if `biases` is 2
-        (2, G): of the input, of the state. `own` (U,) each: weights that a unit applies on its own.
+        (2, G): of the input, of the state. `own`: the units' own weights (peepholes), (U,) each.
         """
         n, units, gates = simd.jit.width(), recurrent_UG.shape[0], len(self.gates)
         if bias is None:

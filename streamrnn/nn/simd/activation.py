@@ -71,7 +71,7 @@ def softmax_kernel() -> Kernel:
 
 @functools.cache
 def log_softmax_kernel() -> Kernel:
-    """Return the kernel of x - log(sum of exp(x)) over each run of `units`: (x, out, units)."""
+    """Return the kernel of log_softmax over each run of `units` elements: (x, out, units)."""
     n = jit.width()
 
     def build() -> Kernel:
@@ -156,7 +156,7 @@ def derivative_kernel(spec: Spec) -> Kernel:
 
 @jit.on_demand("softmax_back", types.void(F1, F1, F1, types.intp))
 def softmax_back_kernel(y, dy, dx, units):
-    """Set dx to softmax's gradient over each run of `units`."""
+    """Set dx to softmax's gradient over each run of `units` elements."""
     for begin in range(0, y.size, units):
         total = np.float32(0)
         for u in range(begin, begin + units):

@@ -21,7 +21,7 @@ class Absent(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Packed weights: `flat`, in the order in which sweeps read them, and values by unit, `unit`.
+    """Packed weights (`flat`), in the order in which sweeps read them, and values by unit (`unit`).
 
     `unit` has the initial sums, then the units' own weights, which apply only to the values of the
     unit itself (peepholes, gains). If `flat` has integers, `unit` has, in place of own weights, the

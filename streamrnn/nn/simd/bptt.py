@@ -3,8 +3,8 @@
 Both passes sweep (`simd.sweep`) the lanes that have a step. All that a layer keeps lies in
 one flat array, the tape; `TapeLayout` has the offsets. Its rows are time-major: row t*B + b is
 step t of lane b. A row of *states* has h, then the other states, before the step. A row of *kept*
-has the cell's gates; the backward pass replaces them by their gradients. Every vector of units is
-`padded` floats long, a number that does not depend on the width of the CPU's vectors.
+has the cell's gates; the backward pass replaces the gates with their gradients. Every vector of
+units is `padded` floats long, a number that does not depend on the width of the CPU's vectors.
 
 In the backward pass, the gradient of h is what reaches it directly (the lane's *carry*), plus the
 gradients of the gates of the lane's next step times the recurrent weights, transposed. An absent
@@ -170,7 +170,7 @@ def forward(passes: CellPasses) -> Kernel:
 
 
 def back(passes: CellPasses) -> Kernel:
-    """Make the kernel that replaces the gates kept on the tape by their gradients.
+    """Make the kernel that replaces the gates kept on the tape with their gradients.
 
     It goes back through the steps steps.low..steps.high; successive calls go from the last steps to
     the first. `dy_BTU`, `ends_BU`: the gradients of each h and of the final states, or empty.

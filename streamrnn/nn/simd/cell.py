@@ -121,7 +121,7 @@ def rows_around(function: Callable[..., Any]) -> Kernel:
 
 
 def lane_of(arrays, b):
-    """Return row b of each array; the arrays may differ in rank, in compiled code, too."""
+    """Return row b of each array; their ranks may differ, even in compiled code."""
     return tuple(array[b] for array in arrays)
 
 

@@ -32,9 +32,10 @@ elements of the widest vector of any CPU, is the same on every machine, and so a
 
 @functools.cache
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` vectors of `n` floats, or for few units if 0.
+    """Return the kernel for groups of `vectors` vectors of `n` floats.
 
-    Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as in TileShape.
+    Called as `(x_NF, y_NU, weights, unit, first, last)`. `vectors`: 0 for few units. `word`: as in
+    TileShape.
     """
     return jit.compiled(
         f"{packed_name('dense', word)}-{n}x{vectors}-{label(activation)}",

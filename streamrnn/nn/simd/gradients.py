@@ -235,7 +235,7 @@ def products_of_rows_kernel(a, i, a_step, d, j, d_step, rows, out):
 
 @jit.on_demand("add_rows", types.void(F2, I1, F2))
 def add_rows_kernel(out, ids, rows):
-    """Add each row to out[its id], row after row."""
+    """Add row r of `rows` to out[ids[r]], one row after the other."""
     for r in range(ids.size):
         for i in range(rows.shape[1]):
             out[ids[r], i] += rows[r, i]

@@ -84,8 +84,8 @@ raises IndexError and does not reach other memory."""
 uncounted: Decorator = _njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the loops of a kernel, which allocate nothing: Numba does not count references.
 
-They become part of the kernel, as all functions that it calls must (`_refuse_calls`). In other
-functions, Numba counts references to each array that is passed on inside a loop, by an atomic
+The loops become part of the kernel, as must all functions that a kernel calls (`_refuse_calls`). In
+other functions, Numba counts references to each array that is passed on inside a loop, by an atomic
 instruction that also orders all loads and stores: this takes 50 ns per step of a lone lane.
 """
 inline: Decorator = _njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
@@ -150,7 +150,7 @@ def compiled(
     """Return the machine code of a kernel: from this process, from disk, or compiled now.
 
     `name` must contain everything that `build` depends on besides the sources. The returned
-    function converts its arguments to `signature` without checks, of an array's flags, for example.
+    function converts its arguments to `signature`; it checks neither types nor flags of arrays.
     """
     global _seconds
     with _lock:
@@ -245,9 +245,9 @@ def _compile(
 def one_at_a_time(path: Path) -> Iterator[bool]:
     """Hold the lock file at `path`, if its folder can be written to; yield whether others held it.
 
-    After `PATIENCE` seconds it goes ahead without the lock. The system releases the lock of a
-    process that dies. The file is removed afterwards: others then find the result of the work, and
-    need no lock.
+    After `PATIENCE` seconds, go ahead without the lock. The system releases the lock of a process
+    that dies. The file is removed afterwards: others then find the result of the work, and need no
+    lock.
     """
     waited, file = False, None
     if fcntl is not None:
@@ -315,8 +315,8 @@ def _sharing_variables() -> Iterator[None]:
 def _refuse_calls(name: str, code: str, own: str) -> None:
     """Raise RuntimeError if a kernel calls a function besides `own` and Numba's.
 
-    Numba numbers functions per process. So two kernels that two processes compiled may hold two
-    functions of one name, and a process that loads both would call the first one in both.
+    Numba numbers functions per process. So kernels from two processes may contain two functions of
+    one name, and a process that loads both kernels would call the first function in both.
     """
     called = set(re.findall(r"\bcall [^@\n]*@(_Z(?!N5numba)[^(\s]*)", code)) - {own}
     if called:

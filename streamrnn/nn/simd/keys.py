@@ -19,9 +19,9 @@ AHEAD = 64
 """Rows whose cells are looked up together."""
 
 PACE = 4
-"""Older cells that are moved for each row; each call moves `AHEAD` more. This is fast enough: a
-table that doubled has room for one more string for every two older cells, a table that kept its
-size for every four."""
+"""Older cells that are moved per row; each call moves `AHEAD` more. This is fast enough: a table
+that doubled has room for one more string per two older cells, a table that kept its size for one
+per four."""
 
 TABLE_TYPE = types.NamedTuple((U1, U1, U1, I1, I1, U1, I1), StringTable)
 _WORDS = types.Array(types.uint64, 1, "A", aligned=False)
@@ -224,7 +224,7 @@ def add_strings_kernel(h_N, words, start_N, size_N, factor):
 
 @jit.on_demand("digest-total", types.uint64(U1))
 def total_kernel(h_N):
-    """Return the sum of the hashes of N rows, each of them mixed first."""
+    """Return the sum of the hashes of N rows; each hash is mixed first."""
     total = np.uint64(0)
     for n in range(len(h_N)):
         value = h_N[n]

@@ -83,7 +83,7 @@ def list_rows(absent, lanes, first, count, t, T, at, sizes):
 
 @inline_always
 def advance(rows, offsets, cap, place):
-    """Advance the rows by a step: each reads what it wrote."""
+    """Advance the rows by a step: each now reads what it wrote."""
     for row in range(rows):
         written = offsets[NEW * cap + row]
         offsets[NEW * cap + row] = offsets[OLD * cap + row]

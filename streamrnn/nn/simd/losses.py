@@ -1,7 +1,7 @@
 """Losses and their derivatives, element by element or of whole rows, and sums in order.
 
-Formulas of Keras 3 for its losses. `p`: the prediction, `t`: the truth (gaussian: the deviation and
-the error).
+Where Keras 3 has a loss, the formula is Keras's. `p`: the prediction, `t`: the truth (gaussian: the
+deviation and the error).
 """
 
 import functools
@@ -186,8 +186,8 @@ def of_rows_kernel(kind: str) -> Kernel:
 
     Called as (p, t, units, value, slope), with one value per row. `kind`: "logits" or
     "probabilities" for the cross-entropy of these (probabilities are first divided by their sum);
-    "divergence", the Kullback-Leibler divergence; "cosine", the negative cosine of the angle;
-    "hinge", the hinge loss of categories.
+    "divergence", the Kullback-Leibler divergence; "cosine", the negative cosine similarity;
+    "hinge", the categorical hinge loss.
     """
     n = jit.width()
 
@@ -344,6 +344,6 @@ def means_of_rows_kernel(a, units, out):
 
 @jit.on_demand("add_at", types.void(D1, I1, D1))
 def add_at_kernel(out, ids, values):
-    """Add each value to out[its id], one after the other."""
+    """Add values[i] to out[ids[i]], one value after the other."""
     for i in range(ids.size):
         out[ids[i]] += values[i]

@@ -3,8 +3,8 @@
 A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
 parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
 time (a *tile*), units by *groups*: `vectors` vectors of `n` units, each unit with all its gates.
-Neither changes the order in which one sum of one row is added up: first the initial sum, then the
-inputs, then the state, each product added by one exact fma.
+Tiles and groups do not change the order in which one sum of one row is added up: first the initial
+sum, then the inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If packed, they
 are 32-bit words of integers, each word for several k; the scales of the gates follow the last word

@@ -89,7 +89,10 @@ def amsgrad(w, gradient, m, v, top, rate, new_m, new_v, epsilon, decay):
 
 @jit.on_demand("update_nadam", _signature(4, 7))
 def nadam(w, gradient, m, v, rate_m, rate_g, new_m, new_v, correction, epsilon, decay):
-    """Update by Nadam: `rate_m` is for m, `rate_g` for the gradient; v is over `correction`."""
+    """Update by Nadam.
+
+    `rate_m` is the rate for m, `rate_g` the rate for the gradient; v is divided by `correction`.
+    """
     for i in range(w.size):
         g = gradient[i]
         m[i] += (g - m[i]) * new_m
