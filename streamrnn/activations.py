@@ -1,4 +1,4 @@
-"""Activation functions, by their names in Keras."""
+"""Activation functions, with Keras's names where it has them."""
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.layers.activations import *

@@ -1,4 +1,4 @@
-"""Initial weights, by their names in Keras."""
+"""Initializers of weights, with Keras's names and arguments."""
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.layers.initializers import *

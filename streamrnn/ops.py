@@ -1,4 +1,4 @@
-"""Functions of arrays and symbols: the names of `keras.ops` that recurrent models use."""
+"""The functions of `keras.ops` that recurrent models use, on arrays and on symbols."""
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.layers.ops import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
+"""Layers and cells with Keras's names, arguments and weight layouts, on float32 NumPy arrays."""
 
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import registry

@@ -1,9 +1,9 @@
-"""Activations: the names that layers accept, their functions, to call on arrays, and layers.
+"""Activations: the names that layers accept, functions to call on arrays, and layers.
 
-Names and arguments mean what they mean in Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and
-`hard_sigmoid_02` is Keras 2's and ONNX's, clip(0.2 x + 0.5, 0, 1). The functions compute in
-float32, element by element (softmax, log_softmax, sparsemax: over the last axis), with the same
-bits as inside a layer.
+Names and arguments are as in Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1). `hard_sigmoid_02` is
+the hard sigmoid of Keras 2 and ONNX, clip(0.2 x + 0.5, 0, 1). The functions compute in float32 with
+the same bits as in a layer: softmax, log_softmax, sparsemax and glu along an axis (by default the
+last), the others element by element.
 
 A layer takes a name, one of these functions, or a list of a name and its parameters:
 ``Dense(4, activation=["celu", 0.5])``.
@@ -85,14 +85,13 @@ def log_softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
 def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
     """Return max(x - t, 0) over an axis, with t as in Keras 3.
 
-    With this t, the values add up to 1 only if a single one is above 0; see
-    `simd.activation.sparsemax_kernel`.
+    With this t, the values need not add up to 1; see `simd.activation.sparsemax_kernel`.
     """
     return compute_over("sparsemax", x, axis)
 
 
 def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return a * sigmoid(b), where a and b are the halves of x along an axis. Layers refuse it."""
+    """Return a * sigmoid(b), where a and b are the halves of x along an axis. Layers refuse glu."""
     array = np.asarray(x, dtype=np.float32)
     if not -array.ndim <= axis < array.ndim or array.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size on axis {axis}, received {array.shape}")
@@ -137,7 +136,8 @@ def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floa
     outside = [axis for axis in axes if not -array.ndim <= axis < array.ndim]
     if outside or not axes or len({axis % array.ndim for axis in axes}) < len(axes):
         raise ShapeError(
-            f"{name}: axis={axes} must be different axes of an array of shape {array.shape}"
+            f"{name}: axis={axes} must be one or more axes of an array of shape {array.shape}, "
+            "each once"
         )
     ends = tuple(range(-len(axes), 0))
     moved = np.ascontiguousarray(np.moveaxis(array, axes, ends))
@@ -151,11 +151,11 @@ ActivationLike = str | Sequence[str | float] | StoredConfig | Callable[..., Floa
 
 
 def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
-    """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
+    """Return the spec of an activation: a name, None, a function, a layer, or Keras's config.
 
-    A spec is the name, or (name, parameter, …) if there are parameters. A spec itself is accepted
-    as well, also as a list, the form that it has in files. Raises UnsupportedError that names
-    `owner` and the known activations, or the layer and its unsupported parameters.
+    A spec is the name, or (name, parameter, …) if there are parameters. A spec is accepted, too,
+    including its form in files, a list. Raises UnsupportedError, which names `owner`, for anything
+    that is not an activation of layers.
     """
     if identifier is None:
         return "linear"
@@ -206,7 +206,7 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
     if arguments:
         what += f" with {arguments}"
     raise UnsupportedError(
-        f"{what} is not supported; put the layer after this one, or use one of: "
+        f"{what} is not supported; put that layer after this one, or use one of: "
         f"{', '.join(sorted(_FUNCTIONS))}"
     )
 
@@ -222,12 +222,12 @@ class Activated(Argument[ActivationLike, Spec]):
 
 _LEAST = np.float32(-3e38)
 LEAST_DEVIATION = np.float32(1e-3)
-"""Smallest deviation that Gaussian gives: without it, the density could grow without limit."""
+"""Smallest deviation that Gaussian gives: with smaller ones, the density could have any size."""
 
 
 @builtin_layer
 class Activation(Stepwise):
-    """Any activation by name: Activation("tanh")."""
+    """An activation as a layer: Activation("tanh")."""
 
     activation: Activated
 
@@ -283,10 +283,11 @@ class ELU(Stepwise):
 
 @builtin_layer
 class PReLU(Stepwise):
-    """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
+    """x where x >= 0, else alpha x, with a learned alpha.
 
-    shared_axes: axes (from 1; as in Keras, 0 is the last one) along which all values share an
-    alpha; time must be one of them where the number of steps is unknown.
+    Weight: alpha, in the shape of one input, but of size 1 on the shared axes. shared_axes: axes
+    (from 1; as in Keras, 0 is the last one) along which all values share an alpha; an axis of
+    unknown size must be one of them.
     """
 
     alpha_initializer: Initial = Initial("zeros")
@@ -310,7 +311,7 @@ class PReLU(Stepwise):
         shape = [size for size in sizes if size is not None]
         if len(shape) < len(sizes):
             raise ArgumentError(
-                f"{self}: an axis must have a known size, or be in shared_axes, received shape "
+                f"{self}: each axis must have a known size or be in shared_axes, received shape "
                 f"{input_shape}; share alpha over time with shared_axes=[1]"
             )
         self.add_weight("alpha", shape, self.alpha_initializer)
@@ -336,11 +337,11 @@ class PReLU(Stepwise):
 
 @builtin_layer
 class Softmax(AlongAxes):
-    """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
+    """exp(x) / sum of exp(x) over an axis, or over several; over time, it cannot run on streams.
 
-    A call on arrays also takes a mask of values, with as many axes as the inputs; for inputs (B, F)
-    it may have fewer. Where the mask is False, the output is 0 and the sum leaves the value out, as
-    in Keras.
+    A call on arrays also takes a mask of values, which is broadcast to the inputs. The mask has as
+    many axes as the inputs, or for inputs (B, F) at most as many. Where the mask is False, the
+    output is 0 and the sum leaves the value out, as in Keras.
     """
 
     def __call__(self, inputs: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
@@ -377,7 +378,7 @@ class Gaussian(Stepwise):
     def check_input(self, shape: Shape) -> None:
         if shape[-1] is None or shape[-1] % 2:
             raise ShapeError(
-                f"{self}: expected a mean and a deviation of each label, an even number of "
+                f"{self}: expected a mean and a deviation for each label, an even number of "
                 f"features, received shape {shape}. Change the units of the layer before it"
             )
 

@@ -1,4 +1,4 @@
-"""What callers pass: checks of a constructor's arguments, their config, and casts of arrays."""
+"""Checks of constructors' arguments, their form in configs, and casts of input arrays."""
 
 import inspect
 import json
@@ -32,7 +32,7 @@ _EVERY_LAYER = ("name", "trainable", "dtype", "input_shape", "batch_input_shape"
 
 
 def check_dtype(owner: object, dtype: object) -> None:
-    """Check that a dtype, or the dtype of a Keras policy, is float32. Raises ArgumentError."""
+    """Raise ArgumentError unless a dtype, or the dtype of a Keras policy, is float32 or None."""
     if isinstance(dtype, Mapping):
         dtype = dtype.get("config", {}).get("name")
     if dtype not in (None, "float32", np.float32):
@@ -42,7 +42,7 @@ def check_dtype(owner: object, dtype: object) -> None:
 
 
 def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
-    """Raise ArgumentError unless unknown arguments only affect training, or have no effect."""
+    """Raise ArgumentError for unknown arguments, unless they only affect training or do nothing."""
     for argument, value in unknown.items():
         if argument.endswith(FOR_TRAINING):
             continue
@@ -111,10 +111,10 @@ def passed_arguments(layer: Any) -> dict[str, object]:
 
 
 def given_arguments(layer: Any, without: Collection[str]) -> dict[str, object]:
-    """Return the arguments that a layer was made with, for JSON, unless every layer has them.
+    """Return the arguments that a layer was made with, by name, for its config.
 
-    Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
-    UnsupportedError, naming the argument, for a value that no file can hold.
+    Regularizers, constraints, arguments that every layer has and the names in `without` are left
+    out. Raises UnsupportedError, which names the argument, for a value that JSON cannot hold.
     """
     config: dict[str, object] = {}
     for name, value in passed_arguments(layer).items():
@@ -140,7 +140,7 @@ class Size(Argument[int, int]):
 
 
 class Filters(Argument[int, int]):
-    """Like Size, but the error has Keras's words."""
+    """Like Size, but the error for an int below 1 has Keras's words."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
         if isinstance(value, int) and value < 1:
@@ -152,7 +152,7 @@ class Filters(Argument[int, int]):
 
 
 class Rate(Argument[float, float]):
-    """A rate of dropout, or the standard deviation of noise: 0…1."""
+    """A dropout rate, or the standard deviation of noise: a number from 0 to 1."""
 
     def take(self, owner: object, name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -176,9 +176,10 @@ class Seed(Argument[int | None, int | None]):
 
 
 def cast_floats(owner: object, x: object) -> Floats:
-    """Return x as C-contiguous float32.
+    """Return x as a C-contiguous float32 array.
 
-    Raises DTypeError if it is not numeric, DataError if a number is too large for float32.
+    Raises DTypeError for values that are not floats, integers or booleans, DataError if a number
+    is too large for float32.
     """
     if type(x) is np.ndarray and x.dtype == np.float32:
         return x if x.flags.c_contiguous else np.ascontiguousarray(x)
@@ -199,9 +200,10 @@ def cast_floats(owner: object, x: object) -> Floats:
 
 
 def cast_ids(owner: object, x: object) -> Array:
-    """Return x as C-contiguous int64.
+    """Return x as a C-contiguous int64 array.
 
-    Raises DTypeError unless all are whole numbers, DataError if one is too large for int64.
+    Raises DTypeError unless all values are whole numbers (or booleans), DataError if a value is
+    outside the range of int64.
     """
     array = np.asarray(x)
     if array.dtype.kind == "f":
@@ -223,10 +225,10 @@ def cast_ids(owner: object, x: object) -> Array:
 
 
 def first_outside(ids: Array, size: int, lengths: Ints | None) -> tuple[int, ...] | None:
-    """Return the place of the first id outside 0…size - 1, None if there is none.
+    """Return the index of the first id outside 0…size - 1, or None.
 
-    lengths: steps of each row, or None; ids past the end of a row do not count. Ids (B,) have no
-    steps.
+    lengths: the number of steps of each row, or None; ids past the end of a row are not checked.
+    For ids (B,), which have no steps, lengths are ignored.
     """
     outside = (ids < 0) | (ids >= size)
     if lengths is not None and ids.ndim > 1:
@@ -237,7 +239,7 @@ def first_outside(ids: Array, size: int, lengths: Ints | None) -> tuple[int, ...
 
 
 def cast_strings(owner: object, x: object) -> Array:
-    """Return x as an array. Raises DTypeError unless it has strings."""
+    """Return x as an array. Raises DTypeError for a dtype other than strings, bytes and objects."""
     array = np.asarray(x)
     if array.dtype.kind not in "USOT":
         raise DTypeError(f"{owner}: expected strings, received {array.dtype}")
@@ -245,13 +247,14 @@ def cast_strings(owner: object, x: object) -> Array:
 
 
 CASTS = {"float32": cast_floats, "int64": cast_ids, "string": cast_strings}
-"""How callers' values are cast for a layer, or for an input of a model, by its dtype."""
+"""Input dtype of a layer or model -> the cast of a caller's values."""
 
 
 def cast_input(owner: object, shape: Shape, dtype: str, x: object) -> Array:
-    """Return an input of a model, cast and checked against its shape without the batch.
+    """Return the values `x` of a model's input, cast to the input's dtype.
 
-    Raises ShapeError, or an error of the cast.
+    shape: the input's shape without the batch. Raises ShapeError unless the values have it, or an
+    error of the cast.
     """
     array: Array = CASTS[dtype](owner, x)
     received = array.shape[1:]

@@ -1,9 +1,9 @@
 """The axes that a layer works along, and windows along time, for convolutions and pools.
 
-Axes are counted from the end, so that they apply to streams, too. The formulas of windows are
-Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads both sides (if it adds an odd number
-of steps, one more at the end), so that there are ceil(steps / strides) windows; "causal" pads the
-beginning only.
+Axes are counted from the end, so that they mean the same when a stream adds a time axis. The
+formulas of windows are Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads both sides
+(if it adds an odd number of steps, one more at the end), so that there are ceil(steps / strides)
+windows; "causal" pads the beginning only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ _INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple 
 
 
 def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
-    """Return an axis, or a list of axes for several. Raises ArgumentError for anything else."""
+    """Return an axis as an int, several as a list. Raises ArgumentError unless all are integers."""
     several = isinstance(axis, list | tuple)
     for number in axis if several else [axis]:
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
@@ -34,7 +34,7 @@ def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
 
 
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
-    """Return the axes in order, counted from the end. Raises ArgumentError, also for the batch."""
+    """Return the axes in order, counted from the end. Raises ArgumentError if one is the batch."""
     checked = checked_axis(owner, axis)
     numbers: list[int] = checked if isinstance(checked, list) else [checked]
     for number in numbers:
@@ -49,7 +49,7 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
             )
     axes = sorted(number % rank - rank for number in numbers)
     if not axes or len(set(axes)) < len(axes):
-        raise ArgumentError(f"{owner}: Duplicate axes, or no axis: received axis={axis}")
+        raise ArgumentError(f"{owner}: expected one or more axes, each once, received axis={axis}")
     return tuple(axes)
 
 
@@ -64,7 +64,7 @@ def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
 
 
 def as_rows(x: Floats, axes: Axes) -> tuple[Floats, Any]:
-    """Return the values along `axes` as rows (N, F), contiguous, and what `from_rows` needs."""
+    """Return the values along `axes` as contiguous rows (N, F), and the shape for `from_rows`."""
     if axes == (-1,):
         return np.ascontiguousarray(x).reshape(-1, x.shape[-1]), x.shape
     moved = np.moveaxis(x, axes, range(-len(axes), 0))
@@ -82,7 +82,7 @@ def from_rows(rows: Floats, axes: Axes, shape: Any) -> Floats:
 
 @declared
 class AlongAxes(Stepwise):
-    """The base of layers that combine the values on `axis`, one axis or several."""
+    """The base of layers that work along `axis`, one axis or several."""
 
     why: ClassVar[str] = "its sum is over the steps of a sequence; use axis=-1"
     """Why the layer cannot run on streams if the steps are on one of the axes."""
@@ -128,15 +128,15 @@ class TimeWindow(NamedTuple):
         return missing // 2, missing - missing // 2
 
     def count_for(self, owner: object, steps: int | None) -> int | None:
-        """Return the number of windows, None if unknown. Raises ShapeError for too few steps."""
+        """Return the number of windows: None for unknown steps, 0 for 0. Raises ShapeError."""
         if not steps:
             return steps
         windows = self.count(steps)
         if windows < 1:
             raise ShapeError(
                 f"{owner}: Computed output size would be zero or negative. A window needs "
-                f'{self.reach + 1} steps, received {steps}; use padding="same", or sequences that '
-                "are longer"
+                f'{self.reach + 1} steps, received {steps}; use padding="same", or longer '
+                "sequences"
             )
         return windows
 
@@ -161,7 +161,7 @@ class OverTime(Unmasked):
         self.steps(shape[1])
 
     def steps(self, input_steps: int | None) -> int | None:
-        """Return the number of steps of the output. Raises ShapeError if there are none."""
+        """Return the number of output steps, None if unknown. Raises ShapeError."""
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -181,21 +181,21 @@ def padded(x: Array, pads: tuple[int, int], value: float) -> Array:
 
 
 def one_size(owner: object, argument: str, value: object) -> int:
-    """Return a size that Keras also writes as a list of one. Raises ArgumentError."""
+    """Return a positive integer, passed as it is or in a list of one. Raises ArgumentError."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     return positive_integer(owner, argument, value)
 
 
 class OneSize(Argument[int | Sequence[int], int]):
-    """A size that Keras also writes as a list of one."""
+    """A positive integer; as in Keras, a list of one is accepted, too."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
         return one_size(owner, name, value)
 
 
 class TwoSizes(Argument[int | Sequence[int], tuple[int, int]]):
-    """The numbers of steps at the beginning and at the end."""
+    """The numbers of steps at the beginning and at the end, or one number for both."""
 
     def take(self, owner: object, name: str, value: Any) -> tuple[int, int]:
         pair = value if isinstance(value, list | tuple) else (value, value)

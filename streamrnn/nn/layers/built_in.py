@@ -16,7 +16,7 @@ from streamrnn.nn.layers.structure import map_lists
 
 
 class _Signature:
-    """The signature of a built-in class, made from its declared arguments on each access."""
+    """The signature of a class, from its declared arguments; None if it has its own `__init__`."""
 
     def __get__(self, instance: object, owner: type["BuiltIn"]) -> inspect.Signature | None:
         if instance is not None:
@@ -26,7 +26,7 @@ class _Signature:
 
 @declared
 class BuiltIn(Layer):
-    """A layer of this package: its arguments are the annotated names in its class.
+    """A layer of this package: its arguments are the annotated names in its class and bases.
 
     For `name`, `trainable`, `dtype`, shapes, regularizers and constraints see Layer.
     """
@@ -96,7 +96,7 @@ class BuiltIn(Layer):
         self.complete()
 
     def complete(self) -> None:
-        """Check declared arguments together, and set what follows from them alone."""
+        """Check declared arguments together, and set what follows from these arguments alone."""
 
     def get_config(self) -> ConfigDict:
         config = super().get_config()
@@ -115,7 +115,7 @@ class BuiltIn(Layer):
 
 
 def _layers_of(value: object) -> object:
-    """Return the layers of configs; return other values, such as layers, unchanged."""
+    """Build the layer of a config, or of each in a list; return other values unchanged."""
     if isinstance(value, list | tuple):
         return [_layers_of(item) for item in value]
     return registry.deserialize(value) if isinstance(value, Mapping) else value

@@ -18,9 +18,10 @@ from streamrnn.nn.layers.structure import Nested, Shape, T
 
 
 class CellRun(NamedTuple):
-    """The arrays of a run of a cell; `states`, `held_BU` and `y_BTU` are changed in place.
+    """A window for a cell to run on; `states`, `held_BU` and `y_BTU` are changed in place.
 
-    y_BTU is written where a step is present; None if only the final states are wanted.
+    y_BTU is written at all steps of a row's length, masked ones included; None if only the final
+    states are wanted.
     """
 
     x_BTF: Floats
@@ -41,9 +42,9 @@ class Cell(Layer):
 
     **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
     for each state) and a method `call(inputs, states)`, optionally with `training=False`, that
-    returns the output and the new states. It needs `output_size` (an int; default: the first
-    state's size) and `get_initial_state(batch_size=None)` (default: zeros) only if these differ
-    from the defaults. Products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
+    returns the output and the new states. `output_size` (an int) is needed only if it differs from
+    the first state's size, `get_initial_state(batch_size=None)` only if the initial states are not
+    zeros. Matrix products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
 
     >>> import numpy as np
     >>> from streamrnn import layers
@@ -72,18 +73,19 @@ class Cell(Layer):
     arrays (1, ...), all of them copies. So sequences can be cut anywhere, and no stream sees
     another, even if `call` takes a mean over the batch (here a batch of one). That costs 5 to 20 µs
     per row and step. `call` may depend only on its arguments and the weights. NumPy and its BLAS
-    determine its bits: the same in every run on one machine with the same number of BLAS threads,
-    not on every CPU.
+    determine the bits of the results: they are the same in every run on one machine with the same
+    number of BLAS threads, but may differ on another CPU.
 
-    **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
-    Numba can compile. It sees one stream: `x` (F,), a copy, `states` a tuple of arrays in the
-    shapes of `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
-    (output_size,) to be written. Plain loops and `math` functions compile best; an assignment of an
-    array (`h[:] = y`) takes seconds more to compile than a loop. With the units in the innermost
-    loop they become vector code (at 64 units, 0.5 µs a step instead of 3.5). As with the built-in
+    **Compiled**: a Cell (or a Layer with `state_size`) with a static method
+    `step(x, states, weights, y)` that Numba can compile. `step` sees one stream: `x` (F,), a copy,
+    `states` a tuple of arrays in the shapes of `state_size` to be overwritten, `weights` a tuple in
+    the order of `add_weight`, `y` (output_size,) to be written. Plain loops and `math` functions
+    compile best; an assignment of an array (`h[:] = y`) takes seconds longer to compile than a
+    loop. Loops become vector code if the innermost loop is over the units (at 64 units, 0.5 µs a
+    step instead of 3.5). As with the built-in
     cells, sequences can be cut anywhere, and the bits are the same on any CPU unless `step` calls
     the C library in float64 (`math.exp` of a float64). Compiled code does not check indices: the
-    first step also runs once in Python, which does; with the environment variable
+    first step also runs once in Python, which checks them; with the environment variable
     STREAMRNN_BOUNDSCHECK=1 all steps are checked. A step that Numba cannot compile runs in Python,
     with a warning.
 
@@ -126,17 +128,18 @@ class Cell(Layer):
     `step_backward(x, states, weights, y, dy, dstates, dx, dweights)`. It is compiled as `step` is,
     and sees one step of one stream:
 
-    - `x`, `weights`, and `y`, the output of the step, are only read; `states` are those *before*
-      the step.
+    - `x`, `weights`, and `y`, the output of the step, are only read; `states` are the states
+      *before* the step.
     - `dy` is the gradient of `y`. Where `y` is also a state, this state's gradient is in `dstates`.
     - `dstates`, a tuple in the shapes of `states`, has the gradients of the states *after* the
       step, to be replaced by the gradients of the states before it.
     - `dx` (F,), all zeros, is to be overwritten with the gradient of `x`.
-    - `dweights` is a tuple in the shapes of `weights`: add the gradients of this step to it.
+    - `dweights` is a tuple in the shapes of `weights`: add this step's gradients to its arrays.
 
     Before its first use, `step_backward` is compared with central differences of `step` in float64,
-    near the cell's weights: ArgumentError names the entry that differs most. A cell with `call`, or
-    without step_backward, cannot be trained; as the first layer it can be frozen (trainable=False).
+    near the cell's weights: if they differ, ArgumentError names the entry that differs most. A
+    cell with `call`, or without step_backward, cannot be trained; it can be frozen
+    (trainable=False) if no layer before it is trained.
 
     Exponential smoothing with a learned rate for each feature:
 
@@ -174,8 +177,8 @@ class Cell(Layer):
 
     **Saving and loading** a model with either kind of cell needs its class registered:
     `streamrnn.register_layer("MinimalRNNCell", MinimalRNNCell)`. A class without `get_config` is
-    restored from the arguments it was made with. Layers in the attributes of a cell, or in lists
-    there, are part of it: their weights are saved and loaded with its own.
+    restored from the arguments it was made with. Layers in a cell's attributes, lists and dicts
+    included, are part of the cell: their weights are saved and loaded with the cell's.
     """
 
     supports_masking = False
@@ -196,7 +199,7 @@ class Cell(Layer):
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
     def state_classes(self) -> dict[str, str]:
-        """Return the class of each state: a state of another class cannot take its place."""
+        """Return state -> class name; states of different classes cannot replace each other."""
         return dict.fromkeys(self.state_shapes(), type(self).__name__)
 
     def output_features(self) -> int:
@@ -208,7 +211,7 @@ class Cell(Layer):
         return state_shapes_of(self)[0][-1]
 
     def nest(self, states: list[T]) -> list[Nested[T]]:
-        """Nest flat states as Keras returns them: a list, with a list for each stacked cell."""
+        """Nest flat states as Keras returns them: a list; for stacked cells, an entry per cell."""
         return [*states]
 
     def nest_in_stack(self, states: list[T]) -> Nested[T]:
@@ -222,7 +225,7 @@ class Cell(Layer):
         return states[0] if bare else self.nest(states)
 
     def blank_output(self, rows: int) -> Floats | None:
-        """Return zeros as the last output of new rows; None if the cell does not hold it."""
+        """Return zeros as the last output of new rows; None unless the cell holds its output."""
         return np.zeros((rows, self.output_features()), np.float32) if self.holds_output else None
 
     def output_of(self, states: list[Floats]) -> Floats:
@@ -230,7 +233,7 @@ class Cell(Layer):
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """Return the states of new rows, by default zeros: an array or a list, (batch_size, …)."""
+        """Return the states of new rows, an array or a list of arrays (batch_size, …): zeros."""
         return [
             np.zeros((batch_size or 0, *shape), np.float32)
             for shape in self.state_shapes().values()
@@ -259,8 +262,8 @@ class Cell(Layer):
             )
         super().ensure_built(input_shape)
         if not all(child.built for child in self.children().values()):
-            # Layers used in `call` are built by the first step, but a file's weights are set before
-            # it: run a step now.
+            # Layers used in `call` are built by the first step, but the weights of a file are set
+            # before the first step: run a step now.
             with np.errstate(all="ignore"):
                 self(np.zeros((1, input_shape[-1]), np.float32), self.get_initial_state(1))
 
@@ -283,7 +286,7 @@ class Cell(Layer):
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
 
     def bind_window(self, window: CellRun) -> Callable[[], object]:
-        """Return a function that runs the steps of a window on the arrays' values at each call."""
+        """Return a function that runs a window's steps on the values that its arrays then have."""
         return np.errstate(all="ignore")(partial(self.run_window, window))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -329,7 +332,7 @@ def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
 
 
 class LayerCell(Cell):
-    """Runs a layer that is written as a cell, with the layer's weights, name and config."""
+    """Runs a layer that is written as a cell, with the layer's weights, under the layer's name."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(name=layer.name)

@@ -1,4 +1,4 @@
-"""What a call of a layer carries besides its inputs, and the state it carries to the next call."""
+"""What a layer's call receives besides inputs, and the state that a layer carries between calls."""
 
 from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +20,7 @@ _training: ContextVar[bool] = ContextVar("training", default=False)
 
 
 def resolve_training(training: bool | None) -> bool:
-    """Return `training` of a call; None stands for the enclosing call's, as in Keras."""
+    """Return `training` of a call; None stands for the enclosing call's, else False."""
     return _training.get() if training is None else bool(training)
 
 
@@ -35,7 +35,7 @@ def set_inside(variable: ContextVar[T], value: T) -> Iterator[None]:
 
 
 def training_inside(training: bool) -> AbstractContextManager[None]:
-    """Set `training` for the calls of layers that a user's layer makes inside the block."""
+    """Set `training` for calls of layers inside the block that do not pass it."""
     return set_inside(_training, training)
 
 
@@ -51,10 +51,11 @@ class CallContext:
                    "stream": each row continues a stream, from the caller's `states`, which are
                    changed in place.
                    "whole": each row is a complete sequence, from zero states.
-                   The last two kinds change no attribute of a layer: threads may share a model.
+                   The last two kinds keep no state in a layer: threads may share a model.
     lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.
                    Only for "stream" and "whole": a call turns lengths into a mask.
-    path           names of the models around the layer, each followed by a slash.
+    path           names of the models around the layer and of the layer, each followed by a
+                   slash; for a model that was called itself, "".
     before         each Memory that this pass changes, by its id, with the state before the pass.
 
     In `with context:`, an exception restores the states that `remember` saved: a failing call
@@ -85,7 +86,7 @@ class CallContext:
     def of_layer(
         self, name: str, mask: Any, initial_state: Any, training: bool | None
     ) -> "CallContext":
-        """Return the context of a layer inside a model; training=None leaves it as it is."""
+        """Return the context of a layer inside a model; training=None keeps this context's."""
         return CallContext(
             mask,
             initial_state,
@@ -98,7 +99,7 @@ class CallContext:
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:
-        """Return a view (B, *shape) of the caller's state of the layer at `path`; None without."""
+        """Return a view (B, *shape) of the caller's state of the layer at `path`, or None."""
         assert self.states is not None
         flat = self.states.get(self.path + name)
         return flat if flat is None or len(shape) == 1 else flat.reshape(len(flat), *shape)
@@ -107,7 +108,7 @@ class CallContext:
 class Memory:
     """The carried states of one layer, its held output, and the states that a reset restores.
 
-    The first call fixes the number of rows, until a reset leaves no state. Arrays of states are
+    The carried states fix the number of rows, until a reset leaves no state. Arrays of states are
     replaced, never changed in place. owner: the layer, an RNN.
     """
 
@@ -119,14 +120,14 @@ class Memory:
         self._rows_before_reset = 0
 
     def record_start(self, states: list[Floats] | None) -> None:
-        """Set the origin to what a first call received; in a later call, check the rows."""
+        """Set the origin to the states that a first call received; later, check their rows."""
         if self._states is None:
             self._origin = None if states is None else _copies(states)
         elif states is not None:
             self._check_rows(len(states[0]))
 
     def recall(self, batch: int) -> tuple[list[Floats], Floats | None] | None:
-        """Return copies of the carried states and output, for a call to overwrite; None without."""
+        """Return copies of the carried states and output, for a call to overwrite, or None."""
         if self._states is None:
             return None
         self._check_rows(batch)
@@ -145,7 +146,7 @@ class Memory:
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
     def shown(self) -> list[Any] | None:
-        """Return what `states` shows: after a reset, the states that the next call starts from."""
+        """Return `states` or, after a reset to none, the states that the next call starts from."""
         if self._states is not None or not self._rows_before_reset:
             return self.states()
         cell = self._owner.runner
@@ -189,7 +190,8 @@ class Memory:
     def reset_rows(self, rows: Bools) -> None:
         """Reset some rows to the origin or, without one, to the initial state of the cell.
 
-        rows: (B,) bool. Raises ShapeError unless the state has the same number of rows.
+        rows: (B,) bool. Without a carried state, nothing is done. Raises ShapeError if the
+        state has another number of rows.
         """
         if self._states is None or not rows.any():
             return
@@ -230,7 +232,7 @@ def initial_states(
 ) -> list[Floats]:
     """Return the states that a caller passed, checked, as a flat list of float32 copies.
 
-    Raises ShapeError where the number or a shape differs: nothing is broadcast.
+    Raises ShapeError if the number of states or a shape differs: nothing is broadcast.
     """
     values = list(leaves(states))
     require_all(owner, shapes, values)
@@ -247,7 +249,7 @@ def initial_states(
 
 
 def require_all(owner: object, shapes: Collection[str], states: Sized) -> None:
-    """Raise ShapeError unless there is a value for each of a cell's states."""
+    """Raise ShapeError unless there are as many values as a cell has states."""
     if len(states) != len(shapes):
         raise ShapeError(
             f"{owner}: the number of states must be {len(shapes)} ({', '.join(shapes)}), "

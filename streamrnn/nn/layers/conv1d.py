@@ -1,8 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D; Dense: activation(x K + b) over the last axis.
 
 With causal padding and strides=1, each step has an output that depends only on this step and the
-past, so these layers run on streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D and
-SeparableConv1D filter each feature separately. None of these three passes a mask on.
+past, so the convolutions run on streams; Keras 3 has this padding for Conv1D alone. DepthwiseConv1D
+and SeparableConv1D filter each feature separately. The convolutions pass no mask on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ from streamrnn.nn.layers.weights import WeightAttribute
 
 
 class _Convolution(Unmasked):
-    """What the layers share: windows over time. A stream's state is the inputs before a window."""
+    """The base of convolutions. A stream's state is its last inputs, for the next windows."""
 
     sequence_input = True
     features: int
@@ -71,7 +71,7 @@ class _Convolution(Unmasked):
         return {"x": (rows, self.features)} if rows else {}
 
     def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
-        """Return the inputs (B, C, F) before a window: a stream's state, else zeros.
+        """Return the inputs before the first step, (B, reach, F): a stream's state, else zeros.
 
         Callers advance the state.
         """
@@ -149,7 +149,7 @@ class Conv1D(_Convolution, Packable):
         return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
 
     def chosen(self, steps: int) -> slice:
-        """Return which of all causal outputs the padding and the strides keep."""
+        """Return the slice of the causal outputs that the padding and the strides keep."""
         count = self.window.count_for(self, steps) or 0
         first = self.window.reach - self.window.pads(steps)[0]
         return slice(first, first + count * self.strides, self.strides) if count else slice(0)
@@ -200,7 +200,7 @@ class Conv1D(_Convolution, Packable):
 
 @declared
 class DepthwiseArguments:
-    """The arguments that DepthwiseConv1D and SeparableConv1D share, but for kernel_size."""
+    """The arguments that DepthwiseConv1D and SeparableConv1D share, except kernel_size."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
@@ -215,10 +215,10 @@ class DepthwiseArguments:
 
 
 class _Depthwise(_Convolution, DepthwiseArguments):
-    """Filters of single features. In Keras 3, these layers have no causal padding."""
+    """The base of separate filters for each feature; Keras 3 has no causal padding for them."""
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
-        """Return each feature filtered by `depth_multiplier` = M filters: (B, windows, F M)."""
+        """Return each feature filtered by M = `depth_multiplier` filters: (B, windows, F M)."""
         count = self.window.count_for(self, x.shape[1]) or 0
         return self.sums(self.with_past(x, context), count, kernel)
 
@@ -230,7 +230,7 @@ class _Depthwise(_Convolution, DepthwiseArguments):
         return y.reshape(len(steps), count, kernel[0].size)
 
     def with_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return x with its padding; a causal padding is the past inputs, which are advanced."""
+        """Return the padded x; if `causal`, x after the past inputs, which are then advanced."""
         if not self.causal:
             return padded(x, self.window.pads(x.shape[1]), 0)
         past = self.past_inputs(x, context)

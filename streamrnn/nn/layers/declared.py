@@ -1,9 +1,10 @@
 """The arguments of layers, each declared once: an annotated name in the class, and its default.
 
 ``units: Size`` is a required argument, ``use_bias: bool = True`` has a default. `__init__`,
-its signature and `get_config` follow from these lines; type checkers read them too (PEP 681). The
-order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY`` after all others.
-Only type checkers require the latter to be passed by name: Keras takes all arguments by position.
+its signature and `get_config` follow from these declarations; type checkers read them, too (PEP
+681). The order is as in dataclasses: the base's arguments first, and arguments below
+``_: KW_ONLY`` after all others. As in Keras, they may be passed by position; only type checkers
+require names for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ class Argument(Generic[Given, Kept]):
         self.annotation: Any = None
 
     def take(self, owner: object, name: str, value: Any) -> Any:
-        """Return the form in which a value is stored. Raises ArgumentError that names the layer."""
+        """Return the form in which a value is stored. Raises ArgumentError."""
         expected = _EXPECTED.get(self.annotation)
         wrong = isinstance(value, str | list | tuple | dict)  # a model file may have anything
         if expected and (wrong or (value is None and self.annotation in (int, float))):
@@ -74,7 +75,7 @@ class Accepted(Argument[Any, Any]):
 
 
 class _OfTraining(Argument[object, object]):
-    """A regularizer or a constraint: see `Layer.regularization`."""
+    """An argument for the constructor alone, such as a regularizer: see `Layer.regularization`."""
 
     in_config = is_attribute = False
 
@@ -137,7 +138,7 @@ def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
 
 
 def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:
-    """Return the arguments except `among_kwargs`, which Keras takes in `kwargs`."""
+    """Return the arguments except the names in `among_kwargs`, which Keras takes in `kwargs`."""
     among = {name for base in cls.__mro__ for name in vars(base).get("among_kwargs", ())}
     return {name: each for name, each in arguments_of(cls).items() if name not in among}
 

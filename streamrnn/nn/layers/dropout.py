@@ -1,4 +1,4 @@
-"""Dropout and noise: layers that change their input only with training=True."""
+"""Dropout and noise, which change their input only with training=True, and identity layers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,8 @@ class Dropout(Seeded, Stepwise):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
     noise_shape: the shape of the mask: 1 shares one value along an axis, None takes the input's
-    size; a shorter shape is of the last axes. seed: layers with the same seed draw equal masks.
+    size; a shorter shape, without None, is for the last axes. seed: layers with the same seed draw
+    equal masks.
     """
 
     rate: Rate
@@ -79,7 +80,7 @@ class Dropout(Seeded, Stepwise):
         return self.combined(inputs, mask)
 
     def combined(self, inputs: Floats, mask: Floats) -> Floats:
-        """Return the output for a mask: 0 where an element is dropped."""
+        """Return the output for a mask, which is 0 where an element is dropped."""
         return inputs * mask
 
     def slope(self, mask: Floats) -> Floats:

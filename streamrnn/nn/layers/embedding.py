@@ -1,4 +1,4 @@
-"""Embedding and CategoryEncoding: ids as vectors; the encodings of lookups."""
+"""Embedding and CategoryEncoding, which turn ids into vectors, and the encodings of lookups."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from streamrnn.nn.layers.symbol import symbols_in
 class Embedding(Stepwise):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
-    mask_zero: id 0 is padding; its steps are masked for the layers that follow. Raises DataError
-    for an id outside 0…input_dim - 1, DTypeError for ids that are not whole numbers.
+    mask_zero: id 0 is padding; steps with it are masked for the layers that follow. Raises
+    DataError for an id outside 0…input_dim - 1, DTypeError for ids that are not whole numbers.
     """
 
     input_dtype = "int64"
@@ -107,7 +107,7 @@ def encode_ids(
 
 
 class Encoder(BuiltIn):
-    """The base of layers that turn values into vectors or, with output_mode="int", into numbers."""
+    """The base of layers that turn values into vectors or, with output_mode="int", into ids."""
 
     supports_masking = False
 
@@ -182,7 +182,7 @@ class CategoryEncoding(Encoder):
         return encode_ids(ids, self.num_tokens, self.output_mode, joins=self._joins)
 
     def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
-        """Encode integers; count_weights: what each integer adds with output_mode="count"."""
+        """Encode integers; count_weights: what each adds to its count, for output_mode="count"."""
         symbolic = bool(symbols_in(inputs))
         batched = symbolic or np.ndim(inputs) > (self.output_mode != "one_hot")
         if count_weights is None and batched:

@@ -1,4 +1,4 @@
-"""Functions of arrays by the names of keras.ops. They compute in float32; comparisons give bool.
+"""Functions of arrays, named as in keras.ops. They compute in float32; comparisons give bool.
 
 Sums are computed in float64 from the first element to the last and rounded once, so no bit depends
 on the machine. Matrix products are left to Dense.

@@ -1,6 +1,6 @@
 """SimpleRNN, GRU and LSTM: their cells and layers, and what these share.
 
-Names, arguments, weights and formulas of LSTM cells with peepholes or layer normalization, for
+Names, arguments, weights and formulas of the LSTM cells with peepholes or layer normalization, for
 `RNN(cell)`, are as in TensorFlow Addons (https://github.com/tensorflow/addons,
 rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 """
@@ -35,10 +35,11 @@ from streamrnn.nn.layers.structure import Nested, Shape, T
 class GatedArguments:
     """The arguments that all cells of this module and their layers have.
 
-    dropout, recurrent_dropout: rates, applied only with training=True. Each call draws one mask per
-    row, the same for all steps, scaled by 1 / (1 - rate); where recurrent_dropout > 0, it draws a
-    mask per row and gate (as in Keras from 3.8 on). seed: for these masks; cells with the same seed
-    draw the same masks.
+    dropout, recurrent_dropout: rates for inputs and states, applied only with training=True. Each
+    call draws one mask of each kind per row, the same for all steps, scaled by 1 / (1 - rate); if
+    recurrent_dropout > 0, it draws one of each kind per row and gate (as in Keras from 3.8 on). As
+    in Keras, a rate of 1 drops everything in SimpleRNN, but nothing in GRU and LSTM. seed: for
+    these masks; cells with the same seed draw the same masks.
     """
 
     units: Size
@@ -79,7 +80,7 @@ class GatedCell(Seeded, Packable, Cell, GatedArguments):
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
-    """Whether its kernel takes integers as weights. In training with dropout, it uses floats."""
+    """Whether its kernel takes integers as weights. Training with dropout takes floats."""
     _packed: Packed | None = None
 
     @property
@@ -115,7 +116,7 @@ class GatedCell(Seeded, Packable, Cell, GatedArguments):
         return {"kernel": True, "recurrent_kernel": False}
 
     def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
-        """Return the weights in the layout of the kernel."""
+        """Return the weights in the layout that the compiled kernel reads."""
         return self.kind.pack(kernel, recurrent, bias)
 
     def packed(self) -> Packed:
@@ -262,9 +263,9 @@ class GRUArguments(GateArguments):
 class GRUCell(GatedCell, GRUArguments):
     """One step of GRU (Cho et al. 2014), gates in the order z, r, h.
 
-    z = f(x Kz + bz + h Rz); r = f(x Kr + br + h Rr); h' = z h + (1 - z) hh, where
-    hh = g(x Kh + bh + r (h Rh + ch)) with reset_after=True (two rows of bias, b and c), and
-    hh = g(x Kh + bh + (r h) Rh) without.
+    z = f(x Kz + bz + h Rz); r = f(x Kr + br + h Rr); h' = z h + (1 - z) hh. With reset_after=True,
+    hh = g(x Kh + bh + r (h Rh + ch)), the bias has two rows, b and c, and the sums of z and r add
+    cz and cr; otherwise hh = g(x Kh + bh + (r h) Rh).
 
     Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,).
     """
@@ -375,7 +376,7 @@ class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalization (Ba, Kiros and Hinton 2016).
 
     z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as in LSTMCell,
-    then gamma and beta of each norm: (4U,) for the input and for the state, (U,) for c.
+    then gamma and beta of each norm: (4U,) for x K and for h R, (U,) for c.
     norm_gamma_initializer, norm_beta_initializer, norm_epsilon: for all three norms.
     """
 

@@ -1,6 +1,6 @@
 """Initializers of weights, with the names, arguments and distributions of Keras.
 
-The random numbers are NumPy's, so a seed gives values that differ from Keras's. Called twice on the
+The random numbers are NumPy's, so a seed gives other values than in Keras. Called twice with the
 same shape, an initializer with a seed returns the same values.
 """
 
@@ -38,7 +38,7 @@ _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
 
 
 def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> AbstractContextManager[None]:
-    """Make every initializer return make(shape): for weights that are read from a file."""
+    """Make initializers return make(shape) in a block: for weights that are read from a file."""
     return set_inside(_stand_in, make)
 
 
@@ -47,7 +47,7 @@ _seeds: ContextVar[Iterator[list[int]] | None] = ContextVar("seeds", default=Non
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Make initializers without a seed draw from `seed` inside the block.
+    """Make initializers, dropout and noise without a seed draw from `seed` inside the block.
 
     >>> with seeded(1):
     ...     first = GlorotUniform()((2, 2))
@@ -65,13 +65,13 @@ def set_seed(seed: int) -> None:
 
 
 def generator_of(seed: int | None) -> np.random.Generator:
-    """Return a new generator: from a seed, else from `seeded` or `set_seed`, else random."""
+    """Return a new generator: from a seed, else from `seeded` or `set_seed`, else unseeded."""
     seeds = _seeds.get()
     return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
 
 
 class Seeded:
-    """The base of layers that draw random numbers from their argument `seed`, in all calls."""
+    """The base of layers with an argument `seed`; all calls of a layer draw from one generator."""
 
     seed: Any
 
@@ -83,7 +83,7 @@ class Seeded:
 # ---- random values: NumPy's, but with the same bits on any CPU
 
 _TAIL = Decimal("3.6541528853610087963519472518")
-"""Limit beyond which NumPy draws normal values by logarithms."""
+"""Absolute value beyond which NumPy draws normal values by logarithms."""
 
 _EXACT = Context(prec=40)
 _INVERSE = float(_EXACT.divide(1, _TAIL))
@@ -245,11 +245,11 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 
 
 class VarianceScaling(Initializer):
-    """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
+    """Random values with variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
-    input_axes, output_axes: the axes whose sizes are multiplied to give fan_in and fan_out; by
-    default the last axis but one for fan_in, the last for fan_out, and all axes before them for
-    both.
+    input_axes, output_axes (both or neither): the axes whose sizes are multiplied to give fan_in
+    and fan_out. By default, fan_in is the product of all sizes but the last, and fan_out the
+    product of all but the last but one; for a weight with one axis, both are its size.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("scale", "mode", "distribution", "seed", *_AXES)
@@ -362,7 +362,7 @@ class LecunNormal(_Preset):
 
 @dataclass(eq=False, repr=False)
 class Orthogonal(Initializer):
-    """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
+    """Orthonormal rows or columns, whichever are fewer, times `gain` (Saxe et al. 2014)."""
 
     fields = ("gain", "seed")
     gain: float = 1.0
@@ -414,7 +414,7 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 
 
 def get(identifier: object) -> Initializer:
-    """Return the initializer for a name, a class, Keras's config, or an initializer itself.
+    """Return the initializer for a name, a class or a config of Keras; an initializer as it is.
 
     None stands for Zeros, a number or an array for Constant. Raises UnsupportedError for other
     values.
@@ -445,7 +445,7 @@ def serialize(initializer: Initializer) -> ConfigDict:
 
 
 class Initial(Argument[InitializerLike, Initializer]):
-    """Makes the initial values of a weight."""
+    """An initializer, which makes the initial values of a weight."""
 
     type_name = "InitializerLike"
 

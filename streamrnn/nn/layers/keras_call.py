@@ -1,4 +1,4 @@
-"""What a class written for Keras relies on: its own `call`, and attributes that only Keras has."""
+"""Support for classes written for Keras: their `call`, and attributes that only Keras has."""
 
 import inspect
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def run_call(layer: object, call: Callable[..., Any], inputs: Any, context: Call
     """Return the outputs of `call` as float32, each with the mask that it carries.
 
     `call` gets copies of the inputs, which it may change, and each output is a copy, as `call` may
-    overwrite it later. Raises DTypeError for other outputs than numbers.
+    overwrite its own array later. Raises DTypeError for outputs that are not numbers.
     """
 
     def copied(output: object) -> Any:
@@ -45,7 +45,7 @@ def shape_of_call(layer: Any, input_shape: Any) -> Any:
     """Return the shapes of the outputs that a layer computes from zeros.
 
     Zeros of two sizes are tried: an output size that differs between them depends on an unknown
-    size of the input, and is unknown itself. Raises ShapeError if the number of axes differs.
+    size of the input, and is None. Raises ShapeError if the number of axes differs.
     """
 
     def shape_for(size: int) -> Any:
@@ -77,10 +77,10 @@ def _common(layer: object, small: Any, large: Any) -> Any:
 def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Callable[..., None]:
     """Return step(x_F, states, weights, y_U), which runs `call` on one row.
 
-    It overwrites `states` with the new states, and y_U with the output.
+    `step` overwrites `states` with the new states, and y_U with the output.
 
-    In a batch, NumPy's matrix product may give a row other bits than it gives the row alone, and a
-    mean over the batch gives another value. One row at a time rules out both.
+    In a batch, NumPy's matrix product may give a row other bits than alone, and a mean over the
+    batch gives another value. One row at a time rules out both.
     """
     parameters = inspect.signature(call).parameters.values()
     takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
@@ -93,7 +93,8 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> Callab
             output, new = _pair(cell, call(x[None].copy(), rows, **options))
         if len(new) != len(states):
             raise ShapeError(
-                f"{cell}: number of states that call returned: {len(new)}, expected {len(states)}"
+                f"{cell}: the number of states that call returns must be "
+                f"{len(states)}, received {len(new)}"
             )
         for i, (place, value) in enumerate(zip((y, *states), (output, *new), strict=True)):
             if np.shape(value) != (1, *place.shape):
@@ -137,7 +138,7 @@ WHY_MISSING = {
     "export": "save(path) writes a .safetensors file",
     "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",
     "states": "get_state() returns the states of stateful layers",
-    "train_step": "the step of training is compiled; see fit(), train_on_batch() and gradients()",
+    "train_step": "the training step is compiled; see fit(), train_on_batch() and gradients()",
     "to_json": "get_config() returns the config",
 }
 
@@ -156,8 +157,8 @@ INTERNAL = frozenset(_INTERNAL.split())
 class _Missing:
     """An attribute that does not exist, with the reason.
 
-    A `__getattr__` of the layers could say the same, but it made a call of a layer 15 % slower:
-    with it, CPython does not specialize attribute access.
+    A `__getattr__` of Layer could give the reason, too, but calls of layers were 15 % slower with
+    it: CPython does not specialize attribute access then.
     """
 
     name: str
@@ -183,7 +184,7 @@ class _Unset:
 
 
 def require_constructor(owner: type, *names: str) -> None:
-    """Make an object of a class that lacks these attributes say that its base was not called."""
+    """Make objects without these attributes report that super().__init__() was not called."""
     for name in names:
         setattr(owner, name, _Unset())
 

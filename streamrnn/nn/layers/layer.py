@@ -1,8 +1,7 @@
 """Layer, the base of all layers: what it defines, and its call on arrays, or on symbols in a graph.
 
-`build` makes the weights. `apply` computes and changes no attribute, except that a stateful layer
-carries its state from call to call. `compute_output_shape` and `compute_mask` describe the outputs,
-`get_config` returns the arguments that make the layer again.
+`build` makes the weights, `apply` computes the outputs, `compute_output_shape` and `compute_mask`
+describe the outputs, and `get_config` returns the arguments that make the layer again.
 """
 
 import copy
@@ -68,9 +67,9 @@ class Layer(NamedWeights, WeightSet, Configurable):
     (2, 5, 3)
 
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
-    class written for Keras may keep its `call(self, inputs)`, which also receives `mask` and
-    `training` if it has these arguments, and copies of its inputs, so that it may change them.
-    Without compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer
+    class written for Keras may keep its `call(self, inputs)`, which receives copies of the inputs,
+    so that it may change them, and `mask` and `training` if it has these arguments. Without
+    compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer
     runs on streams in kind carry only if it sets `stepwise = True`, and cannot be trained. Where it
     multiplies matrices (`@`), the last bits of a row may depend on the rows beside it, and so on
     how a log is cut.
@@ -151,7 +150,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         return registry.is_own(cls)
 
     def children(self) -> dict[str, "Layer"]:
-        """Return the layers inside: those in attributes, by the prefix of their weights' names."""
+        """Return the layers in this layer's attributes, by the prefix of their weights' names."""
         children: dict[str, Layer] = {}
         for attribute, value in vars(self).items():
             for name, layer in _layers_in(attribute, value):
@@ -222,7 +221,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         """Raise ShapeError if symbols cannot be the states to start from."""
 
     def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
-        """Check the size of the last axis and, if passed, the number of axes. Raises ShapeError."""
+        """Raise ShapeError unless the last axis has this size, and there are `rank` axes (if set)."""
         if rank is not None and len(shape) != rank:
             axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
             raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
@@ -255,13 +254,13 @@ class Layer(NamedWeights, WeightSet, Configurable):
         initial_state: for recurrent layers. mask: bool (B, T), False where a step is to be left
         out; for several inputs, a list with one mask (or None) for each, or one mask for all.
         lengths: int (B,), a short form of a mask that leaves out the end of each row. training:
-        True applies dropout and noise, and BatchNormalization takes the moments of the batch; None
-        stands for the value of the layer whose `call` makes this call, or for False outside one.
+        True applies dropout and noise, and BatchNormalization takes mean and variance of the batch;
+        None stands for the value of the layer whose `call` makes this call, or for False if there
+        is none.
 
-        Without `mask`, the inputs' own is used: where steps are left out, a layer returns an array
-        that carries their mask (`layers.MaskedArray`) to every call that receives it, even with an
-        initial_state (where Keras 3 drops the mask). Where no step is left out, plain arrays are
-        returned.
+        Without `mask`, a mask that the inputs carry is used, even with an initial_state (where
+        Keras 3 drops the mask). A layer that passes the mask on returns an array that carries the
+        mask (`layers.MaskedArray`) or, if no step is left out, a plain array.
         """
         # The common case, a plain array alone, skips the search: calls of one step are short.
         plain = type(inputs) is np.ndarray and initial_state is None and mask is None
@@ -321,7 +320,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
 
         if not hasattr(self, "state_size"):
             raise ArgumentError(
-                f"{self} has no state, so it takes no initial_state; several inputs are one list"
+                f"{self} has no state, so it takes no initial_state; pass several inputs as a list"
             )
         if mask is not None or lengths is not None:
             raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
@@ -330,7 +329,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
     def make_mask(
         self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
     ) -> Any:
-        """Return a checked bool mask (B, T) from both; for several inputs, a list of them."""
+        """Return mask and lengths as a checked bool mask (B, T); for several inputs, as a list."""
         if isinstance(shape, list):
             return joined_masks(self, shape, mask, lengths)
         return joined_mask(self, shape, mask, lengths)
@@ -368,7 +367,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
 
     @property
     def input(self) -> Any:
-        """The symbol, or structure of symbols, of its only call. Raises ConfigError for others."""
+        """The input symbols of its call in a graph. Raises ConfigError unless there is one call."""
         return self._only_node().inputs
 
     @property
@@ -388,7 +387,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
     def __copy__(self) -> Self:
         """Return a deep copy.
 
-        A shallow copy would share the weights, but keep its own packed ones when they change.
+        A shallow copy would share the weights, but keep its packed weights when the weights change.
         """
         return copy.deepcopy(self)
 
@@ -428,7 +427,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
     # ---- as part of a stream (models.StepRunner)
 
     def why_not_stepwise(self, input_shape: Any) -> str | None:
-        """Return why this layer cannot output each row when it arrives; None if it can."""
+        """Return why the layer cannot compute a row's output when the row arrives, or None."""
         return None if self.stepwise else "it may need the whole time axis"
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
@@ -440,7 +439,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         return dict.fromkeys(self.stream_states(), type(self).__name__)
 
     def bind(self, inputs: Any, context: CallContext) -> tuple[Array, Callable[[], object]]:
-        """Return an array of outputs, and a call that computes them from the current `inputs`.
+        """Return an array of outputs, and a function that computes them again from `inputs`.
 
         Only for a class of the package that returns one array, without masks.
         """

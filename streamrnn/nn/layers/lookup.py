@@ -1,7 +1,7 @@
-"""StringLookup and IntegerLookup: tokens as their numbers in a vocabulary, or as vectors.
+"""StringLookup and IntegerLookup, which turn the tokens of a vocabulary into ids or vectors.
 
-Numbers are as in Keras: 0 is the mask token, if there is one and output_mode is "int"; then come
-the numbers for unknown tokens, then the vocabulary's tokens in their order.
+Ids are as in Keras: 0 is the mask token, if there is one and output_mode is "int"; then come the
+ids for unknown tokens, then the vocabulary's tokens in their order.
 """
 
 from collections import Counter
@@ -34,10 +34,10 @@ class _Lookup(Encoder):
     """The arguments of both layers.
 
     vocabulary: a list of tokens, or the path of a text file with one token per line; None: `adapt`
-    learns it. output_mode: int for numbers; one_hot, multi_hot or count for vectors as in
-    CategoryEncoding; tf_idf for counts times `idf_weights`. max_tokens: how many numbers there may
-    be after `adapt`; with pad_to_max_tokens, also the size of vectors. invert: turn numbers into
-    tokens, on arrays only.
+    learns it. output_mode: int for ids; one_hot, multi_hot or count for vectors as in
+    CategoryEncoding; tf_idf for counts times `idf_weights`. max_tokens: the largest number of ids
+    that `adapt` makes; with pad_to_max_tokens, also the size of vectors. invert: turn ids into
+    tokens; works on arrays, not in a model.
     """
 
     stepwise = True
@@ -117,7 +117,7 @@ class _Lookup(Encoder):
     def _padded_weights(
         self, idf_weights: list[float], count: int, tokens: list[Token]
     ) -> list[float]:
-        """Return a weight for each number: special tokens without a weight get the mean weight."""
+        """Return a weight for each id: special tokens without a weight get the mean weight."""
         if len(idf_weights) != count:
             raise ArgumentError(
                 f"{self}: expected {count} idf_weights, one for each token of the vocabulary, "
@@ -146,7 +146,7 @@ class _Lookup(Encoder):
             tokens = tokens[len(special) :]
         if len(set(tokens)) < len(tokens):
             twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
-            raise ArgumentError(f"{self}: {twice!r} is in the vocabulary twice")
+            raise ArgumentError(f"{self}: {twice!r} is in the vocabulary more than once")
         for token in (self.mask_token, self.oov_token):
             if token in tokens:
                 raise ArgumentError(
@@ -159,10 +159,11 @@ class _Lookup(Encoder):
         raise NotImplementedError
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
-        """Learn the vocabulary: the most frequent tokens first, at most max_tokens in all.
+        """Learn the vocabulary: the most frequent tokens, at most max_tokens with special tokens.
 
-        data: an array of tokens, a list of lists, or an iterable of these, of which the first
-        `steps` are read. Each call starts over. Raises ArgumentError if a vocabulary was passed.
+        data: an array or list of tokens, a list of lists, or an iterable of such batches, of which
+        the first `steps` are read (None: all). Each call starts over. Raises ArgumentError if a
+        vocabulary was passed.
         """
         if not self._adapts:
             raise ArgumentError(
@@ -190,12 +191,12 @@ class _Lookup(Encoder):
         self._install(learned)
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Token]:
-        """Return the token of each number, with or without the special tokens."""
+        """Return the tokens in the order of their ids, with or without the special tokens."""
         special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else ()), *self.vocabulary]
 
     def vocabulary_size(self) -> int:
-        """Return how many numbers there are, with special tokens: an Embedding's input_dim."""
+        """Return the number of ids, special tokens included: an Embedding's input_dim."""
         return self._first_token + len(self.vocabulary)
 
     # ---- the call
@@ -240,7 +241,7 @@ class _Lookup(Encoder):
             if (place := first_outside(unknown, 1, context.lengths)) is not None:
                 raise DataError(
                     f"{self}: {inputs.item(place)!r} is not in the vocabulary, and "
-                    "num_oov_indices=0 leaves no number for it"
+                    "num_oov_indices=0 leaves no id for it"
                 )
             numbers[unknown] = 0  # past the end of their rows
         elif self.num_oov_indices == 1:
@@ -293,10 +294,10 @@ _UNKNOWN, _NO_NUMBER = -2, -1
 
 @builtin_layer
 class StringLookup(_Lookup):
-    """Strings -> int64 numbers of the same shape, or vectors.
+    """Strings -> int64 ids of the same shape, or vectors.
 
-    All strings outside the vocabulary get the same number; with num_oov_indices=0, they raise
-    DataError. num_oov_indices > 1, with which Keras spreads them by a hash, is refused.
+    All strings outside the vocabulary get the same id; with num_oov_indices=0, they raise
+    DataError. num_oov_indices > 1, with which Keras spreads unknown strings by a hash, is refused.
     """
 
     input_dtype = "string"
@@ -325,9 +326,9 @@ class StringLookup(_Lookup):
 
 @builtin_layer
 class IntegerLookup(_Lookup):
-    """Integers -> int64 numbers of the same shape, or vectors.
+    """Integers -> int64 ids of the same shape, or vectors.
 
-    An integer outside the vocabulary gets one of the num_oov_indices numbers for unknown integers,
+    An integer outside the vocabulary gets one of the num_oov_indices ids for unknown integers,
     chosen by the integer modulo num_oov_indices; with num_oov_indices=0, it raises DataError.
     """
 
@@ -372,7 +373,8 @@ def _read_vocabulary(owner: object, path: str) -> list[str]:
 def _rows(data: Any, steps: int | None) -> Iterator[list[Any]]:
     """Yield the rows that `adapt` reads from one array or list, or from the first `steps` batches.
 
-    Each value of flat data is a row. Raises ArgumentError for other data.
+    Each value of a flat array or list is a row; a flat batch is one row. Raises ArgumentError for
+    other data.
     """
     batches: Iterable[Any]
     rows: Iterable[Array]

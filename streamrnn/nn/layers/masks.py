@@ -1,4 +1,4 @@
-"""The masks of a call: from its `mask` and `lengths`, and from arrays that carry one."""
+"""The masks of a call: from its `mask` and `lengths`, and from arrays that carry a mask."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -16,7 +16,7 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask of an array; for a structure, a flat list of masks; None without any."""
+    """Return the mask that an array carries, or a flat list for a structure; None without any."""
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple | dict):
@@ -26,10 +26,10 @@ def carried(inputs: object) -> Masks:
 
 
 def carry(outputs: Any, masks: Any) -> Any:
-    """Return the outputs of a call, each carrying its mask if that leaves out a step.
+    """Return the outputs of a call, each carrying its mask if the mask leaves out a step.
 
     masks: None, one mask for all outputs, or a flat list with a mask (or None) per output; outputs
-    beyond its end have none, as in Keras.
+    beyond the end of the list carry no mask, as in Keras.
     """
     if masks is None:
         return outputs
@@ -46,7 +46,7 @@ def carry(outputs: Any, masks: Any) -> Any:
 def joined_masks(
     owner: object, shapes: Sequence[Sequence[int]], mask: object, lengths: object
 ) -> list[Array | None]:
-    """Return the masks of several inputs; inputs without a time axis have none.
+    """Return the masks of several inputs; None for inputs without a time axis.
 
     mask: one for all inputs, or a list with a mask (or None) per input. See joined_mask.
     """
@@ -66,7 +66,7 @@ def joined_masks(
 
 
 def joined_mask(owner: object, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
-    """Return mask AND (step < length), bool (B, T). Raises ShapeError or DTypeError."""
+    """Return mask AND (step < length), bool (B, T), or None. Raises ShapeError or DTypeError."""
     if len(shape) < 2:
         raise ShapeError(
             f"{owner}: a mask needs a time axis, but the input has shape {tuple(shape)}"
@@ -101,13 +101,13 @@ def joined_mask(owner: object, shape: Sequence[int], mask: object, lengths: obje
 class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
     """The output of a layer where steps are masked: an array that carries the mask.
 
-    The next layer that is called on it leaves those steps out, unless another `mask` is passed.
+    A layer that is called on the array uses this mask, unless another `mask` is passed.
     `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
 
     Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry the mask, too. Everything
     computed from a MaskedArray is a plain array without a mask, since the steps may differ: slices,
-    arithmetic (also in place), results of NumPy's functions, and `np.asarray(y)`, which shares the
-    memory of y. Values written into a MaskedArray do not change its mask.
+    arithmetic (including in place), results of NumPy's functions, and `np.asarray(y)`, which shares
+    the memory of y. Values written into a MaskedArray do not change its mask.
     """
 
     _mask: Array | None
@@ -157,7 +157,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
 
 
 def _plain(tree: Any) -> Any:
-    """Replace arrays that carry a mask by plain ones, also inside lists, tuples and dicts."""
+    """Replace arrays that carry a mask by plain arrays, including in lists, tuples and dicts."""
     if isinstance(tree, MaskedArray):
         return np.asarray(tree)
     if type(tree) in (list, tuple):

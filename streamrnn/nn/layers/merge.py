@@ -25,7 +25,7 @@ _MaskList = list[Bools | None] | None
 
 
 class Merge(Stepwise):
-    """Merges inputs of one shape, or of shapes that NumPy can broadcast, element by element."""
+    """Merges inputs element by element. On each axis, their sizes are equal, or 1."""
 
     ufunc: ClassVar[np.ufunc]
 
@@ -138,8 +138,8 @@ class Average(Merge):
 class Spread(Merge):
     """The standard deviation of a mixture; the inputs are its members' forecasts. Not in Keras.
 
-    sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
-    each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv
+    sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, one number or one
+    for each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv
     1612.01474).
     """
 
@@ -266,7 +266,7 @@ class Concatenate(Merge):
 class Masking(Stepwise):
     """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras).
 
-    A step that is already masked stays so, as `lengths=` needs; Keras 3 forgets an earlier mask.
+    A step that is already masked stays masked, as `lengths=` needs; Keras 3 forgets earlier masks.
     """
 
     makes_mask = True
@@ -305,7 +305,7 @@ class NotEqual(_MaskOperation):
 
 @builtin_layer
 class Any(_MaskOperation):
-    """True where any feature is: (B, T, F) -> (B, T). Only over the last axis."""
+    """True where any feature is True: (B, T, F) -> (B, T). Only over the last axis."""
 
     axis: Accepted = Accepted(-1)
     keepdims: Accepted = Accepted(False)
@@ -332,14 +332,14 @@ class Any(_MaskOperation):
 
 @builtin_layer
 class LogicalOr(_MaskOperation, Merge):
-    """True where any of its inputs is."""
+    """True where any of its inputs is True."""
 
     ufunc = np.logical_or
 
 
 @builtin_layer
 class JoinedMasks(_MaskOperation, Concatenate):
-    """The operation Concatenate: joins masks of single features along the last axis."""
+    """Keras's operation Concatenate: joins masks of single features along the last axis."""
 
 
 @builtin_layer

@@ -1,7 +1,7 @@
 """Layers that normalize: by layer, batch, root mean square, unit length and group.
 
-On the last axis (features), all layers but GroupNormalization need only one step. Layers that
-normalize on the time axis cannot run on streams.
+On the last axis (features), all layers except GroupNormalization can run on streams. On the time
+axis, none can.
 """
 
 import math
@@ -74,8 +74,8 @@ class _OnAxes(AlongAxes):
 class LayerNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
-    Ba et al. 2016. axis: the axes to take mean and variance over. Weights: gamma and beta, in the
-    sizes of these axes, by default (F,).
+    Ba et al. 2016. axis: the axes to take mean and variance over. Weights: gamma and beta, with
+    the sizes of these axes, by default (F,).
     """
 
     why = "its mean is over the steps of a sequence; use axis=-1"
@@ -106,9 +106,10 @@ class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
     Called with training=True, unless it is frozen (trainable=False), it uses mean and variance of
-    the batch, without masked steps, and changes the moving mean and variance in place, to
+    the batch, without masked steps, and changes the moving mean and variance in place to
     momentum * moving + (1 - momentum) * batch. axis: the axis with separate statistics for each
-    position. Weights: gamma, beta, moving_mean, moving_variance, (F,) each.
+    position. Weights: gamma, beta, moving_mean, moving_variance, by default
+    (F,) each.
     """
 
     moves_in_training = True
@@ -209,11 +210,11 @@ class RootNormalization(AlongAxes):
             raise ShapeError(f"{self}: axis={self.axis} is out of range for shape {shape}")
 
     def root(self, size: int) -> Root:
-        """Return the divisor of rows of this size."""
+        """Return the divisor for rows of this size."""
         raise NotImplementedError
 
     def factors(self, size: int) -> Floats:
-        """Return the factors of rows of this size."""
+        """Return the factors for rows of this size."""
         raise NotImplementedError
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -237,7 +238,7 @@ class UnitNormalization(RootNormalization):
 class RMSNormalization(Unmasked, RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
-    Zhang and Sennrich 2019. axis: the axes to take the mean over. Weight: scale, in the sizes of
+    Zhang and Sennrich 2019. axis: the axes to take the mean over. Weight: scale, with the sizes of
     these axes, by default (F,). As in Keras, and unlike other normalizations, it passes no mask on.
     """
 

@@ -1,4 +1,4 @@
-"""Input, the start of a graph, and Operation: a function of keras.ops, or an operator, in it."""
+"""Input, the start of a graph, and Operation, a function of keras.ops or an operator in a graph."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -29,8 +29,8 @@ class Operation(Layer):
     integers, None, "..." and {"slice": [start, stop, step]}. canonical: the arguments of a built
     layer, with axes counted from the end.
 
-    It runs on streams unless it combines rows or steps, or gives an output without features; then
-    an error names the function. It passes no mask on, as in Keras.
+    It runs on streams unless it combines or moves steps, treats steps unequally, or returns other
+    axes; then an error names the function. It passes no mask on, as in Keras.
     """
 
     supports_masking = False
@@ -214,7 +214,7 @@ class Operation(Layer):
 def _sizes_for(key: Sequence[Any]) -> list[tuple[int, ...]]:
     """Return sizes to try for each unknown axis that a key selects from.
 
-    A slice gives different sizes with them, so its size is unknown. An index fits the last ones.
+    A slice gives different sizes for these, so its size is unknown. An index fits the last of them.
     """
     slices = [entry["slice"] if isinstance(entry, Mapping) else [entry] for entry in key]
     most = sum(abs(n) for entry in slices for n in entry if isinstance(n, int))
@@ -253,7 +253,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return an operand or argument as JSON holds it. Raises ArgumentError for any other object."""
+    """Return an operand or argument in JSON's types. Raises ArgumentError for other objects."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, list | tuple):

@@ -2,8 +2,8 @@
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
 Functions that compute return float32; comparisons and logical functions return bool, and `cast`
-returns the dtype that it is passed. Other functions exist as layers (a matrix product is
-`layers.Dense`).
+returns the dtype that it is passed. Some other functions exist as layers (a matrix
+product: `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
 
 
 def flip(x: Any, axis: int | None = None) -> Any:
-    """Return x in reverse order along an axis."""
+    """Return x in reverse order along an axis; None: along all."""
     return operate("flip", x, axis=axis)
 
 
@@ -158,12 +158,12 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
-    """Return each element along an axis `repeats` times."""
+    """Return x with each element along an axis `repeats` times; None: of the flattened x."""
     return operate("repeat", x, repeats=repeats, axis=axis)
 
 
 def reshape(x: Any, newshape: Sequence[int]) -> Any:
-    """Return x in another shape, the batch included; one entry may be -1."""
+    """Return x in another shape, which includes the batch; one entry may be -1."""
     return operate("reshape", x, newshape=newshape)
 
 
@@ -183,7 +183,7 @@ def stack(x: Sequence[Any], axis: int = 0) -> Any:
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
-    """Return x with its axes in another order."""
+    """Return x with its axes in another order; None: in reverse order."""
     return operate("transpose", x, axes=axes)
 
 

@@ -1,8 +1,9 @@
 """The precision of a model's layers: weights as float32, or as integers (`kernels.integers`).
 
-LSTM, GRU and SimpleRNN of any size use integers. Dense and Conv1D use them where this is faster
-(`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32, as all
-other layers do. Weights that a file stores as integers stay integers in a layer of any size.
+LSTM, GRU and SimpleRNN of any size use integers. Dense and Conv1D use integers where these are
+faster (`Packable.pays`): with few inputs or few units, as in most last layers, their weights stay
+float32, like the weights of all other layers. Weights that a file stores as integers stay integers
+in a layer of any size.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ class Packable(BuiltIn):
     _packed: Any = None
 
     def packable(self) -> dict[str, bool]:
-        """Return the weights that can be integers -> whether their inputs have factors."""
+        """Return name -> whether the inputs have factors, for the weights that can be integers."""
         raise NotImplementedError
 
     def pays(self) -> bool:
@@ -96,7 +97,7 @@ class Packable(BuiltIn):
 
 
 def packable_layers(layer: Layer, path: str = "") -> Iterator[tuple[str, Packable]]:
-    """Yield the layers and cells that may be packed, each with the path of its weights."""
+    """Yield the layers and cells that can have integers, each with the path of its weights."""
     if isinstance(layer, Packable) and layer.packable():
         yield path, layer
     for name, child in layer.children().items():
@@ -131,7 +132,7 @@ def set_precision(model: Layer, precision: str) -> None:
     """Round the weights of all layers where this pays, in place; other layers keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
-    value, or if weights are integers of another precision; UnsupportedError if it pays in no layer.
+    value, or if weights are integers of another precision; UnsupportedError if no layer gains.
     """
     before = precision_of(model)
     if precision not in (*PRECISIONS, "auto"):

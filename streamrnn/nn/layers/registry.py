@@ -1,8 +1,8 @@
-"""Names: the classes that a config may name, layers to configs and back, and automatic names.
+"""The registry of classes that a config may name, configs of layers, and automatic names.
 
 A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, with further
-keys that are not needed to read it. No module is imported and no code is run for a config: a name
-that is not in the registry is refused.
+keys that are not needed to read it. A config holds names, not code: a name that is neither in
+the registry nor the entry point of an installed plug-in is refused.
 """
 
 import re
@@ -53,7 +53,7 @@ StoredConfig = Mapping[str, Any]
 
 
 class Configurable:
-    """The base of Layer, which a class needs to be in the registry: keeps the arguments of a call.
+    """The base of Layer and of registered classes: keeps the arguments of the constructor.
 
     `__new__` is in a base of Layer, so that Layer's `__init__` defines the signature.
     """
@@ -115,7 +115,7 @@ def names() -> list[str]:
 def get(class_name: str) -> type[Any]:
     """Return the class of this name (also written "package>Class").
 
-    Raises UnsupportedError, with a similar name, for a class that is not in the registry.
+    A plug-in that has the class is loaded. Raises UnsupportedError for other names.
     """
     cls = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if cls is not None:
@@ -189,7 +189,7 @@ def snake_case(class_name: str) -> str:
 
 
 def unique(prefix: str, *, first: int = 0) -> str:
-    """Return the next free name with this prefix, numbered from `first`; 0 is not shown."""
+    """Return the next automatic name with this prefix, numbered from `first`; 0 is not shown."""
     inside = _inside.get()
     used = _session if inside is None else inside
     number = used[prefix] + first

@@ -1,6 +1,6 @@
 """Regularizers: penalties of weights in the loss, with Keras's names, arguments and formulas.
 
-They affect only training. A layer takes one as `kernel_regularizer` and so on.
+They affect only training. A layer takes one as `kernel_regularizer` and the like.
 """
 
 import math

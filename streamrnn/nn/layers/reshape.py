@@ -177,7 +177,7 @@ class RepeatVector(_ChangesShape):
 
 @builtin_layer
 class ZeroPadding1D(OverTime):
-    """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
+    """(B, T, F) -> (B, before + T + after, F): adds zeros. padding: (before, after) or one size."""
 
     why = 'it adds steps; instead of it and a convolution, use Conv1D(padding="causal")'
 

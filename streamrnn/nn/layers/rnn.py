@@ -226,10 +226,10 @@ class RNN(BuiltIn):
     def step(self, x: Floats, states: list[Floats]) -> Floats:
         """Compute one step of each row with little overhead: x float32 (B, F) -> (B, U).
 
-        `states`, C-contiguous float32 (B, …) in the order of the cell's states (flat where cells
-        are stacked), is overwritten with the new states. Nothing is cast: raises ShapeError or
-        DTypeError where an array is not what the kernel expects, ConfigError before the layer is
-        built. The layer does not change, so threads may share it.
+        `states`, a list of C-contiguous float32 arrays (B, …) in the order of the cell's states
+        (flat where cells are stacked), is overwritten with the new states. Nothing is cast: raises
+        ShapeError or DTypeError where an array is not what the kernel expects, ConfigError before
+        the layer is built. The layer does not change, so threads may share it.
         """
         # Quick checks; _check_step raises the error, or accepts equal dtype objects.
         rows, expected = len(x), self._step_states
@@ -307,7 +307,7 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states, then the output that a cell holds, or None."""
+        """Return copies of the carried states and, if the cell holds it, the output; or None."""
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
@@ -317,8 +317,8 @@ class RNN(BuiltIn):
     def reset_state(self, states: object = None) -> None:
         """Reset to the state before the first call, or to `states`, now and in later resets.
 
-        The state before the first call is that call's initial_state, else the cell's own (zeros by
-        default), in which case the batch size may change.
+        The state before the first call is that call's initial_state, else the cell's own initial
+        state (zeros by default), in which case the batch size may change.
         """
         self.memory.reset(states)
 
@@ -352,7 +352,7 @@ class RNN(BuiltIn):
 
 
 def at_end(mask: Bools, lengths: Ints | None) -> Bools:
-    """Return whether the last step of each row is in its mask (B, T)."""
+    """Return whether the mask (B, T) keeps the last step of each row."""
     if lengths is None:
         return mask[:, -1]
     last = np.maximum(lengths - 1, 0)

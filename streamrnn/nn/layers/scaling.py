@@ -28,8 +28,8 @@ class Normalization(Stepwise):
     """(x - mean) / max(sqrt(variance), 1e-7) for each feature; invert=True undoes it.
 
     mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,), variance
-    (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean over all features, is
-    supported.
+    (F,), count (), as in Keras). Only the last axis (-1), or None for one mean and
+    variance over all features, is supported.
     """
 
     axis: int | Sequence[int] | None = -1
@@ -87,7 +87,8 @@ class Normalization(Stepwise):
         """Learn mean and variance from data (…, F), or from batches of it, in float64.
 
         data: an array, or an iterable of arrays, which is read once; from tuples (x, y, …), x is
-        used. Raises ArgumentError without batches, ShapeError for another number of features.
+        used. Raises ArgumentError for data without rows, or if mean and variance were passed;
+        ShapeError for another number of features.
         """
         if self.mean is not None:
             raise ArgumentError(
@@ -152,7 +153,7 @@ class Rescaling(Stepwise):
 
 
 def _batches(layer: Layer, data: Any) -> Iterator[Array]:
-    """Yield the batches of an iterable, or the data if it is one array. Raises ArgumentError."""
+    """Yield the batches of an iterable, or one array or nested list. Raises ArgumentError."""
     several = isinstance(data, list | tuple)
     nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
     if nested or hasattr(data, "__array__"):

@@ -23,7 +23,7 @@ def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def map_structure(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to the leaves of nested lists, tuples and dictionaries."""
+    """Apply f to the leaves of nested lists, tuples and dictionaries; tuples become lists."""
     if isinstance(tree, list | tuple):
         return [map_structure(f, item) for item in tree]
     if isinstance(tree, dict):
@@ -61,8 +61,8 @@ def several(inputs: object) -> bool:
 def unshared(outputs: Any, inputs: Any) -> Any:
     """Return the outputs of a call as arrays that share no memory with its inputs.
 
-    A caller may change either in place. A layer that computes nothing, such as Dropout outside
-    training, returns its input itself to a graph.
+    A caller may change either in place. Inside a graph, a layer that computes nothing, such as
+    Dropout outside training, returns its input itself.
     """
     if isinstance(outputs, list | tuple | dict):
         return map_structure(lambda output: unshared(output, inputs), outputs)

@@ -88,7 +88,7 @@ class Symbol:
         raise TypeError("a symbol has no values to iterate over; index it, as in x[:, 0:1]")
 
     def __matmul__(self, other: object) -> Any:
-        raise TypeError("a product of matrices is not an operation on symbols; use layers.Dense")
+        raise TypeError("symbols have no matrix product (@); use layers.Dense")
 
     __rmatmul__ = __matmul__
 

@@ -21,7 +21,8 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     """A weight: a read-only float32 array, whose values `assign` replaces.
 
     Its name and path are Keras's ("kernel", "lstm/lstm_cell/kernel"). It is an array to NumPy;
-    everything computed from it, slices and copies included, is a plain array.
+    results of NumPy's functions, slices and the copies of `copy` are plain
+    arrays.
     """
 
     _holder: "WeightSet | None"
@@ -46,7 +47,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
         if self._holder is None:
             return np.asarray(self).__reduce__()
         # The holder has this array among its weights, so the holder may not be complete when the
-        # array is restored: pass it as state.
+        # array is restored: pass the holder as state.
         return Variable.of, (np.asarray(self),), (self._holder, self._key)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -125,7 +126,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
         return self.assign(np.asarray(self) - np.asarray(value, np.float32))
 
     def write(self, value: Floats) -> None:
-        """Overwrite the memory without telling the layer."""
+        """Overwrite the values without a call of the layer's `weights_changed`."""
         self.flags.writeable = True
         try:
             self[...] = value
@@ -134,7 +135,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     def _owner(self) -> "WeightSet":
         if self._holder is None:
-            raise ConfigError("this array is a part of a weight, not a weight: it has no layer")
+            raise ConfigError("this array is a part or copy of a weight, and belongs to no layer")
         return self._holder
 
     def __repr__(self) -> str:
@@ -159,7 +160,7 @@ def method_of_plain(
 
 
 def attribute_of_plain(name: str) -> property:
-    """Return a property of an array class: it reads the attribute `name` of the plain array."""
+    """Return a property that reads the attribute `name` of the plain array."""
     doc = f"ndarray.{name} of the plain array."
     return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
@@ -175,8 +176,8 @@ for _name in ("T", "mT"):
 class WeightAttribute:
     """`layer.kernel` and the like: the weight of this name, None if the layer was made without it.
 
-    `switch` is the argument that leaves the weight out where it is False. Setting the attribute
-    replaces the values of the weight. In a custom class it is an ordinary attribute.
+    `switch` is the argument that leaves the weight out if False. Setting the attribute replaces the
+    values of a built-in layer's weight; a custom class may set it to any object.
     """
 
     def __init__(self, switch: str = "") -> None:
@@ -254,7 +255,7 @@ class WeightSet:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes its weights. Setting it also sets it in all inner layers."""
+        """Whether training changes its weights. Setting this also sets it in all inner layers."""
         return self._trainable
 
     @trainable.setter
@@ -265,7 +266,7 @@ class WeightSet:
 
     @property
     def path(self) -> str:
-        """Its name in the paths of weights; within another layer, preceded by that layer's name."""
+        """Its name in the paths of weights; within another layer, preceded by that layer's path."""
         return self._path or str(getattr(self, "name", ""))
 
     def adopt(self, child: "WeightSet") -> None:
@@ -291,7 +292,8 @@ class WeightSet:
         """Make a weight and return it: float32, read-only; `assign` changes its values.
 
         add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
-        name=…). A weight without a shape is a scalar; without a name, it is called "variable".
+        name=…). A weight without a shape is a scalar; without a name, it is "variable" or
+        "variable_1", ….
         dtype: "float32" or None. regularizer: added to the loss in training. constraint: refused in
         training.
         """
@@ -365,10 +367,10 @@ class WeightSet:
         return [weight.numpy() for weight in self.weights]
 
     def set_weights(self, weights: Sequence[npt.ArrayLike]) -> None:
-        """Replace the values of all weights, in place (a cell may keep `self.kernel`).
+        """Replace the values of all weights, in place (so a cell may keep `self.kernel`).
 
-        Casts to float32. Raises ShapeError where number or shapes differ, DTypeError for anything
-        but a list of numeric arrays.
+        Casts to float32. Raises ShapeError if the number or a shape differs, DTypeError for
+        anything but a list of numeric arrays.
         """
         if isinstance(weights, str | bytes) or not isinstance(weights, Iterable):
             raise DTypeError(
@@ -399,12 +401,12 @@ class WeightSet:
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes, in Keras's order."""
+        """The weights that optimizers change, in Keras's order."""
         return [holder._weights[key] for holder, key, trains in self.holders() if trains]
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training does not change, in Keras's order."""
+        """The weights that optimizers do not change, in Keras's order."""
         return [holder._weights[key] for holder, key, trains in self.holders() if not trains]
 
     trainable_variables = trainable_weights

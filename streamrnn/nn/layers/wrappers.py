@@ -26,7 +26,7 @@ class Bidirectional(BuiltIn):
     """One recurrent layer forwards, one backwards, and their outputs merged.
 
     merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the
-    layer that runs backwards; by default a reversed copy of `layer`. With return_state the outputs
+    layer that runs backwards; by default a copy of `layer` that does. With return_state the outputs
     are followed by the forward states, then the backward states, in the order of initial_state.
     Masked steps of a returned sequence are zeros, as in Keras.
 
@@ -221,8 +221,9 @@ class TimeDistributed(BuiltIn):
     """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row.
 
     With training=True, `layer` is called step by step, as in Keras: a BatchNormalization inside
-    takes the moments of one step at a time. From a mask with more axes, such as (B, T, words),
-    `layer` gets the part of each step; if it passes none on, a step is masked if all of it was.
+    takes the moments of one step at a time. Of a mask with more axes, such as (B, T, words),
+    `layer` gets each step's part; if `layer` passes no mask on, a step whose part masks everything
+    is masked.
     """
 
     sequence_input = True
@@ -278,7 +279,7 @@ class TimeDistributed(BuiltIn):
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
 
     def rows(self, inputs: Array, mask: Bools | None) -> tuple[Array, Bools | None]:
-        """Return each step as a row, and the mask within these rows, None without one."""
+        """Return each step as a row, and the mask within these rows, or None."""
         inner = None if mask is None or mask.ndim < 3 else mask.reshape(-1, *mask.shape[2:])
         return inputs.reshape(-1, *inputs.shape[2:]), inner
 

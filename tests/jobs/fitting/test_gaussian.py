@@ -342,7 +342,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
         ),
         (
             {"model": {"layers": [{"type": "Dense", "units": 3}, {"type": "Gaussian"}]}},
-            r"\(Gaussian\): expected a mean and a deviation of each label, .* received shape",
+            r"\(Gaussian\): expected a mean and a deviation for each label, .* received shape",
         ),
         (
             {"train": {"seeds": 2, "keep": "all", "validation": {"streams": 0.3}}},

@@ -149,7 +149,10 @@ def made(cls, **options):
         (lambda: layers.LayerNormLSTMCell(3, norm_epsilon=None, name="it"), "received None"),
         (lambda: layers.LayerNormalization(axis=3, name="it")(X), "axis=3 is out of bounds for an"),
         (lambda: layers.BatchNormalization(axis=[1, 2], name="it")(X), "must be a single axis"),
-        (lambda: layers.RMSNormalization(axis=[1, -2], name="it")(X), "Duplicate axes"),
+        (
+            lambda: layers.RMSNormalization(axis=[1, -2], name="it")(X),
+            "one or more axes, each once",
+        ),
         (lambda: layers.UnitNormalization(axis=0, name="it")(X), "axis=0 is the batch"),
         (lambda: layers.GroupNormalization(3, name="it")(X), "4, must be a multiple of groups=3"),
         (lambda: layers.GroupNormalization(0, name="it"), "the argument `groups` must be a posi"),

@@ -275,7 +275,7 @@ def test_nested_sizes_are_refused_by_name(attributes: Any, message: str) -> None
     [
         (lambda x, s: (x[:, :1], s), r"'some'.*its output in shape \(1, 1\), expected \(1, 4\)"),
         (lambda x, s: (x, [x[0]]), r"'some'.*its state 0 in shape \(4,\), expected \(1, 4\)"),
-        (lambda x, s: (x, [*s, *s]), "'some'.*states that call returned: 2, expected 1"),
+        (lambda x, s: (x, [*s, *s]), "'some'.*states that call returns must be 1, received 2"),
         (
             lambda x, s: x,
             r"'some'.*returned one array of shape \(1, 4\), expected a pair: \(output",

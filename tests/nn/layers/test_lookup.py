@@ -55,7 +55,7 @@ def test_refusals():
         ({"max_tokens": 1}, "max_tokens must be 2 or more"),
         ({"salt": 3}, "TensorFlow's hashes are not reproduced"),
         ({"vocabulary": 3}, "expected vocabulary="),
-        ({"vocabulary": ["a", "a"]}, "'a' is in the vocabulary twice"),
+        ({"vocabulary": ["a", "a"]}, "'a' is in the vocabulary more than once"),
         ({"vocabulary": ["a", "[UNK]"]}, r"special token '\[UNK\]'"),
     ):
         with pytest.raises(UnsupportedError, match=expected):

@@ -104,7 +104,7 @@ NO_CONSTRUCTOR = r"its __init__ must call super\(\).__init__\(\) before it uses 
         ),
         (lambda: trained(calls=[callbacks.History]), r"received the class History; call it.*\(\)"),
         (lambda: Sequential().add(layers.GRU), "received the class GRU; call it"),
-        (lambda: Two()(X, X), "takes no initial_state; several inputs are one list"),
+        (lambda: Two()(X, X), "takes no initial_state; pass several inputs as a list"),
     ],
 )
 def test_what_a_message_says(wrong: Callable[[], object], message: str) -> None:
