@@ -222,7 +222,7 @@ class Activated(Argument[ActivationLike, Spec]):
 
 _LEAST = np.float32(-3e38)
 LEAST_DEVIATION = np.float32(1e-3)
-"""Smallest deviation that Gaussian gives: with smaller ones, the density could have any size."""
+"""Smallest deviation that Gaussian gives: without it, the density could grow without limit."""
 
 
 @builtin_layer
@@ -328,7 +328,7 @@ class PReLU(Stepwise):
         if len(alpha) > len(shape) or any(m not in (1, n) and n is not None for m, n in sizes):
             raise ShapeError(
                 f"{self}: an alpha of shape {alpha} does not fit an input of shape {shape}; make "
-                "another layer for it"
+                "another layer for such inputs"
             )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -34,7 +34,7 @@ def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
 
 
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
-    """Return the axes in order, counted from the end. Raises ArgumentError if one is the batch."""
+    """Return axes in order, counted from the end. Raises ArgumentError, including for the batch."""
     checked = checked_axis(owner, axis)
     numbers: list[int] = checked if isinstance(checked, list) else [checked]
     for number in numbers:
@@ -128,7 +128,7 @@ class TimeWindow(NamedTuple):
         return missing // 2, missing - missing // 2
 
     def count_for(self, owner: object, steps: int | None) -> int | None:
-        """Return the number of windows: None for unknown steps, 0 for 0. Raises ShapeError."""
+        """Return the number of windows, or `steps` if None or 0. Raises ShapeError for too few."""
         if not steps:
             return steps
         windows = self.count(steps)
@@ -161,7 +161,7 @@ class OverTime(Unmasked):
         self.steps(shape[1])
 
     def steps(self, input_steps: int | None) -> int | None:
-        """Return the number of output steps, None if unknown. Raises ShapeError."""
+        """Return the number of output steps, or None. Raises ShapeError for too few input steps."""
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -233,7 +233,7 @@ class Cell(Layer):
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """Return the states of new rows, an array or a list of arrays (batch_size, …): zeros."""
+        """Return the states of new rows, (batch_size, …): an array or a list, by default zeros."""
         return [
             np.zeros((batch_size or 0, *shape), np.float32)
             for shape in self.state_shapes().values()
@@ -332,7 +332,7 @@ def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
 
 
 class LayerCell(Cell):
-    """Runs a layer that is written as a cell, with the layer's weights, under the layer's name."""
+    """Runs a layer that is written as a cell, with the layer's weights and name."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(name=layer.name)

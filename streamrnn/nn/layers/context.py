@@ -20,7 +20,7 @@ _training: ContextVar[bool] = ContextVar("training", default=False)
 
 
 def resolve_training(training: bool | None) -> bool:
-    """Return `training` of a call; None stands for the enclosing call's, else False."""
+    """Return `training` of a call; None stands for the enclosing call's, or False outside one."""
     return _training.get() if training is None else bool(training)
 
 
@@ -55,7 +55,7 @@ class CallContext:
     lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.
                    Only for "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer and of the layer, each followed by a
-                   slash; for a model that was called itself, "".
+                   slash; "" for the layer or model that was called from Python.
     before         each Memory that this pass changes, by its id, with the state before the pass.
 
     In `with context:`, an exception restores the states that `remember` saved: a failing call

@@ -215,7 +215,7 @@ class DepthwiseArguments:
 
 
 class _Depthwise(_Convolution, DepthwiseArguments):
-    """The base of separate filters for each feature; Keras 3 has no causal padding for them."""
+    """The base of layers that filter each feature separately (in Keras 3, never causally)."""
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature filtered by M = `depth_multiplier` filters: (B, windows, F M)."""

@@ -3,8 +3,8 @@
 ``units: Size`` is a required argument, ``use_bias: bool = True`` has a default. `__init__`,
 its signature and `get_config` follow from these declarations; type checkers read them, too (PEP
 681). The order is as in dataclasses: the base's arguments first, and arguments below
-``_: KW_ONLY`` after all others. As in Keras, they may be passed by position; only type checkers
-require names for them.
+``_: KW_ONLY`` after all others. As in Keras, these may be passed by position, too; only type
+checkers require their names.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,7 +80,7 @@ class GatedCell(Seeded, Packable, Cell, GatedArguments):
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
-    """Whether its kernel takes integers as weights. Training with dropout takes floats."""
+    """Whether its kernel takes integers as weights. With dropout in training, floats are used."""
     _packed: Packed | None = None
 
     @property
@@ -264,8 +264,8 @@ class GRUCell(GatedCell, GRUArguments):
     """One step of GRU (Cho et al. 2014), gates in the order z, r, h.
 
     z = f(x Kz + bz + h Rz); r = f(x Kr + br + h Rr); h' = z h + (1 - z) hh. With reset_after=True,
-    hh = g(x Kh + bh + r (h Rh + ch)), the bias has two rows, b and c, and the sums of z and r add
-    cz and cr; otherwise hh = g(x Kh + bh + (r h) Rh).
+    the bias has two rows, b and c: hh = g(x Kh + bh + r (h Rh + ch)), and z and r add cz and cr in
+    their sums. With reset_after=False, hh = g(x Kh + bh + (r h) Rh).
 
     Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,).
     """

@@ -245,7 +245,7 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 
 
 class VarianceScaling(Initializer):
-    """Random values with variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
+    """Random values with mean 0 and variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
     input_axes, output_axes (both or neither): the axes whose sizes are multiplied to give fan_in
     and fan_out. By default, fan_in is the product of all sizes but the last, and fan_out the

@@ -133,7 +133,7 @@ def _shown(value: object) -> str:
 
 
 WHY_MISSING = {
-    "add_loss": "a loss depends on outputs alone; make what it needs an output of the model",
+    "add_loss": "a loss depends on outputs alone; add what it needs to the model's outputs",
     "call": "call the object itself, as in layer(inputs)",
     "export": "save(path) writes a .safetensors file",
     "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",

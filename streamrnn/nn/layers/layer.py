@@ -69,8 +69,8 @@ class Layer(NamedWeights, WeightSet, Configurable):
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
     class written for Keras may keep its `call(self, inputs)`, which receives copies of the inputs,
     so that it may change them, and `mask` and `training` if it has these arguments. Without
-    compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer
-    runs on streams in kind carry only if it sets `stepwise = True`, and cannot be trained. Where it
+    compute_output_shape, zeros are passed through `call` to learn the shape. Such a layer runs on
+    streams in kind carry only if it sets `stepwise = True`, and cannot be trained. Where it
     multiplies matrices (`@`), the last bits of a row may depend on the rows beside it, and so on
     how a log is cut.
     """
@@ -329,7 +329,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
     def make_mask(
         self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
     ) -> Any:
-        """Return mask and lengths as a checked bool mask (B, T); for several inputs, as a list."""
+        """Return mask and lengths as one checked mask (B, T), or a list for several inputs."""
         if isinstance(shape, list):
             return joined_masks(self, shape, mask, lengths)
         return joined_mask(self, shape, mask, lengths)

@@ -25,7 +25,7 @@ _MaskList = list[Bools | None] | None
 
 
 class Merge(Stepwise):
-    """Merges inputs element by element. On each axis, their sizes are equal, or 1."""
+    """Merges inputs element by element; on each axis, their sizes are equal or 1."""
 
     ufunc: ClassVar[np.ufunc]
 

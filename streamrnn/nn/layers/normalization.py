@@ -108,8 +108,7 @@ class BatchNormalization(_OnAxes):
     Called with training=True, unless it is frozen (trainable=False), it uses mean and variance of
     the batch, without masked steps, and changes the moving mean and variance in place to
     momentum * moving + (1 - momentum) * batch. axis: the axis with separate statistics for each
-    position. Weights: gamma, beta, moving_mean, moving_variance, by default
-    (F,) each.
+    position. Weights: gamma, beta, moving_mean, moving_variance, by default (F,) each.
     """
 
     moves_in_training = True

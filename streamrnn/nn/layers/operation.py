@@ -29,8 +29,8 @@ class Operation(Layer):
     integers, None, "..." and {"slice": [start, stop, step]}. canonical: the arguments of a built
     layer, with axes counted from the end.
 
-    It runs on streams unless it combines or moves steps, treats steps unequally, or returns other
-    axes; then an error names the function. It passes no mask on, as in Keras.
+    It runs on streams unless it combines or moves steps, treats steps unequally, or changes the
+    number of axes; then an error names the function. It passes no mask on, as in Keras.
     """
 
     supports_masking = False
@@ -214,7 +214,7 @@ class Operation(Layer):
 def _sizes_for(key: Sequence[Any]) -> list[tuple[int, ...]]:
     """Return sizes to try for each unknown axis that a key selects from.
 
-    A slice gives different sizes for these, so its size is unknown. An index fits the last of them.
+    A slice gives different sizes for these, so its size is unknown. An index fits the last ones.
     """
     slices = [entry["slice"] if isinstance(entry, Mapping) else [entry] for entry in key]
     most = sum(abs(n) for entry in slices for n in entry if isinstance(n, int))

@@ -2,8 +2,8 @@
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
 Functions that compute return float32; comparisons and logical functions return bool, and `cast`
-returns the dtype that it is passed. Some other functions exist as layers (a matrix
-product: `layers.Dense`).
+returns the dtype that it is passed. Some other functions exist as layers (a matrix product
+is `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence

@@ -97,7 +97,7 @@ class Packable(BuiltIn):
 
 
 def packable_layers(layer: Layer, path: str = "") -> Iterator[tuple[str, Packable]]:
-    """Yield the layers and cells that can have integers, each with the path of its weights."""
+    """Yield the layers and cells that can compute in integers, with the paths of their weights."""
     if isinstance(layer, Packable) and layer.packable():
         yield path, layer
     for name, child in layer.children().items():
@@ -132,7 +132,7 @@ def set_precision(model: Layer, precision: str) -> None:
     """Round the weights of all layers where this pays, in place; other layers keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
-    value, or if weights are integers of another precision; UnsupportedError if no layer gains.
+    value, or if weights are integers of another precision; UnsupportedError if it pays nowhere.
     """
     before = precision_of(model)
     if precision not in (*PRECISIONS, "auto"):

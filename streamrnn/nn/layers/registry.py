@@ -1,8 +1,8 @@
 """The registry of classes that a config may name, configs of layers, and automatic names.
 
 A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, with further
-keys that are not needed to read it. A config holds names, not code: a name that is neither in
-the registry nor the entry point of an installed plug-in is refused.
+keys that are not needed to read it. A config holds names, not code: a name that is neither in the
+registry nor an installed plug-in's is refused.
 """
 
 import re
@@ -53,7 +53,7 @@ StoredConfig = Mapping[str, Any]
 
 
 class Configurable:
-    """The base of Layer and of registered classes: keeps the arguments of the constructor.
+    """The base of Layer and of registered classes, which keeps the constructor's arguments.
 
     `__new__` is in a base of Layer, so that Layer's `__init__` defines the signature.
     """
@@ -115,7 +115,7 @@ def names() -> list[str]:
 def get(class_name: str) -> type[Any]:
     """Return the class of this name (also written "package>Class").
 
-    A plug-in that has the class is loaded. Raises UnsupportedError for other names.
+    The plug-in of a class is loaded if need be. Raises UnsupportedError for unknown names.
     """
     cls = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
     if cls is not None:

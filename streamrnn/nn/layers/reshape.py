@@ -177,7 +177,10 @@ class RepeatVector(_ChangesShape):
 
 @builtin_layer
 class ZeroPadding1D(OverTime):
-    """(B, T, F) -> (B, before + T + after, F): adds zeros. padding: (before, after) or one size."""
+    """(B, T, F) -> (B, before + T + after, F): adds steps of zeros.
+
+    padding: (before, after), or one number for both.
+    """
 
     why = 'it adds steps; instead of it and a convolution, use Conv1D(padding="causal")'
 

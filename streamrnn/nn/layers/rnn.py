@@ -307,7 +307,7 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states and, if the cell holds it, the output; or None."""
+        """Return copies of the carried states and of the held output, if there is one; or None."""
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:

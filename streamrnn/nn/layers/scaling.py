@@ -153,7 +153,7 @@ class Rescaling(Stepwise):
 
 
 def _batches(layer: Layer, data: Any) -> Iterator[Array]:
-    """Yield the batches of an iterable, or one array or nested list. Raises ArgumentError."""
+    """Yield the batches of an iterable; an array or nested list is one. Raises ArgumentError."""
     several = isinstance(data, list | tuple)
     nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
     if nested or hasattr(data, "__array__"):

@@ -21,8 +21,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     """A weight: a read-only float32 array, whose values `assign` replaces.
 
     Its name and path are Keras's ("kernel", "lstm/lstm_cell/kernel"). It is an array to NumPy;
-    results of NumPy's functions, slices and the copies of `copy` are plain
-    arrays.
+    slices, results of NumPy's functions and the copies of `copy` are plain arrays.
     """
 
     _holder: "WeightSet | None"
@@ -292,10 +291,9 @@ class WeightSet:
         """Make a weight and return it: float32, read-only; `assign` changes its values.
 
         add_weight(name, shape, initializer), or as in Keras 3 add_weight(shape, initializer,
-        name=…). A weight without a shape is a scalar; without a name, it is "variable" or
-        "variable_1", ….
-        dtype: "float32" or None. regularizer: added to the loss in training. constraint: refused in
-        training.
+        name=…). A weight without a shape is a scalar; without a name, it is called
+        "variable", "variable_1", …. dtype: "float32" or None. regularizer: added to the loss in
+        training. constraint: refused in training.
         """
         check_dtype(self, dtype)
         named = ["name", "shape", "initializer"]

@@ -25,10 +25,10 @@ _MERGES = ("concat", "sum", "mul", "ave", None)
 class Bidirectional(BuiltIn):
     """One recurrent layer forwards, one backwards, and their outputs merged.
 
-    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the
-    layer that runs backwards; by default a copy of `layer` that does. With return_state the outputs
-    are followed by the forward states, then the backward states, in the order of initial_state.
-    Masked steps of a returned sequence are zeros, as in Keras.
+    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the layer that runs
+    backwards; by default a reversed copy of `layer`. With return_state the outputs are followed by
+    the forward states, then the backward states, in the order of initial_state. Masked steps of a
+    returned sequence are zeros, as in Keras.
 
     With stateful=True the backward layer carries its state from the first step of a call into the
     last step of the next, as in Keras; this is of little use if a stream is cut into pieces.
@@ -222,8 +222,8 @@ class TimeDistributed(BuiltIn):
 
     With training=True, `layer` is called step by step, as in Keras: a BatchNormalization inside
     takes the moments of one step at a time. Of a mask with more axes, such as (B, T, words),
-    `layer` gets each step's part; if `layer` passes no mask on, a step whose part masks everything
-    is masked.
+    `layer` gets each step's part; if `layer` passes no mask on, a step is masked if all of its part
+    is.
     """
 
     sequence_input = True
