@@ -37,8 +37,8 @@ class Merge(Stepwise):
             input_shape = [tuple(shape) for shape in input_shape]  # type: ignore[arg-type]
         if not isinstance(input_shape, list) or not input_shape:
             raise ShapeError(
-                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
-                f"inputs, received shape {input_shape}"
+                f"{self}: A merge layer should be called on a list of inputs, received shape "
+                f"{input_shape}"
             )
         return input_shape
 
@@ -119,8 +119,8 @@ class Subtract(Merge):
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         if len(input_shape) != 2:
             raise ShapeError(
-                f"{self}: A `Subtract` layer should be called on exactly 2 inputs: expected 2 "
-                f"inputs, received {len(input_shape)}"
+                f"{self}: A `Subtract` layer should be called on exactly 2 inputs, received "
+                f"{len(input_shape)}"
             )
         return super().compute_output_shape(input_shape)
 

@@ -24,10 +24,10 @@ _SIZES = ((2, 5, 7, 11), (3, 6, 8, 13))
 class Operation(Layer):
     """A function of `streamrnn.ops` on tensors, as made by `x * 2` or `ops.mean(x, axis=1)`.
 
-    function: its name in `streamrnn.ops`. operands: numbers, lists of numbers, and "input" for each
-    tensor. arguments: by name, such as axis. The indices of get_item are in its argument key:
-    integers, None, "..." and {"slice": [start, stop, step]}. canonical: the arguments of a built
-    layer, with axes counted from the end.
+    function: its name in `streamrnn.ops`, or an activation's name. operands: numbers, lists of
+    numbers, and "input" for each tensor. arguments: by name, such as axis. The indices of get_item
+    are in its argument key: integers, None, "..." and {"slice": [start, stop, step]}. canonical:
+    the arguments of a built layer, with axes counted from the end.
 
     It runs on streams unless it combines or moves steps, treats steps unequally, or changes the
     number of axes; then an error names the function. It passes no mask on, as in Keras.
