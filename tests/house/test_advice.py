@@ -524,7 +524,7 @@ def test_a_reload_is_advised_only_where_a_commit_before_the_file_is_retained(
     job = Job(capsys)
     changed_in_the_first_run(job)
     _, text = job.command(*RUN)
-    assert "No retained commit is from before it" in text
+    assert "No retained commit is old enough to score it again" in text
     assert "--reload" not in text
 
 

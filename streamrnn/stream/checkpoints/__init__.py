@@ -5,7 +5,7 @@ The loop of a run::
     with OutputFolder.open("out/weather", keep=1) as folder:
         folder.begin(schema, model=model.fingerprint(), config=config.canonical())
         plan = folder.check_sources(source.files, source)  # .files to read, .position, .before
-        table = folder.load_state()                  # pa.Table, or None in the first run
+        table = folder.load_state()                  # pa.Table, or None before the first commit
         source.files = list(plan.files)
         for batch in source.batches(plan.position, plan.before):
             folder.write(rows)                       # RecordBatch in the order of the input
@@ -22,7 +22,7 @@ The steps of a commit, in this order (it is safe to stop after any of them):
 3. the driver assigns names to the parts, writes and syncs new segments of the manifest's long lists
    (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
    here on the commit is valid
-4. the parts are renamed out of staging, where readers find them
+4. the parts are renamed out of staging, so that readers find them
 5. versions of the state that neither this commit nor a retained one needs, and segments that the
    manifest does not name, are removed
 
@@ -35,12 +35,13 @@ writing. So attempts at one shard of one commit (such as by a worker presumed de
 each other's files, nor to a file that a manifest names. The manifest keeps the name that a part had
 in staging: ``part-00000.parquet`` was ``_<commit>-<shard>-<token>.parquet.tmp``.
 
-Part numbers have five digits. The commit of part 100,000 gives the numbers of all parts eight:
-before step 3 writes the manifest, the parts are moved back to staging, the last one first, and step
-4 publishes them under their new names. (Readers find fewer rows meanwhile, as during `compact`.)
+Part numbers have five digits. From the commit of part 100,000 on, all part numbers have eight:
+before step 3 of that commit writes the manifest, the parts are moved back to staging, the last one
+first, and step 4 publishes them under their new names. (Readers find fewer rows meanwhile, as
+during `compact`.)
 
-The manifest has layout number 1. It is JSON, led by the sha256 of all that follows; a field that
-has its default, or that a run does not use, is not written. Each manifest has ``layout``,
+The manifest has layout number 1. It is JSON; its first field is the sha256 of all bytes after that
+field. A field that has its default is not written. Each manifest has ``layout``,
 ``output`` (a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint),
 ``config``, ``schema`` (of the rows) and ``home`` (where the folder is). Where they apply, it has:
 
@@ -55,7 +56,8 @@ has its default, or that a run does not use, is not written. Each manifest has `
 - ``shards``: the rows and files of each shard of the state; ``counters``: the run's counters, and
   totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
   sessions
-- ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
+- ``complete``: true if the input had ended; ``end_of_run``: false if the run continued after this
+  commit
 - ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
   each output, and the other fields that differ from commit to commit
 - ``segments``: "sources" or the name of an output -> the files with the first entries of the list
@@ -64,9 +66,9 @@ A replay (a new model that reads earlier rows) that has not ended is an output w
 folder ``_streamrnn/_replay``. The next commit of a run removes it.
 
 Another layout is refused. From the release on, a new layout comes with a reader for each earlier
-one. `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the
-manifest does not name. On object stores, a rename is a copy and a delete on the server, and the
-manifest is written by one put.
+one. By default, `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files
+that the manifest does not name. On object stores, a rename is a copy and a delete on the server,
+and the manifest is written by one put.
 """
 
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts

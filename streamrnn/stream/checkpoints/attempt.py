@@ -52,7 +52,7 @@ class Facts:
     """What an attempt at commit number `commit` has finished, as plain values.
 
     `parts`: name of an output -> its parts, in staging. `state` is the version of the shard's state
-    after these rows, None if unchanged.
+    after these rows (None: the state is unchanged).
     """
 
     commit: int
@@ -69,12 +69,12 @@ def draw_name(commit: int, shard: int = 0) -> str:
 class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
-    An attempt needs no lock, and changes only its own files; the next start removes them if its
-    facts were not committed. `places`: name of an output -> its folder (a worker passes the paths
-    of folders that its driver has created). `last`: the files of the shard's state so far.
-    `filters`: side output -> filter of the rows copied to it. Use an attempt in one thread only.
-    Methods raise SinkError; `write` raises DataError, too, for a value that no folder can stand
-    for.
+    An attempt needs no lock, and changes only its own files; the next start removes them if the
+    attempt's facts were not committed. `places`: name of an output -> its folder (a worker passes
+    the paths of folders that its driver has created). `last`: the files of the shard's last state.
+    `filters`: name of a side output -> the filter that chooses the rows copied to it. Use an
+    attempt in one thread only. Methods raise SinkError; `write` also raises DataError, for a value
+    that cannot name a partition folder.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Attempt:
         self._ended: list[StagedPart] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows, in the order of the output; side outputs get what their filters pass."""
+        """Add rows, in the order of the output; side outputs get those that pass their filters."""
         if self._partitioning is not None and "rows" not in self._writers:
             self._writers["rows"] = self._partitioned(self._partitioning)
         self._write_to("rows", self._schema, batch)
@@ -115,7 +115,7 @@ class Attempt:
                 self._write_to(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects, in a new part if a column got its type after earlier rows."""
+        """Add rows to the rejects, in a new part if a column got its type since the last rows."""
         writer = self._writers.get("rejects")
         if isinstance(writer, PartWriter) and writer.schema != batch.schema:
             self._ended.append(writer.finish())
@@ -139,12 +139,15 @@ class Attempt:
         return PartitionedWriter(self._rows.files, partitioning, create, spill)
 
     def delta(self, state: Snapshot) -> StateDelta:
-        """Copy what this attempt needs of the state of its shard, which may change afterwards."""
+        """Copy what this attempt must write of its shard's state; the state may change afterwards.
+
+        Raises StateError if a column has a reserved name.
+        """
         schema = read_schema(self._rows.files, self._last) if self._last else None
         return delta_since(state, self._last, schema)
 
     def finish(self, state: StateDelta | None) -> Facts:
-        """Close and sync what was written, but not its names; write the state unless it is None."""
+        """Close and sync the parts, but not their names; write the state unless it is None."""
         ended = {name: writer.finish() for name, writer in self._writers.items()}
         parts = {name: e if isinstance(e, tuple) else (e,) for name, e in ended.items()}
         if self._ended:
@@ -164,10 +167,13 @@ class Attempt:
 
 
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
-    """Sort facts by shard. Raises ValueError unless there is one of each, of this commit."""
+    """Sort facts by shard.
+
+    Raises ValueError unless all are from this commit, one for each shard from 0 on.
+    """
     if late := [item for item in facts if item.commit != commit]:
         raise ValueError(
-            f"expected facts of commit {commit}, received facts of commit {late[0].commit} of "
+            f"expected facts of commit {commit}, received facts of commit {late[0].commit} for "
             f"shard {late[0].shard}: these rows and this state do not follow the last commit"
         )
     ordered = sorted(facts, key=lambda item: item.shard)
@@ -180,7 +186,7 @@ def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
 def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, ...]:
     """Return the shards of the state when `facts`, in order, are committed after `last`.
 
-    Raises ValueError for a shard without a state in either.
+    Raises ValueError if only some `facts` have a state, and `last` does not have the others.
     """
     if all(item.state is None for item in facts):
         return tuple(last)
@@ -189,8 +195,8 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
     shards = tuple(state for state in states if state is not None)
     if len(shards) < len(facts):
         raise ValueError(
-            f"expected a state of each shard, received none of shard {states.index(None)}, neither "
-            "in the facts nor in the last commit"
+            f"expected a state for each shard, received none for shard {states.index(None)}, "
+            "neither in the facts nor in the last commit"
         )
     return shards
 
@@ -213,9 +219,9 @@ class Ledger:
         self._files = self._rows.files
 
     def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
-        """Make the folder match the manifest; return how many parts it moved and files it removed.
+        """Make the folder match the manifest; return the numbers of parts moved and files removed.
 
-        While a run is `running`, files of attempts at later commits are its own, and stay.
+        With `running`, files of attempts at later commits belong to the current run, and stay.
         """
         after = manifest.commit if running else None
         finished = removed = 0
@@ -234,8 +240,8 @@ class Ledger:
     def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
-        Returns the manifest with its segments. If the folder is reconciled, new parts follow the
-        ones of the last commit. Parts whose names change are moved back to staging before the
+        Returns the manifest with its segments. If the folder is reconciled, new parts must follow
+        the parts of the last commit. Parts whose names change are moved back to staging before the
         manifest is written: both the old and the new manifest find them there.
         """
         last = self.manifest
@@ -281,7 +287,7 @@ class Ledger:
         return manifest
 
     def _with_segments(self, manifest: Manifest) -> Manifest:
-        """Write the segments that the lists of a manifest need; return it with their names."""
+        """Write the segments that a manifest's lists need; return the manifest with segments."""
         last, token, segments = self.manifest, secrets.token_hex(8), {}
         for name, entries in manifest.lists.items():
             file = f"{INSIDE}/_{name}-{manifest.commit:05d}-{token}"

@@ -54,7 +54,7 @@ def name_inside(path: str) -> str:
 
 
 def is_later(name: str, after: int | None) -> bool:
-    """Return whether a name is of an attempt at a commit after number `after` (None: False).
+    """Return whether a file is from an attempt at a commit after number `after` (None: False).
 
     >>> is_later("_00012-003-0123456789abcdef.parquet.tmp", 11)
     True
@@ -64,21 +64,21 @@ def is_later(name: str, after: int | None) -> bool:
 
 
 def is_part(name: str) -> bool:
-    """Return whether a file is named like a part, in folders of partitions or in none."""
+    """Return whether a file is named like a part, with or without partition folders."""
     return layout_of(name) is not None and number_of(name.rpartition("/")[2]) is not None
 
 
 def order_of(name: str) -> tuple[str, str]:
-    """Return a key that sorts the names of parts by number, whatever their partitions."""
+    """Return a key that sorts the names of parts by file name first, then by partition folder."""
     folder, _, file = name.rpartition("/")
     return file, folder
 
 
 class PartDirectory:
-    """Parts below one root: the rows, or a side output, of a run.
+    """Parts below one root: the rows of a run, or a side output.
 
-    `layouts` says which folders of partitions are ours (None: all): each layout is the names of
-    their columns, () for parts in the root.
+    `layouts` says which partition folders are ours (None: all): a layout has the names of the
+    columns that the folders stand for; () is for parts in the root.
     """
 
     def __init__(self, files: Files, layout: tuple[str, ...] = ()) -> None:
@@ -96,8 +96,7 @@ class PartDirectory:
     def foreign_entries(self) -> list[str]:
         """List the entries that are not ours in a folder without a manifest.
 
-        Folders of partitions without a file are ours: a run that died before its first commit left
-        them.
+        Partition folders without files are ours: a run that died before its first commit left them.
         """
         others = [name for name in self.files.entries("") if name != INSIDE]
         if not any("=" in name for name in others):
@@ -106,7 +105,7 @@ class PartDirectory:
         return [name for name in others if name in full or "=" not in name]
 
     def only_our_files(self) -> bool:
-        """Return whether the folder has only our own folder, and files named like parts."""
+        """Return whether our own folder is there, and all other files are named like parts."""
         entries = self.files.entries("")
         if any("=" in name for name in entries):
             inside = (name for name in self.files.tree() if not name.startswith(f"{INSIDE}/"))
@@ -117,7 +116,10 @@ class PartDirectory:
 
     @contextmanager
     def token(self) -> Iterator[tuple[str, str]]:
-        """Write a random token, for `read_token` in another process; yield its name and content."""
+        """Write a random token, for `read_token` in another process; yield its name and content.
+
+        The token is deleted at the end.
+        """
         content = secrets.token_hex(16)
         name = f"{STAGING}/_token-{content[:8]}"
         self.files.put(name, content.encode())
@@ -129,13 +131,13 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts, by which the next start finds the parts to remove.
 
-        The next `reconcile` removes this file too.
+        The next `Ledger.reconcile` removes the file with them, too.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
 
     def add_kept_layouts(self) -> None:
-        """Add the layouts that `keep_layouts` stored, if a run died before it removed their parts.
+        """Add the layouts that `keep_layouts` stored, if a run died before removing parts in them.
 
         Raises CheckpointError if the file was edited.
         """
@@ -151,7 +153,7 @@ class PartDirectory:
         self.layouts = None if kept is None or self.layouts is None else self.layouts | kept
 
     def owner(self) -> str:
-        """Return the output that the parts belong to, as `mark` recorded it; "" if none."""
+        """Return the output that the parts belong to, as `mark` recorded it; "" if it did not."""
         return self._read(OWNER)
 
     def _read(self, name: str) -> str:
@@ -183,9 +185,10 @@ class PartDirectory:
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int, model: str = ""
     ) -> tuple[Part, ...]:
-        """Return `parts`, followed by the ones in staging with their new names. Raises SinkError.
+        """Return `parts`, followed by the staged parts with their new names.
 
-        If the numbers need more digits, all `parts` get longer names.
+        If the numbers need more digits, all `parts` get longer names. Raises SinkError if no
+        number is left.
         """
         if not staged:
             return tuple(parts)
@@ -207,16 +210,17 @@ class PartDirectory:
 
     def sync_names(self) -> None:
         """Make the names of parts durable, before the manifest that names them is written."""
-        # First of parts in place: a half-durable rename must not lose the file.
+        # First the names of parts in place: a half-durable rename must not lose the file.
         for folder in sorted({"", *self._unsynced}):
             self.files.sync(folder)
         self._unsynced = set()
         self.files.sync(STAGING)
 
     def make_folders(self, parts: Sequence[Part]) -> None:
-        """Create the folders of partitions, before a manifest names parts in them.
+        """Create the partition folders, before a manifest names parts in them.
 
-        Raises SinkError if the disk ignores case and has a folder of another value under the name.
+        Raises SinkError if the disk has a folder under a name that differs only in case or Unicode
+        form, and takes the two for one.
         """
         folders = sorted({part.folder for part in parts} - {""})
         for folder in folders:
@@ -238,7 +242,7 @@ class PartDirectory:
                     )
 
     def publish(self, parts: Sequence[Part]) -> None:
-        """Move parts into place; after a power loss before the next commit, a start repeats it."""
+        """Move parts into place; the next start repeats moves that a power loss has undone."""
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
         self._unsynced |= {part.folder for part in parts}
@@ -270,7 +274,7 @@ class PartDirectory:
                 raise CheckpointError(self.lost(part))
 
     def check_staged(self, parts: Sequence[StagedPart]) -> None:
-        """Raise CheckpointError if a part to be committed is not in staging, in its full size."""
+        """Raise CheckpointError if a part to be committed is not in staging with its full size."""
         staged = self.files.sizes(STAGING) if parts else {}
         for part in parts:
             if staged.get(part.staged) != part.bytes:
@@ -292,9 +296,9 @@ class PartDirectory:
     def reconcile(self, parts: Sequence[Part], after: int | None = None) -> tuple[int, int]:
         """Make readers find exactly `parts`, and empty staging.
 
-        Files of attempts at commits after number `after` stay in staging (None: no file stays).
-        Returns how many parts were moved into place, and how many files were removed. It can be
-        interrupted anywhere and repeated, as what it does depends only on the files that are there.
+        Files of attempts at commits after number `after` stay in staging (None: these are removed,
+        too). Returns how many parts were moved into place, and how many files were removed. A call
+        can be interrupted anywhere and repeated, as its work depends only on the files that exist.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
         by_name = {part.name: part for part in parts}

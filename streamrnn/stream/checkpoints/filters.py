@@ -1,10 +1,10 @@
 """Filters of output rows as pyarrow expressions, checked against the schema before any row.
 
-A comparison with null is neither true nor false, as in SQL. A literal has the type of the column
+A comparison with null is neither true nor false, as in SQL. A literal gets the type of the column
 that it is compared with: `p = 0.9` is true for the float32 that is nearest to 0.9. Integers can be
-compared with any number by < and >, but by = only with a number that an integer can equal, and by
-`in` only with integers. Columns of numbers of different types are compared as float64, unless both
-are integers.
+compared with any number by <, <=, > and >=, but by = and != only with a number that an integer can
+equal, and by `in` only with integers. Two columns of numbers of different types are compared as
+float64, unless both are integers.
 """
 
 import ast
@@ -40,7 +40,10 @@ _ACCEPTED = {_NUMBER: (int, float), _INTEGER: (int,), _TEXT: (str,), _BOOL: (boo
 
 
 def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Expression]:
-    """Return the filters of side outputs (name -> text). Raises what `row_filter` raises."""
+    """Return the expressions for the filters of side outputs; `texts` is name -> filter.
+
+    Raises what `row_filter` raises.
+    """
     return {
         name: row_filter(text, schema, title(SIDE_OUTPUTS[name].where))
         for name, text in texts.items()
@@ -48,9 +51,10 @@ def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Exp
 
 
 def row_filter(text: str, schema: pa.Schema, key: str = "[alerts] where") -> pc.Expression:
-    """Return the expression of a filter on rows of this schema; `key` names it in messages.
+    """Return the expression for a filter on rows of this schema; `key` names it in messages.
 
-    Raises ConfigError that points to a mistake, a missing column, or a literal of another type.
+    Raises ConfigError, which points to the mistake, such as a missing column or a literal of
+    another type.
     """
     try:
         tree, operands = parse_filter(text)
@@ -115,7 +119,7 @@ class _Binder:
         return compare(column, self._literal(right, left, kind))
 
     def _member(self, column: FilterToken, literals: Sequence[FilterToken]) -> pc.Expression:
-        """Return a test for membership in a set; null is neither inside nor outside any set."""
+        """Return a test for membership in a set, which for null is neither true nor false."""
         kind = self._type(column)
         values = [self._literal(literal, column, kind) for literal in literals]
         if types.is_floating(kind):  # compared by their bits, which differ for -0.0 and 0.0
@@ -125,7 +129,7 @@ class _Binder:
         return pc.if_else(tested.is_null(), pa.scalar(None, pa.bool_()), is_in)
 
     def _literal(self, literal: FilterToken, column: FilterToken, kind: pa.DataType) -> pa.Scalar:
-        """Return a literal as it is compared with a column of this type."""
+        """Return a literal in the form in which it is compared with a column of this type."""
         value, expected = literal.value, _literals(kind)
         if types.is_integer(kind) and isinstance(value, float):
             expected = _INTEGER
@@ -144,7 +148,7 @@ class _Binder:
             raise self._mistake(literal, message) from None
 
     def _time(self, literal: FilterToken, kind: pa.TimestampType) -> pa.Scalar:
-        """Return a time; a text without a zone is in the zone of the column."""
+        """Return the time that a text means; without an offset, it is in the zone of the column."""
         text = pa.scalar(literal.value)
         try:
             local = text.cast(pa.timestamp(kind.unit))
@@ -192,8 +196,8 @@ class _Binder:
         if column.value not in names:
             message = (
                 f"`{column.value}` is not a column of the output"
-                f"{did_you_mean(column.value, names)} (columns: {', '.join(names)}); text stands "
-                "in single quotes"
+                f"{did_you_mean(column.value, names)} (columns: {', '.join(names)}); text needs "
+                "single quotes"
             )
             raise self._mistake(column, message)
         return self._schema.field(column.value).type
@@ -203,7 +207,7 @@ class _Binder:
 
 
 def _joined(join: _Operator, items: Sequence[pc.Expression]) -> pc.Expression:
-    """Join expressions in a balanced tree: pyarrow walks trees on its stack."""
+    """Join expressions in a balanced tree: pyarrow walks trees recursively, and crashes if deep."""
     if len(items) == 1:
         return items[0]
     half = len(items) // 2
@@ -226,7 +230,7 @@ def _limit(compare: _Operator, value: float, kind: pa.DataType) -> pa.Scalar:
 
 
 def _literals(kind: pa.DataType) -> str:
-    """Describe the literals that a column of this type is compared with; "" if there are none."""
+    """Describe the literals that a column of this type can be compared with; "" for none."""
     if types.is_boolean(kind):
         return _BOOL
     if types.is_integer(kind) or types.is_floating(kind):

@@ -116,11 +116,12 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `side`: name of a side output -> its folder, created when rows may come (default: `path` +
+        `side`: name of a side output -> its folder, created when it may get rows (default: `path` +
         ".rejects", `path` + ".alerts"). `keep` is the number of ends of earlier runs that `rewind`
-        can go back to. With `full_refresh` the folder counts as empty; the first commit removes
-        what it holds. Sizes of all files and checksums of manifest and state are checked; with
-        `check="manifest"`, only the manifest, and the folder is unchanged until a commit.
+        can go back to. With `full_refresh`, the folder counts as empty, and the first commit
+        removes the earlier output; nothing of it is checked. Otherwise the sizes of all files and
+        the checksums of manifest and state are checked. With `check="manifest"`, only the manifest
+        is checked, and a committed output is not repaired.
 
         Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
         if it cannot be written.
@@ -137,9 +138,10 @@ class OutputFolder:
     def reopen(
         cls, path: str, *, rejects: AnyPath | None = None, check: Literal["all", "manifest"] = "all"
     ) -> "OutputFolder":
-        """Open a folder that has commits, with the options of its last run (`rejects`: if moved).
+        """Open a folder that has commits, with the options of its last run.
 
-        Raises what `read_manifest` and `open` raise.
+        `rejects`: the folder of the rejects, if it was moved. Raises what `read_manifest` and
+        `open` raise.
         """
         last = read_manifest(path)
         keep = int(value_of("checkpoint.keep", last.config))
@@ -200,9 +202,9 @@ class OutputFolder:
         """Set the schema of the rows, the model's fingerprint, and the config, before `write`.
 
         `config` is dotted key -> value. Raises CheckpointError, with the differences, if the last
-        commit is from another pipeline (with `new_model`, the model and its keys may differ),
-        DTypeError if the format of the parts cannot hold the rows, ConfigError if they cannot be
-        partitioned or filtered as the config says.
+        commit is from another pipeline (with `new_model`, the model and its keys may differ);
+        DTypeError if the format of the parts cannot hold the rows; ConfigError if the rows cannot
+        be partitioned or filtered as the config says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
@@ -211,7 +213,7 @@ class OutputFolder:
         refuse_unwritable(schema, self._format)
         self.partitioning = partitioning_in(self._config, schema)
         self._filters = side_filters(self._config)
-        row_filters(self._filters, schema)  # refuses filters that do not fit, before any row
+        row_filters(self._filters, schema)  # refuses mistakes before any row
         layouts = frozenset([layout_in(self._config)])
         if self._ledger.reconciled:
             self.rows.layouts = layouts
@@ -237,10 +239,10 @@ class OutputFolder:
         seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
         select: Select = select_all,
     ) -> SourcePlan:
-        """Plan what to read of the files `present`: see `plan_sources`, also for what is raised.
+        """Plan what to read of the files `present`, as `plan_sources` does; raise what it raises.
 
         Before the first commit, `seen` are the files that the initial state has seen; later,
-        `seen_by_init` finds them for a message.
+        `seen_by_init` returns them for a message.
         """
         last = self.manifest or seen
         home = self.home if self.manifest else seen.home if seen else ""
@@ -262,25 +264,26 @@ class OutputFolder:
         self.replace(sources=self._used.files, home=self.home, table=table, kept=last.kept)
 
     def load_state(self) -> pa.Table | None:
-        """Return the state table of the last commit; None before the first, or without state."""
+        """Return the state table of the last commit; None without a commit or without a state."""
         return read_shards(self._files, self.manifest.shards if self.manifest else ())
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; readers find them after the next commit.
 
-        Raises SinkError, which discards the rows written since the last commit.
+        Raises SinkError, and DataError for a value that cannot name a partition folder. After an
+        error, do not commit: some rows may be missing.
         """
         self._writing().write(batch)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rejected rows; they are committed with the output rows. Raises SinkError."""
+        """Add rejected rows, to be committed with the output rows. Raises what `prepare` raises."""
         self.prepare("rejects")
         self._writing().reject(batch)
 
     def prepare(self, name: str) -> None:
-        """Create and lock the folder of a side output, also before attempts of workers.
+        """Create and lock the folder of a side output. Call it before workers' attempts use it.
 
-        Raises SinkError, and CheckpointError if it is in use or belongs to another output.
+        Raises SinkError, and CheckpointError if the folder is in use or has foreign files.
         """
         if name in self._prepared:
             return
@@ -313,7 +316,7 @@ class OutputFolder:
         return self._attempt
 
     def delta(self, state: Snapshot) -> StateDelta:
-        """Copy what the next commit, which must write it, needs of a state that goes on changing.
+        """Copy what the next commit must write of the state; the state may change afterwards.
 
         Raises StateError if a column has a reserved name.
         """
@@ -325,7 +328,7 @@ class OutputFolder:
         return delta_since(state, last, schema)
 
     def _last_state(self) -> tuple[StateFile, ...]:
-        """Return the state files that the next version may build on; () with several shards."""
+        """Return the state files that the next version builds on; () unless there is one shard."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 
@@ -344,17 +347,17 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
-        `facts` are from one attempt per shard; None: what this process wrote, as one shard, with
-        `state`. Parts are placed in the order of the shards. `sources` are the files begun or
+        `facts` are from one attempt per shard; None: this process wrote the rows, as one shard,
+        with `state`. Parts are placed in the order of the shards. `sources` are the files begun or
         finished since the last commit (or before), `readings` what was read of them, by name;
-        without a `position`, or with one at the end of a file, all files so far are done. `state`,
-        `positions` (of calls) and `counters` are unchanged if None. `end_of_run` is as in
-        `Manifest`. `complete`: the input has ended; if there is no row at all, an empty part with
+        without a `position`, or with one at the end of a file, all of these files are done.
+        `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run` is as in
+        `Manifest`. `complete`: the input has ended; if the output has no part, an empty one with
         the schema is written, unless the output is partitioned.
 
-        Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
-        one per shard; the folder then refuses later commits, and the next start finds this commit
-        either complete or not at all.
+        Raises SinkError or CheckpointError; StateError as `delta` does; ValueError before `begin`,
+        and unless the facts are from this commit, one per shard. If a commit fails, the folder
+        refuses later commits, and the next start finds the commit either complete or not at all.
         """
         if self._schema is None:
             raise ValueError("call begin() before commit()")
@@ -408,7 +411,7 @@ class OutputFolder:
         return NamedOutput(placed, path)
 
     def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
-        """Sort facts of workers by shard, and check that all files that they name exist."""
+        """Sort facts of workers by shard, and check the sizes of all files that the facts name."""
         ordered = in_order(facts, self.next_commit)
         for name, directory in self.directories.items():
             directory.check_staged([part for item in ordered for part in item.parts.get(name, ())])
@@ -427,7 +430,7 @@ class OutputFolder:
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last manifest with some fields changed; new parts must be in staging.
 
-        Raises SinkError, and CheckpointError, also if nothing was committed yet.
+        Raises SinkError, and CheckpointError, including if nothing was committed yet.
         """
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
@@ -443,7 +446,7 @@ class OutputFolder:
         return self._ledger.install(manifest)
 
     def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
-        """Commit another state table, and `changes` of other fields; see `replace`."""
+        """Commit another state table as one shard, and `changes` of other fields; see `replace`."""
         name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),), **changes)

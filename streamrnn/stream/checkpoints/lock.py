@@ -1,8 +1,8 @@
 """One run at a time on an output folder.
 
-On a disk, the lock is an OS lock (flock), which the system releases when its process dies. An
-object store has no locks: a file names the owner and is renewed at every commit. This detects a
-second run only if it starts at least some seconds later; `OutputFolder.commit` checks again.
+On a disk, the lock is an OS lock (flock), which the system releases when the owner's process dies.
+An object store has no locks: a file names the owner and is renewed at every commit. This detects a
+second run only if that run starts some seconds later; `OutputFolder.commit` checks again.
 """
 
 import json
@@ -35,7 +35,7 @@ def now() -> str:
 
 
 class Lock:
-    """The lock of a folder, held from construction (else CheckpointError) to `release`."""
+    """The lock of a folder, held until `release`; CheckpointError if another run holds it."""
 
     def __init__(self, files: Files, name: str) -> None:
         self._files = files
@@ -81,7 +81,7 @@ class Lock:
         )
 
     def _refuse_owner(self) -> None:
-        """Raise CheckpointError if the object names an owner that is alive."""
+        """Raise CheckpointError if the object names another owner that seems to be alive."""
         owner = self._read()
         advice = f"If that run is dead, delete {self._files.show(self._name)}"
         if owner.get("host") == socket.gethostname():
@@ -98,7 +98,7 @@ class Lock:
             self._files.put(self._name, json.dumps(self._owner()).encode())
 
     def release(self, *, remove: bool = False) -> None:
-        """Release the lock. `remove`: remove the lock file too."""
+        """Release the lock; with `remove`, or on an object store, also delete its file."""
         try:
             if remove or not self._files.local:
                 self._files.delete(self._name)
@@ -150,7 +150,10 @@ class LockSet:
             lock.renew()
 
     def release(self, *, unused: bool) -> None:
-        """Release all locks; if they were `unused` (nothing was committed), remove new folders."""
+        """Release all locks; if they were `unused` (nothing was committed), remove new folders.
+
+        New are the folders that were missing or empty.
+        """
         with ExitStack() as stack:  # if one fails, the others are released all the same
             for directory, lock in self._locks.items():
                 stack.callback(_release, directory, lock, unused and directory in self._new)

@@ -1,7 +1,7 @@
 """The manifest: one JSON file that describes what is committed, with segments for long lists.
 
-The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
-detected. The docstring of the package describes the layout.
+The file starts with the sha256 of all bytes after that field, so that any flipped or missing byte
+is detected. The docstring of the package describes the layout.
 """
 
 import base64
@@ -38,10 +38,10 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`; `content` describes the rows that were read; without it,
+    `path` is its `SourceFile.name`; `content` describes the rows that were read; if it is None,
     `identity` describes the footer. `etag` is from the object store. `mtime_ns` is -1 if the file
     was read so soon after it was written that a later change may have the same time. `gone`: the
-    source lacked it at an earlier commit.
+    source no longer had the file when a run last looked for it.
     """
 
     path: str
@@ -66,7 +66,7 @@ class UsedFile:
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
 
     def is_listed_as(self, file: SourceFile) -> bool:
-        """Return whether the source lists a file with this size and time."""
+        """Return whether a listed file has this size and time."""
         return (self.size, self.mtime_ns) == (file.size, file.mtime_ns)
 
 
@@ -93,7 +93,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """The parts of the rows or a side output; `path`: their folder, "" for the default."""
+    """The parts of the rows or of a side output; `path`: their folder, "" for the default."""
 
     parts: tuple[Part, ...] = ()
     path: str = ""
@@ -150,9 +150,9 @@ class Manifest(_Commit):
 
     `table` and `home` are "" if unknown, or if there is none. `position` is in one of the
     `sources`, never at its end, and the others are done; if it is None, all are done. The lists
-    include the entries in `segments` (see the module of that name). `config` is dotted key ->
-    value, `schema` the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of
-    its run (with --follow: the last one for the new files of one poll).
+    include the entries in `segments` (see the module `records`). `config` is dotted key -> value,
+    `schema` the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of its
+    run (with --follow: the last one for the new files of one poll).
     """
 
     output: str
@@ -216,9 +216,9 @@ class Manifest(_Commit):
         return RetainedCommit(**facts)
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
-        """Return what the next commit retains: `keep` ends of runs, and `keep` commits of its run.
+        """Return what the next commit retains: the last `keep` ends of runs, and others of its run.
 
-        At the `end_of_run`, none of the latter stay: one bad run may make many commits.
+        The others are the last `keep` commits within its run; none stay if it is the `end_of_run`.
         """
         if keep < 1:
             return ()
@@ -229,17 +229,17 @@ class Manifest(_Commit):
         return tuple(kept for kept in commits if kept.commit in stay)
 
     def file_names(self) -> set[str]:
-        """Return the names of all files that the manifest needs: files of state, and segments."""
+        """Return the names of all files that the manifest needs: state files and segments."""
         segments = {item.name for items in self.segments.values() for item in items}
         return self.state_names() | segments
 
     def state_names(self) -> set[str]:
-        """Return the names of all files of state that this commit or a retained one needs."""
+        """Return the names of all state files that this commit or a retained one needs."""
         commits = [self.shards, *(kept.shards for kept in self.kept)]
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as JSON without entries in segments, led by its checksum."""
+        """Return the manifest as JSON, the checksum first; entries in segments are left out."""
         tails = {
             name: entries[sum(item.count for item in self.segments.get(name, ())) :]
             for name, entries in self.lists.items()
@@ -259,7 +259,7 @@ class Manifest(_Commit):
     def from_bytes(cls, data: bytes, path: str, read: ReadSegment) -> "Manifest":
         """Read the result of `to_bytes`; `read` reads the entries of a segment.
 
-        Raises CheckpointError with `path` if a byte was changed, or the layout is another one.
+        Raises CheckpointError, with `path`, if a byte was changed, or for another layout.
         """
         head = _HEAD.match(data)
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
@@ -333,7 +333,10 @@ class SeenFiles:
     label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
-        """Return a copy; a position in other files and a schema of other columns are left out."""
+        """Return a copy for the files `names` and the columns `columns` (None: any columns).
+
+        A position in another file is left out, and so is a schema with other columns.
+        """
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(
@@ -346,7 +349,10 @@ class SeenFiles:
         return [name for name in names if name in seen]
 
     def advice(self, names: Sequence[str], *, refresh: bool) -> str:
-        """Advise how to score files that the state has seen; `refresh`: the output has commits."""
+        """Advise how to score files again that the state has seen.
+
+        `refresh`: the output has commits.
+        """
         return (
             f"The initial state has seen {first_of(names)} ({self.label}). Score "
             f"{'it' if len(names) == 1 else 'them'} again where the state was made"
@@ -383,5 +389,6 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
         return replace(seen, label=label)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StateError(
-            f"{label}: the list of used files in its metadata is damaged: {error}. Export it again."
+            f"{label}: the list of used files in its metadata is damaged: {error}. Export the "
+            "state again."
         ) from error

@@ -17,7 +17,7 @@ _DERIVED = {"year": pa.int32(), "month": pa.int32(), "day": pa.date32(), "hour":
 
 
 def layout_in(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the columns of the folders of an output with this config (dotted key -> value)."""
+    """Return the names of an output's partition columns; `config` is dotted key -> value."""
     return tuple(level.name for level in partition_levels(value_of(_KEY, config)))
 
 
@@ -60,7 +60,7 @@ def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionCol
             if pa.types.is_timestamp(kind):
                 advice = f'name a function of it, such as {{ date = "day({level.column})" }}'
             raise ConfigError(
-                "[sink] partition_by: expected a column of text, integers or dates, and "
+                "[sink] partition_by: expected a column of text, integers or dates, but "
                 f"{level.column!r} is {kind}; {advice}"
             )
         return PartitionColumn(schema.field(level.name), level.column)
@@ -74,7 +74,7 @@ def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionCol
     if not is_date and not pa.types.is_timestamp(kind):
         raise ConfigError(
             f"[sink] partition_by: {level}: expected a timestamp"
-            f"{'' if level.function == 'hour' else ' or a date'}, and {level.column!r} is {kind}"
+            f"{'' if level.function == 'hour' else ' or a date'}, but {level.column!r} is {kind}"
         )
     clock = pa.timestamp(kind.unit, zone) if zone and pa.types.is_timestamp(kind) else None
     return PartitionColumn(

@@ -40,7 +40,7 @@ _MOST_ROWS = (1 << 63) - 1
 
 @contextmanager
 def _edits_refused(path: str) -> Iterator[None]:
-    """Convert what a missing, unknown or mistyped key raises to a CheckpointError with `path`."""
+    """Turn the error that a missing, unknown or mistyped key raises into a CheckpointError."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -57,7 +57,8 @@ def _edits_refused(path: str) -> Iterator[None]:
 def _check_types(manifest: Manifest) -> None:
     """Raise ValueError, naming the key, for a value that no commit writes.
 
-    Each value is compared with the type of its field: a wrong one must not reach other code.
+    Each value is compared with the type of its field: a value of a wrong type must not reach other
+    code.
     """
     check_fields([manifest])
     check_fields(manifest.outputs.values())
@@ -132,8 +133,8 @@ _Read = TypeVar("_Read")
 def find_manifest(files: Files) -> Manifest | None:
     """Read the manifest of a folder; None if there is none.
 
-    It is read again if another commit removed a segment meanwhile. Raises CheckpointError if it is
-    damaged, or has another layout.
+    The manifest is read again if another commit removed a segment meanwhile. Raises CheckpointError
+    if it is damaged, or has another layout.
     """
     data, path = _stored(files), files.show(MANIFEST)
     while data is not None:
@@ -151,9 +152,9 @@ def find_manifest(files: Files) -> Manifest | None:
 
 
 def find_commit(files: Files) -> int | None:
-    """Read only the number of the last commit, and no segment; None if there is no commit.
+    """Read the number of the last commit, without reading segments; None if there is no commit.
 
-    Raises CheckpointError if the manifest is damaged.
+    Raises CheckpointError if the manifest is damaged, or has another layout.
     """
     data, path = _stored(files), files.show(MANIFEST)
     if data is None:
@@ -178,7 +179,7 @@ def lists_manifest(files: Files) -> bool:
 
 
 def has_manifest(path: str) -> bool:
-    """Return whether anything was ever committed at `path` (the manifest may be damaged)."""
+    """Return whether there is a commit at `path` (its manifest may be damaged)."""
     return lists_manifest(open_files(path))
 
 
@@ -233,7 +234,7 @@ def read_token(path: str, name: str) -> str:
 
 
 def consistent_read(path: str, read: Callable[[Manifest, Files], _Read]) -> _Read:
-    """Read what the manifest names; repeat if another commit removed it meanwhile."""
+    """Read files that the manifest names; repeat if another commit removed them meanwhile."""
     files = open_files(path)
     while True:
         manifest = read_manifest(path)

@@ -10,8 +10,8 @@ of a commit does not depend on the number of files used and parts written:
 - if more than `TAIL` entries are in no segment, all but the last become a new segment: the last
   entry may be of a partly read file
 - a segment is never changed: if entries in it change, a new file replaces it
-- a new segment includes those before it that are at most twice its size, so that the number of
-  segments, and how often an entry is rewritten, grow logarithmically
+- a new segment includes the segments just before it while they are at most twice its size, so that
+  the number of segments, and how often an entry is rewritten, grow logarithmically
 
 A segment is a JSON object of columns: name -> values, or {"all": value} if all are equal; a column
 of defaults is left out. (Written entry by entry, 100,000 entries took five times as long to read.)
@@ -63,9 +63,9 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 @cache
 def _form(hint: Any) -> tuple[Any, Any, bool]:
-    """Return the first type of a hint, what to build from a value, and whether it may be None.
+    """Return the first type of a hint, what to build from a value, and whether None is allowed.
 
-    What to build: a tuple, Mapping, or object (a dataclass); None: the value is as in JSON.
+    What to build: a tuple, Mapping, or object (a dataclass); None: the value stays as in JSON.
     """
     kind, *_ = options = _options(hint)
     origin = object if is_dataclass(kind) else get_origin(kind)
@@ -74,7 +74,7 @@ def _form(hint: Any) -> tuple[Any, Any, bool]:
 
 @cache
 def _nested(kind: Any) -> dict[str, Any]:
-    """Return the hints of the fields of a dataclass whose values are not as in JSON."""
+    """Return the hints of a dataclass's fields whose values have to be built (see `_form`)."""
     return {name: hint for name, hint in _hints(kind).items() if _form(hint)[1] is not None}
 
 
@@ -107,7 +107,7 @@ def built(hint: Any, value: Any, key: str = "") -> Any:
 def check_fields(items: Iterable[Any]) -> None:
     """Check the fields of instances of one dataclass, and of the dataclasses in these fields.
 
-    Raises ValueError, naming field and dataclass, for a value whose type its hint does not have.
+    Raises ValueError, naming field and dataclass, for a value whose type is not in the hint.
     """
     items = list(items)
     if not items:
@@ -161,7 +161,7 @@ class Segment:
 
 
 class _Range(NamedTuple):
-    """The entries from `start` to before `stop`; `segment` is their file, None if not written."""
+    """The entries from `start` to before `stop`; `segment` has them (None: not written yet)."""
 
     start: int
     stop: int
@@ -179,10 +179,11 @@ def write_segments(
     before: Sequence[object],
     entries: Sequence[object],
 ) -> tuple[Segment, ...]:
-    """Write the segments that `entries` need, durable but for their names; return all of them.
+    """Write the segments that `entries` need; return all segments, old ones included.
 
     `last` are the segments of `before`, the same list in the last commit; unchanged ones stay. The
-    names of new files begin with `name`. Raises SinkError.
+    contents of new files are durable, their names, which begin with `name`, not yet. Raises
+    SinkError.
     """
     ranges = _unchanged(last, before, entries)
     while ranges and ranges[-1].segment is None:
@@ -205,7 +206,7 @@ def write_segments(
 def _unchanged(
     last: Sequence[Segment], before: Sequence[object], entries: Sequence[object]
 ) -> list[_Range]:
-    """Return the ranges of the last segments, with their file where all entries are unchanged."""
+    """Return the ranges of the last segments; a range has its segment if no entry has changed."""
     ranges: list[_Range] = []
     stop = 0
     for segment in last:

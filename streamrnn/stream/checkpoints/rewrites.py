@@ -1,9 +1,9 @@
 """Find rewritten sources: used files that are gone while new files hold their rows.
 
 A compaction or a nightly rewrite leaves new files with the rows of the old ones. Row counts and
-digests are additive, so such files can be found. The footers of all new files are read, and the
-columns only of files whose row counts and times can match. Files that were already gone at the last
-commit are tried last, as they were probably removed by ordinary retention.
+digests are additive, so such files can be found. If used files are gone, the footers of all new
+files are read, and the columns only of files whose row counts and times can match. Files that were
+already gone at an earlier commit are tried last, as ordinary retention has probably removed them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ class Rewrites:
         return [file for file in old if file.path not in self._matched]
 
     def renamed(self, old: list[UsedFile]) -> None:
-        """Match files that no run has read: only their footers are stored."""
+        """Match files that no run has read, by their size and footer."""
         footers = {(file.size, file.identity): file for file in old}
         sizes = {size for size, _ in footers}
         for item in list(self.new):
@@ -145,7 +145,10 @@ class Rewrites:
         return any(self._same([old[i] for i in some], new) for some in ways)
 
     def _some_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Match any of a few files with any of a few others, largest subsets first."""
+        """Match any subset of `old` with any subset of `new`, if both lists are short.
+
+        Larger subsets of `old` are tried first.
+        """
         if max(len(old), len(new)) > _FEW:
             return False
         rows = {sum(item.footer.rows for item in some) for some in _subsets(new)}
@@ -160,9 +163,9 @@ class Rewrites:
         return False
 
     def longer(self, old: list[UsedFile]) -> None:
-        """Match a new file that begins with the rows of files that are gone, and has more rows.
+        """Match each new file that begins with the rows of files that are gone, and has more rows.
 
-        All files that are gone from its folder are tried first, then all that are gone.
+        All files that are gone from its folder are tried together first, then all that are gone.
         """
         for item in list(self.new):
             folder = dirname(item.file.name)
@@ -183,9 +186,9 @@ class Rewrites:
     def _candidates(
         self, old: list[UsedFile], new: list[_New], folder: str | None
     ) -> list[UsedFile]:
-        """Find the files that are gone and whose rows, by their times, may be in the new ones.
+        """Find the files that are gone and whose rows, by their times, may be in the new files.
 
-        Without times, these are the files of the folder (None: all).
+        If a new file has no times, these are the files from the folder (None: all).
         """
         left = self._left(old)
         times = [item.footer.times for item in new if item.footer.times is not None]
@@ -195,7 +198,7 @@ class Rewrites:
         return [file for file in left if folder in (None, dirname(file.path))]
 
     def _same(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Record a match if old and new files hold the same rows; footers are compared first."""
+        """Record a match, and return True, if old and new files hold the same rows."""
         total = sum_of(map(_content, old))
         if total.rows != sum(item.footer.rows for item in new):
             return False
@@ -212,7 +215,7 @@ class Rewrites:
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
         """Yield each choice of `rows`, as indices, that sums to `total`, until no steps are left.
 
-        If all of them together sum to `total`, only this choice is yielded.
+        If all `rows` together sum to `total`, only this choice is yielded.
         """
         if not rows or not total or sum(rows) < total:
             return

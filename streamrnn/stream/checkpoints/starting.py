@@ -1,7 +1,7 @@
 """Checks before a run: the place of its output, the files there, and what is committed.
 
 They find out whether the folder lies in another output (readers of the outer one would read the
-rows of both), belongs to this one, and is intact; which commit is next; and whether the run may
+rows of both), belongs to this output, and is intact; which commit is next; and whether the run may
 resume, or start over with --full-refresh.
 """
 
@@ -50,9 +50,9 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
-    """Read the last commit; None without one, and for a damaged manifest with `full_refresh`.
+    """Read the last commit; None if there is none.
 
-    Otherwise raises CheckpointError if the manifest is damaged.
+    For a damaged manifest, returns None with `full_refresh`, else raises CheckpointError.
     """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
@@ -84,7 +84,7 @@ def free_number(files: Files, last: Manifest | None) -> int:
 
 
 def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
-    """Raise CheckpointError unless the sizes of all files, and checksums of the state, match."""
+    """Raise CheckpointError unless the sizes of all files and the checksums of the state match."""
     for name, output in manifest.outputs.items():
         if output.parts:
             directories[name].check(output.parts)
@@ -98,10 +98,11 @@ def are_ours(
 ) -> bool:
     """Return whether to lock the folder of a side output: it exists, and is not another output's.
 
-    It is locked even if the last commit has no rows in it: that commit may have replaced one that
-    had some, and its run may have died before it removed them. Raises CheckpointError if earlier
-    rows are elsewhere, or if the rejects of a new output would be among foreign files (for other
-    side outputs and later runs, `prepare` refuses such files when there is a row or a filter).
+    The folder is locked even if the last commit has no rows in it: that commit may have replaced a
+    commit with such rows, and its run may have died before it removed them. Raises CheckpointError
+    if earlier rows are elsewhere, or if the rejects of a new output would be among foreign files
+    (for other side outputs and later runs, `prepare` refuses such files when there is a row or a
+    filter).
     """
     if last is not None and last.named(name).parts:
         then, held = last.place_of(name, rows.path), last.named(name).rows
@@ -166,13 +167,13 @@ def refuse_nested_output(path: str, key: str) -> None:
         raise ConfigError(
             f"{key}: {files.show('')} contains the output {other}: readers of the outer folder "
             "would read the rows of both. Choose a folder that contains no output, or move that "
-            "output away, which is safe: its source files are found relative to it, and it resumes "
-            "where it stopped."
+            "output away, which is safe: it still finds its source files, whether they move with "
+            "it or stay, and resumes where it stopped."
         )
 
 
 def refuse_inside_output(path: str, key: str) -> None:
-    """Raise ConfigError if a file or folder at `path` would lie in a committed output."""
+    """Raise ConfigError, naming `key`, if a file or folder at `path` would lie in an output."""
     files = open_files(path)
     for outer in files.above():
         inside: Iterable[str] = ()
@@ -185,11 +186,11 @@ def refuse_inside_output(path: str, key: str) -> None:
             )
 
 
-_LIVE = 'A server and a session take "carry" and "reset" from [model] on_change.'
+_LIVE = 'For a server or a session, set [model] on_change to "carry" or "reset".'
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as JSON would store it, without credentials, for comparison."""
+    """Return the config without credentials, in the form that JSON gives it, for comparison."""
     stored: dict[str, Any] = json.loads(json.dumps(without_secrets(config), default=str))
     return stored
 
@@ -202,9 +203,9 @@ def check_same_pipeline(
     *,
     new_model: bool = False,
 ) -> None:
-    """Raise CheckpointError, with all differences, if model or config is not as in the manifest.
+    """Raise CheckpointError, with all differences, if the model or a fixed key has changed.
 
-    With `new_model`, the model and the keys that describe it may differ.
+    With `new_model`, the model and the keys of [model] may differ from the manifest.
     """
     then, now = plain(manifest.config), plain(config)
     if "source.schema" in then:
@@ -235,7 +236,7 @@ def check_same_pipeline(
         advice = f"Say how the new model takes over:{ways}\n{_LIVE}\nUndo the change, "
     elif not changed and keys == ["output.model_column"]:
         advice = (
-            "To go on after its last row, write to another folder: set another [sink] path, and "
+            "To continue after its last row in another folder, set another [sink] path, and "
             f'[state] init = "{location(output)}". Or undo the change, '
         )
     raise CheckpointError(
@@ -246,11 +247,11 @@ def check_same_pipeline(
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Raise CheckpointError, with both schemas, for rows whose schema is not the manifest's."""
+    """Raise CheckpointError, with both schemas, if the schema of rows is not the manifest's."""
     then = decode_schema(manifest.schema)
     if not then.equals(schema):
         raise CheckpointError(
-            f"the columns of {output} differ from those that this run writes.\n"
+            f"the columns of {output} differ from the columns that this run writes.\n"
             f"  output:   {_columns(then)}\n  this run: {_columns(schema)}\n"
             "Set [output] names to the names in the output, set another [sink] path, or start over "
             "with --full-refresh."
@@ -258,15 +259,15 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str) -> None:
-    """Raise CheckpointError if to start the output at `path` over would lose rows for ever.
+    """Raise CheckpointError if starting the output at `path` over would lose rows for good.
 
-    These are all rows if this run reads a pipe (`reader` is None), else the rows that are in no
+    All rows would be lost if this run reads a pipe (`reader` is None), else the rows that are in no
     used file, such as rows of an earlier pipe.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "add the rows of the pipe"
     where = ", and this run reads a pipe, which cannot send them again"
     if reader is not None:
-        rows, instead = rows_of_no_file(manifest, rows), "score new files alone"
+        rows, instead = rows_of_no_file(manifest, rows), "score only new files"
         where = " that are in none of its used files, such as rows of a pipe or a session"
     if rows > 0:
         lost = f"{count(rows, 'row')}{where}. "
@@ -277,7 +278,7 @@ def rows_of_no_file(manifest: Manifest, rows: int) -> int:
     """Return how many of `rows` (written and rejected) are in no used file, or no longer in one.
 
     Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
-    if there are more rows than the used files have, something was cut from a file.
+    if there are more rows than the used files have, rows were cut from a file.
     """
     beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
@@ -289,7 +290,7 @@ def rows_of_no_file(manifest: Manifest, rows: int) -> int:
 def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
     return CheckpointError(
         f"{location(path)} has {lost}--full-refresh would discard these rows, and could not score "
-        f"them again. {instead}or say with --full-refresh --force that these rows may go."
+        f"them again. {instead}or give these rows up with --full-refresh --force."
     )
 
 
@@ -298,7 +299,8 @@ def refuse_lost_files(
 ) -> None:
     """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
-    A file is not gone if a table's log says that it was rewritten, or new files hold its rows.
+    A file does not count if a table's log says that it was rewritten, or if new files hold its
+    rows.
     """
     listed = {file.name: file for file in present}
     used = renamed_files(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -315,9 +317,9 @@ def refuse_lost_files(
     least = "at least " if len(contents) < len(missing) else ""
     instead = (
         "Restore these rows; or run with --force and without --full-refresh, to keep these rows "
-        "and score new files alone; "
+        "and score only new files; "
         if reader.table is not None or any(file.path in cut for file in missing)
-        else "Run without --full-refresh to score new files alone; or set [source] path to "
+        else "Run without --full-refresh to score only new files; or set [source] path to "
         "all the files; "
     )
     raise _would_lose(
@@ -331,7 +333,7 @@ def refuse_lost_files(
 def _gone(
     used: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
 ) -> list[UsedFile]:
-    """Return the used files that the source lacks; of a table, unless they were rewritten."""
+    """Return the used files that the source lacks; for a table, without rewritten files."""
     gone = [file for file in used if file.path not in listed]
     if table is None:
         return gone

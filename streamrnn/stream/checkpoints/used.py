@@ -30,9 +30,9 @@ class SourcePlan:
     `before` is the content of the rows before `position`. `used` are the used files by their
     current names. `vanished` files were used and are gone. `changed` files were used, have changed,
     and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
-    `by_footer` is the number of files that could only be compared by their footers. `unresolved`:
-    new files may hold the rows of vanished ones. `refreshed`: `used` has newer facts than the
-    manifest.
+    `by_footer` is the number of changed files that were compared by their footers only.
+    `unresolved`: new files may hold the rows of vanished ones. `refreshed`: `used` has newer facts
+    than the manifest.
     """
 
     files: tuple[SourceFile, ...]
@@ -75,14 +75,14 @@ def plan_sources(
     seen: Callable[[], SeenFiles | None] = lambda: None,
     select: Select = select_all,
 ) -> SourcePlan:
-    """Compare the files of the source with the used ones, of a manifest or of the initial state.
+    """Compare the files of the source with the used files of a manifest or an initial state.
 
     New files are in the order of `present`; the ones that `select` leaves out are not compared,
     even if they hold used rows. `reader` reads what is needed to compare files; `home` is the
-    canonical name of the output; `seen` finds, for a message, the files that came with the initial
-    state. The log of a table says which files hold used rows, and the files of its listing replace
-    `present` and `reader.files`. Raises CheckpointError if a used file changed or new files hold
-    used rows (unless `force`), or if the file that was being read is gone.
+    canonical name of the output; `seen` returns, for a message, the files that the initial state
+    has seen. If the source is a table, its log says which files hold used rows, and the files that
+    it lists replace `present` and `reader.files`. Raises CheckpointError if a used file changed or
+    new files hold used rows (unless `force`), or if the file in which the last run stopped is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))
@@ -153,10 +153,10 @@ def plan_sources(
 def _in_table(
     table: Table | None, used: Sequence[UsedFile], position: Position | None, id: str
 ) -> Listing | None:
-    """Return the files of a table that have unread rows, or were used.
+    """Return the files of a table that have unread rows, or were used; None without a table.
 
-    Raises CheckpointError if the log of the table does not explain a file, or if the table has not
-    had the id `id` ("": unknown).
+    Raises CheckpointError if the log of the table does not explain a file, or if `id` ("": unknown)
+    is not an id that the table has or had.
     """
     if table is None:
         return None
@@ -247,9 +247,10 @@ class UsedFileIndex:
     def after(
         self, last: Manifest | None, now: Sequence[SourceFile], readings: Mapping[str, Reading]
     ) -> tuple[UsedFile, ...]:
-        """Return all used files as of a commit with the files `now`, and what was read of them.
+        """Return all used files after a commit of the files `now`.
 
-        A used file without a reading keeps its facts, unless its size or time has changed.
+        `readings`: name -> what was read of the file. A used file without a reading keeps its
+        facts, unless its size or time has changed.
         """
         before = (last.sources if last else ()) if self.files is None else self.files
         if before is not self._indexed:
@@ -279,7 +280,7 @@ def current_names(
 ) -> dict[str, str]:
     """Return old name -> new name of files whose source was moved together with its output.
 
-    They are found by their paths relative to `home`, the output.
+    They are found by their paths relative to `home`, the folder of the output.
     """
     if home == manifest.home or not (home.startswith("/") and manifest.home.startswith("/")):
         return {}
@@ -297,7 +298,7 @@ def used_elsewhere(
 ) -> set[str]:
     """Return the names of files that were used from another folder.
 
-    They have the file name of a used one, and its size and time, or its rows.
+    Each has the file name of a used file, and either its size and time or its rows.
     """
     by_name: dict[str, list[UsedFile]] = {}
     for before in used:
@@ -362,7 +363,8 @@ def _changed(
             f"With --reload, score {them} again from the last commit before that use; {keep}; or "
             f"start over with {refresh}."
             if early
-            else f"No retained commit is from before {them}: start over with {refresh}, or {keep}."
+            else f"No retained commit is old enough to score {them} again: start over with "
+            f"{refresh}, or {keep}."
         )
     return (
         f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "

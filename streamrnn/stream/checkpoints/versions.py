@@ -45,8 +45,9 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: the rows changed, moved or added since the last
-    commit, in any order (None: unknown). `table(which)` returns the rows `which` in this order (all
-    rows for None), or a copy that is still being made; it is called before the commit returns.
+    commit, in any order (None: unknown). `table(which)` returns the rows `which`, in the order of
+    `which` (None: all rows), or a copy that is still being made; the commit calls it before it
+    returns.
     """
 
     rows: int
@@ -63,7 +64,7 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def begun(cls, table: StateTable) -> "Snapshot":
-        """Take a snapshot of `table`, which may go on changing while the commit copies it."""
+        """Take a snapshot of `table`, which may change while the commit copies it."""
 
         def copied(which: Ints | None) -> pa.Table | Copying:
             few = which is not None and len(which) <= _FEW
@@ -76,7 +77,7 @@ class StateDelta(NamedTuple):
     """A copy of the part of the state that a commit will write; the state may change meanwhile.
 
     `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all.
-    `table` is None if nothing was dirty; it may be a copy that is still being made.
+    `table` is None if there is nothing to write; it may be a copy that is still being made.
     """
 
     rows: int
@@ -87,9 +88,10 @@ class StateDelta(NamedTuple):
 def delta_since(
     snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
 ) -> StateDelta:
-    """Copy what follows the version `last`: the dirty rows, or all if more than half are dirty.
+    """Copy what to write after the version `last`: the dirty rows, or all rows.
 
-    Raises StateError if a column has a reserved name.
+    All rows are copied if there is no `last`, if the dirty rows are unknown or more than half, or
+    if the table is small or has other columns. Raises StateError if a column has a reserved name.
     """
     dirty = snapshot.dirty
     few = dirty is not None and len(dirty) <= _SHARE * snapshot.rows
@@ -109,9 +111,10 @@ def delta_since(
 def write_version(
     files: Files, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write `delta` to one new file, after the version `last`; the folder is not synced.
+    """Write `delta`, if it has rows, to one new file; the folder is not synced.
 
-    Returns the files of the new version. Raises SinkError.
+    Returns the files of the new version, which follows the version `last`. Raises SinkError, and
+    CheckpointError if a file of `last` is damaged.
     """
     table = delta.table.finish() if isinstance(delta.table, Copying) else delta.table
     if table is None:
@@ -154,7 +157,7 @@ def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) ->
 
 
 def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
-    """Merge tables of changes, in their order, into one."""
+    """Merge tables of changes, the oldest first, into one with the newest change of each row."""
     table = pa.concat_tables(changes)
     row_N = table[CHANGED].to_numpy()
     # np.unique keeps the first of equal rows, so the newest come first.
@@ -191,7 +194,7 @@ def read_version(files: Files, version: Sequence[StateFile], rows: int) -> pa.Ta
 
 
 def check_shards(files: Files, shards: Sequence[Shard], *, whole: bool) -> None:
-    """Raise CheckpointError if a file has a wrong size or, with `whole`, a wrong checksum."""
+    """Raise CheckpointError if a file is missing or has a wrong size or, if `whole`, checksum."""
     sizes = files.sizes(INSIDE)
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)
@@ -204,7 +207,7 @@ def check_shards(files: Files, shards: Sequence[Shard], *, whole: bool) -> None:
 
 
 def read_schema(files: Files, version: Sequence[StateFile]) -> pa.Schema:
-    """Read the schema of the state of a version, from the last file only."""
+    """Read the schema of a version of the state from its last file."""
     with files.open(f"{INSIDE}/{version[-1].name}") as file:
         schema = pa.ipc.open_file(file).schema
     return schema.remove(0) if len(version) > 1 else schema
@@ -213,7 +216,7 @@ def read_schema(files: Files, version: Sequence[StateFile]) -> pa.Schema:
 def _write(
     files: Files, name: str, schema: pa.Schema, tables: Iterable[pa.Table], rows: int
 ) -> StateFile:
-    """Write tables, `rows` in all, with the metadata of `schema`."""
+    """Write tables, which have `rows` rows in all, with the metadata of `schema`."""
     output = files.create(f"{INSIDE}/{name}")
     try:
         with sink_errors("write", output.path):

@@ -303,7 +303,7 @@ def test_what_the_file_alone_shows_is_refused_by_name(
         ("score", "'score' is float"),
         ("idd", r"'idd' is not a column of the output; did you mean .id"),
         ({"b": "day(t)"}, "'b' is also a column of the output"),
-        ({"day": "day(b)"}, "expected a timestamp or a date, and 'b' is int32"),
+        ({"day": "day(b)"}, "expected a timestamp or a date, but 'b' is int32"),
     ],
 )
 def test_what_the_columns_show_is_refused_before_the_first_row(

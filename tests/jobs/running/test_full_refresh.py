@@ -84,8 +84,8 @@ def test_a_pipe_does_not_replace_the_rows_of_files(monkeypatch: pytest.MonkeyPat
     assert str(refused.value) == (
         "out has 120 rows, and this run reads a pipe, which cannot send them again. "
         "--full-refresh would discard these rows, and could not score them again. Run without "
-        "--full-refresh to add the rows of the pipe; or say with --full-refresh --force that "
-        "these rows may go."
+        "--full-refresh to add the rows of the pipe; or give these rows up with --full-refresh "
+        "--force."
     )
     assert rows() == 120
     assert piped(monkeypatch, DAYS[2]).run(full_refresh=True, force=True).rows == 40
@@ -141,8 +141,8 @@ def test_a_used_file_that_was_cut_is_missed_too(torn: bool) -> None:
     assert str(refused.value) == (
         f"out has {lost} that the source does not have: {file.resolve()}. --full-refresh would "
         "discard these rows, and could not score them again. Restore these rows; or run with "
-        "--force and without --full-refresh, to keep these rows and score new files alone; or "
-        "say with --full-refresh --force that these rows may go."
+        "--force and without --full-refresh, to keep these rows and score only new files; or "
+        "give these rows up with --full-refresh --force."
     )
     with pytest.raises(CheckpointError, match="--full-refresh --force, which discards the rows th"):
         pipeline().run()

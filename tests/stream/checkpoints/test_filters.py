@@ -176,7 +176,7 @@ def test_times_without_a_zone_are_in_that_of_their_column() -> None:
 MISTAKES = [
     ("p >", 4, "expected a column or a literal, received the end"),
     ("pp > 1", 1, '`pp` is not a column of the output; did you mean "p"?'),
-    ("origin = JFK", 10, "text stands in single quotes"),
+    ("origin = JFK", 10, "text needs single quotes"),
     ("n = 2.5", 5, "expected an integer, as `n` is int32"),
     ("n = 3000000000", 5, "3000000000 is not a value of `n`, which is int32"),
     ("p > 'x'", 5, "expected a number, as `p` is float"),

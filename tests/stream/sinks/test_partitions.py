@@ -151,11 +151,11 @@ def test_columns_come_back_with_their_types(kind: pa.DataType, values: list[Any]
 @pytest.mark.parametrize(
     ("kind", "level", "message"),
     [
-        (pa.float64(), "k", "expected a column of text, integers or dates, and 'k' is double"),
+        (pa.float64(), "k", "expected a column of text, integers or dates, but 'k' is double"),
         (pa.timestamp("us"), "k", r"such as \{ date = \"day\(k\)\" \}"),
-        (pa.bool_(), "k", "and 'k' is bool"),
-        (pa.int64(), "d = day(k)", "expected a timestamp or a date, and 'k' is int64"),
-        (pa.date32(), "d = hour(k)", "expected a timestamp, and 'k' is date32"),
+        (pa.bool_(), "k", "but 'k' is bool"),
+        (pa.int64(), "d = day(k)", "expected a timestamp or a date, but 'k' is int64"),
+        (pa.date32(), "d = hour(k)", "expected a timestamp, but 'k' is date32"),
         (pa.timestamp("us"), "V = day(k)", r"'V' is also a column of the output \(v\)"),
         (pa.string(), "kk", "'kk' is not a column of the output; did you mean"),
     ],
