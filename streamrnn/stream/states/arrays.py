@@ -21,10 +21,11 @@ PAUSE = 1e-4
 
 
 class SlicedCopy:
-    """A copy, `arrays`, of the first `rows` rows of arrays when it is created, with the lock held.
+    """A copy, `arrays`, of the first `rows` rows of some arrays, as they are now.
 
-    With `which`, in ascending order, only these rows are copied. `columns` returns the current
-    arrays, which may be replaced when they grow. Whoever writes rows must call `keep` first.
+    Create it with the lock held. With `which`, in ascending order, only these rows are copied.
+    `columns` returns the current arrays, which may be replaced when they grow. Whoever writes rows
+    before `finish` has ended must call `keep` first.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside all `rows`, a few, that are not copied yet. Call it again after an interrupt.
+        """Set aside the rows among a few `rows` that are not copied yet; repeat if interrupted.
 
         `finish` writes them to their places: writing them here would wait for the pages of all
         arrays, which takes ten times as long.
@@ -114,9 +115,9 @@ class Changes:
     """The log of the current change; after an interrupt, the next user completes or undoes it.
 
     An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
-    any two operations, also during recovery. So a change takes effect by one assignment, which
-    replaces the call that undoes it by the call that writes it; the next user repeats either call
-    until it completes. `renew` repairs data that a fork copied while another thread changed it.
+    any two operations, even during recovery. So a change takes effect by one assignment, which
+    replaces the call that undoes it by the call that writes it; the next user repeats this call
+    until it completes. `renew` repairs data that a fork copied while another thread changed them.
     """
 
     def __init__(self, renew: _Call) -> None:
@@ -131,7 +132,7 @@ class Changes:
         return self._own.lock
 
     def complete(self) -> None:
-        """Restore the state before or after the last change. The caller holds the lock."""
+        """Undo or complete an interrupted change. The caller holds the lock."""
         if self._process != os.getpid():
             self._renew()
             self._process = os.getpid()
@@ -145,9 +146,9 @@ class Changes:
         """Make one change and return its result.
 
         `undo()` is called first, and returns the call that restores the current state (default:
-        `work` changes nothing). `work` returns the result, and the call that writes the change from
-        values that it holds. Both calls must be idempotent, also after an interrupt. An error or an
-        interrupt in `work` undoes the change; a later one does not.
+        `work` itself changes nothing). `work` returns the result, and the call that writes the
+        change from values that it holds. Both returned calls must be idempotent, even if one was
+        interrupted. An error or an interrupt in `work` undoes the change; a later one does not.
         """
         with self._own.lock:
             self.complete()
@@ -225,7 +226,7 @@ class SlotArrays:
         return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
 
     def _replace(self, arrays: Iterator[Array]) -> None:
-        """Replace all arrays by others, as `_columns` returns them."""
+        """Replace all arrays by others, in the order of `_columns`."""
         self._steps, self._last_time = next(arrays), next(arrays)
         self._seen, self._waiting_count = next(arrays), next(arrays)
         self._states = {name: next(arrays) for name in self._states}
@@ -242,7 +243,10 @@ class SlotArrays:
         return self._steps.take(slots)
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
-        """Return each stream's latest time (B,), in ticks, and whether (B,) it has one."""
+        """Return each stream's latest time (B,), in ticks, and whether (B,) the stream has one.
+
+        Without a time column, the second is whether the stream has had a row.
+        """
         return self._last_time.take(slots), self._seen.take(slots)
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
@@ -258,9 +262,11 @@ class SlotArrays:
         previous: Mapping[str, tuple[Array, Bools]],
         seen: Bools | bool = True,
     ) -> None:
-        """Write what `steps`, `last_times` and `previous` return of B streams, and mark them dirty.
+        """Set the steps, last times and previous values of B streams, and mark the streams dirty.
 
-        `seen`: whether a stream has had a row.
+        The values are in the form in which the methods `steps`, `last_times` (`last_time` and
+        `seen`) and `previous` return them. Omitted features keep their values; so do times if
+        `last_time` is None.
         """
         if self._copies:
             self._keep(slots)
@@ -276,9 +282,9 @@ class SlotArrays:
     def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
         """Reset the streams marked in `reset`, then call `run` to advance the states of B streams.
 
-        `run` receives name -> (B, size) and changes it in place: the memory of the table if the
-        slots are consecutive, else a copy that is written back. Threads may call `move`
-        concurrently for different streams.
+        `run` receives name -> (B, size) and changes the arrays in place: they are memory of the
+        table if the slots are consecutive and ascending, else copies that are written back. Threads
+        may call `move` concurrently if no stream is in two calls.
         """
         self._keep(slots)
         first, size = int(slots[0]), len(slots)
@@ -327,12 +333,12 @@ class SlotArrays:
         return self._waiting_count.take(slots)
 
     def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
-        """Return the first `counts` (B,) waiting rows of each stream, (K, …), by stream."""
+        """Return the first `counts` (B,) waiting rows of each stream, in this order, as (K, …)."""
         values: Array = self._waiting[name][_row_index(slots, counts)]
         return values
 
     def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
-        """Replace the waiting rows of each stream by `counts` (B,) rows, as `waiting` has them."""
+        """Replace each stream's waiting rows by `counts` (B,) rows, as `waiting` returns them."""
         self._keep(slots)
         index = _row_index(slots, counts)
         self._waiting_count[slots] = counts
@@ -347,7 +353,7 @@ def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
 
 
 def _zeros(kind: pa.DataType, *shape: int) -> Array:
-    """Return zeros of this shape, with one more axis for lists of a fixed size."""
+    """Return zeros for values of a type, in this shape; lists of a fixed size add an axis."""
     if pa.types.is_fixed_size_list(kind):
         return _zeros(kind.value_type, *shape, kind.list_size)
     if pa.types.is_string(kind):

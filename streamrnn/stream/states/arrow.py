@@ -63,8 +63,8 @@ def load_streams(
             raise StateError(
                 f"{label}: [state] map: the states of the layers differ:\n"
                 + "\n".join(lines)
-                + "\nMap a layer to one of its class. A layer that the map leaves out starts from "
-                "its initial state."
+                + "\nMap each layer to a layer of its class. A layer that the map leaves out "
+                "starts from its initial state."
             )
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
@@ -110,7 +110,10 @@ def _times(
     same_pipeline: bool,
     notes: list[str],
 ) -> tuple[Ints | None, Bools]:
-    """Return the last time of each stream (None: no times), and which streams have had a row."""
+    """Return the last time of each stream (None: no times), and which streams have one.
+
+    Without a time column, all streams count as having one.
+    """
     if kind is None:
         return None, np.ones(len(steps), bool)
     if mapped and "last_time" not in incoming:
@@ -149,7 +152,7 @@ def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: Sta
 def _previous(
     incoming: Incoming, name: str, kind: pa.DataType, notes: list[str]
 ) -> tuple[Array, Bools] | None:
-    """Return the last values of a feature and which are present; None if the table lacks them."""
+    """Return the last values of a feature and which are present; None without their column."""
     column = f"previous/{name}"
     if column not in incoming:
         notes.append(
@@ -225,7 +228,7 @@ def rows_held(table: pa.Table) -> int:
 
 
 def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:
-    """Return lists of `size` numbers as (N, size); list n belongs to row `row[n]` of the table."""
+    """Return N lists of `size` finite numbers as (N, size); list n belongs to row `row[n]`."""
     flat = column.flatten()
     holes: Bools = np.any(nulls_of(flat).reshape(-1, size), axis=1)
     _refuse_items(incoming, name, row, holes, "expected numbers, received null")
@@ -244,7 +247,7 @@ def _refuse_items(incoming: Incoming, name: str, row: Ints, invalid: Bools, reas
 
 
 def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP) -> None:
-    """Raise StateError, with `advice`, unless a table is the state of the model of a layout."""
+    """Raise StateError, with `advice`, unless a table has the model fingerprint of a layout."""
     fingerprint = meta(source, "fingerprint")
     if fingerprint != layout.fingerprint:
         received, expected = _differing(meta(source, "layers"), layout)
@@ -256,7 +259,7 @@ def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP
 
 
 def _differing(text: str, layout: Layout) -> tuple[str, str]:
-    """Describe the layers of a table (JSON) and of a layout, except equal ones."""
+    """Describe the layers of a table (JSON) and of a layout, without those that are equal."""
     expected = json.loads(json.dumps(layout.layers))
     try:
         received = dict(json.loads(text))
@@ -273,7 +276,7 @@ def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-    """Return all streams in the order of their slots, or the streams in `slots`.
+    """Return all streams in the order of their slots, or the streams in `slots`, in this order.
 
     Without `copy`, the result may share memory with the table, and change with it.
     """
@@ -320,7 +323,7 @@ def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
 
 
 def _waiting_column(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
-    """Convert (K, …), with `counts` (S,) rows of each stream, to one list per stream."""
+    """Convert waiting rows (K, …), `counts` (S,) of them per stream, to one list per stream."""
     if pa.types.is_fixed_size_list(kind):
         flat = pa.array(values.reshape(-1), kind.value_type)
         items = pa.FixedSizeListArray.from_arrays(flat, type=kind)

@@ -44,9 +44,10 @@ def check_suffix(path: str) -> None:
 
 
 def write_state_file(table: Any, path: AnyPath, check: Callable[[], None] | None = None) -> None:
-    """Write a file, or the object of a URI, atomically, after `check` (see `replace_file`).
+    """Write a state table to a file, or to the object of a URI, atomically.
 
-    `table` is a StateTable, or its Arrow table. Raises SinkError.
+    `table` is a StateTable, or its Arrow table; `check` is as in `replace_file`. Raises SinkError,
+    and ConfigError for another suffix than .parquet or .arrow.
     """
     path = os.fspath(path)
     table = table if isinstance(table, pa.Table) else as_table(table, "the table")
@@ -60,22 +61,29 @@ def write_state_file(table: Any, path: AnyPath, check: Callable[[], None] | None
 
 
 def read_state_file(path: AnyPath) -> pa.Table:
-    """Read a state table from a file. Raises MissingFileError or DataError."""
+    """Read a state table from a file.
+
+    Raises MissingFileError, DataError, or ConfigError for another suffix.
+    """
     with _opened(os.fspath(path)) as (stream, is_parquet):
         return _validated(_read(stream, is_parquet=is_parquet))
 
 
 def read_with_identity(path: str) -> tuple[pa.Table, str]:
-    """Read a state table, and what `identity_of` returns. Raises MissingFileError or DataError."""
+    """Read a state table from a file; return the table and its identity (see `identity_of`).
+
+    Raises MissingFileError, DataError, or ConfigError for another suffix.
+    """
     with _opened(path) as (stream, is_parquet):
         table = _validated(_read(stream, is_parquet=is_parquet))
         return table, _identity(table.schema, stream)
 
 
 def identity_of(path: str) -> tuple[str, pa.Schema]:
-    """Return the identity of a state (its checksum, else a digest of its bytes), and its schema.
+    """Return the identity of the state in a file, and its schema.
 
-    Raises MissingFileError or DataError.
+    The identity is the checksum of the state, else a digest of the file. Raises MissingFileError,
+    DataError, or ConfigError for another suffix.
     """
     with _opened(path) as (stream, is_parquet):
         schema = pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
@@ -165,8 +173,8 @@ def _is_parquet(path: str) -> bool:
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Open a state table to read; yield its stream, and whether it is Parquet.
 
-    Raises ConfigError for another suffix; errors, also in the block, become MissingFileError or
-    DataError.
+    Raises ConfigError for another suffix. A missing or damaged file raises MissingFileError or
+    DataError, even if it is noticed within the block.
     """
     check_suffix(path)
     try:
@@ -251,7 +259,7 @@ def _checksums(table: pa.Table) -> dict[str, str]:
 
 
 def _add_array(digest: "hashlib._Hash", array: pa.Array) -> None:
-    """Add which values are present, then these values; for lists, their lengths and values."""
+    """Add to a digest which values are present, then their values; for lists, lengths and items."""
     kind, types = array.type, pa.types
     if isinstance(kind, pa.BaseExtensionType):
         _add_array(digest, array.storage)
@@ -268,7 +276,7 @@ def _add_array(digest: "hashlib._Hash", array: pa.Array) -> None:
 
 
 def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
-    """Add values without nulls, of a type that is neither nested nor an extension."""
+    """Add to a digest values without nulls, of a type that is neither nested nor an extension."""
     array = _in_one_type(array)
     kind, start, end = array.type, array.offset, array.offset + len(array)
     if pa.types.is_boolean(kind):
@@ -284,7 +292,7 @@ def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
 
 
 def _in_one_type(array: pa.Array) -> pa.Array:
-    """Cast values to the type that they may have in a Parquet file, if it is another one."""
+    """Cast values to a type that is the same before and after they are stored as Parquet."""
     kind, types = array.type, pa.types
     if types.is_decimal(kind):
         return array.cast(pa.decimal256(76, kind.scale))
@@ -302,7 +310,7 @@ class StateDiff:
     """Streams in only one table, and streams whose rows differ, with the columns that differ.
 
     `largest`: column that differs -> the largest absolute difference of its numbers, or times (in
-    seconds); None for a column without numbers.
+    seconds); None for a column without numbers. `same` is the number of streams without difference.
     """
 
     only_a: list[str]
@@ -318,14 +326,14 @@ class StateDiff:
 def diff(a: Any, b: Any, a_name: str = "a", b_name: str = "b") -> StateDiff:
     """Compare two state tables (StateTables, or their Arrow tables) by stream, bit for bit.
 
-    Raises StateError if their keys or columns differ, or if one of them, which the message names,
-    has a null or duplicate key.
+    Raises StateError if their keys or columns differ, or if one table, which the message names, has
+    a null or duplicate key or is not a state table.
     """
     a, b = as_table(a, a_name), as_table(b, b_name)
     names = key_names(a, a_name)
     if a.schema.names != b.schema.names or names != key_names(b, b_name):
         raise StateError(
-            f"the tables have different columns.\n  {a_name}: {', '.join(a.schema.names)}\n"
+            f"the tables have different columns or keys.\n  {a_name}: {', '.join(a.schema.names)}\n"
             f"  {b_name}: {', '.join(b.schema.names)}"
         )
     for x, y in zip(a.schema, b.schema, strict=True):
@@ -369,7 +377,7 @@ def key_text(table: pa.Table, row: int) -> str:
 
 
 def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
-    """Return which rows differ in any bit; null equals null."""
+    """Return which rows differ; float32 states and values in any bit. Null equals null."""
     kind = left.type
     if not len(left):
         return np.zeros(0, bool)

@@ -54,7 +54,8 @@ def to_flat(table: pa.Table) -> pa.Table:
 def from_flat(flat: pa.Table, schema: pa.Schema, label: str) -> pa.Table:
     """Return the state table with this schema, from its flat form with columns in the same order.
 
-    Raises StateError, with `label`, the column and the row, for a binary value of another size.
+    Raises StateError, with `label`, the column and the row, for a binary value that is null or of
+    another size.
     """
     _require_little_endian()
     arrays, columns = [], iter(flat.columns)
@@ -81,7 +82,7 @@ def _is_pending(field: pa.Field) -> bool:
 
 
 def _is_numbers(kind: pa.DataType) -> bool:
-    """Return whether values are lists of numbers."""
+    """Return whether values are lists of numbers, possibly nested."""
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         inner = kind.value_type
         return bool(pa.types.is_primitive(inner) or _is_numbers(inner))

@@ -24,14 +24,14 @@ _ALIKE = (
     (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
     *((is_,) for is_ in (types.is_integer, types.is_date, types.is_time, types.is_duration)),
 )
-"""Tests of scalar types; types that pass a test of the same tuple differ in width or unit."""
+"""Tests of scalar types; a type is converted to another if both pass tests of the same tuple."""
 
 
 class Incoming:
-    """An Arrow table, `label` in messages, with one row per stream, named by the columns `keys`.
+    """An Arrow table, `label` in messages, with one row per stream, whose key is in columns `keys`.
 
-    A key may be null only with `null_keys`. Methods raise StateError that names the column and, for
-    invalid values, the first row and its stream.
+    A key may be null only with `null_keys`. Methods raise StateError, which names the column and,
+    for invalid values, the first such row and its stream.
     """
 
     def __init__(
@@ -106,7 +106,10 @@ def meta(source: pa.Table, name: str) -> str:
 
 
 def json_object(source: pa.Table, name: str, label: str) -> dict[str, Any]:
-    """Return an entry of streamrnn's metadata; {} if it is missing. Raises StateError."""
+    """Return an entry of streamrnn's metadata; {} if it is missing or empty.
+
+    Raises StateError unless it is a JSON object.
+    """
     text = meta(source, name) or "{}"
     try:
         value = json.loads(text)
@@ -121,7 +124,7 @@ def json_object(source: pa.Table, name: str, label: str) -> dict[str, Any]:
 
 
 def key_names(table: pa.Table, label: str = "the table") -> list[str]:
-    """Return the key columns of a state table. Raises StateError for any other table."""
+    """Return the names of a state table's key columns. Raises StateError for any other table."""
     metadata = table.schema.metadata or {}
     text = metadata.get(b"streamrnn.keys")
     if text is None:
@@ -152,7 +155,7 @@ def _missing_or_duplicate(label: str, name: str, names: Sequence[str]) -> str:
 
 
 class UnfitValueError(ValueError):
-    """A value that the type cannot hold, in a row (from 0)."""
+    """A value that the type cannot hold; `row` (from 0) has it."""
 
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(reason)
@@ -223,7 +226,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def _compatible(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether scalar types differ at most in width or unit."""
+    """Return whether one scalar type can be converted to another: not if they are floating."""
     if types.is_timestamp(stored) and types.is_timestamp(kind):
         return stored.tz == kind.tz or {stored.tz, kind.tz} <= _UTC
     for tests in _ALIKE:

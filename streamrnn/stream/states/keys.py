@@ -1,6 +1,6 @@
 """Find the slot of each key, which is its row in the state table, and the shard of each key.
 
-A slot is assigned in order of appearance, a shard by a hash that is equal on every machine.
+Slots are assigned in the order of appearance, shards by a hash that is equal on every machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ from streamrnn.stream.sources.casts import decoded, has_equality
 from streamrnn.stream.sources.content import bytes_of, words_of
 
 _CHUNK = 1 << 16
-"""Chunks with this many keys are joined only when all chunks are."""
+"""A chunk of at least this many keys is joined to others only when all chunks are joined."""
 
 
 class KeyIndex:
-    """Slots of keys of one or more columns; equal values are one stream, null is not allowed.
+    """Slots of keys of one or more columns; equal keys are one stream, null is not allowed.
 
-    With several columns, the values of each are numbered, and a key is a tuple of numbers.
-    `removed`: number of keys that are kept although no slot has them any more.
+    With several columns, the values of each column are numbered, and a key is a tuple of these
+    numbers. `removed` is the count of keys that are kept although no slot has them any more.
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
@@ -64,7 +64,7 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                # Keep few chunks: join the last two while that is cheap, as carries join in binary.
+                # Keep few chunks: join the last two while that is cheap.
                 while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
                     stored[-2:] = [_joined(field, stored[-2:])]
         return slots
@@ -76,16 +76,16 @@ class KeyIndex:
         return read_plain(batch, columns, self._rows, last, most)
 
     def truncate(self, size: int) -> None:
-        """Remove the keys added last, down to `size`."""
+        """Remove the keys added last, until `size` are left."""
         kept = size + self.removed
         self._keys = [pa.chunked_array(keys).slice(0, kept).chunks for keys in self._keys]
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call, repeatable, that moves keys from the slots `source` to `to`.
+        """Return the call, which may be repeated, that moves keys from the slots `source` to `to`.
 
-        `size` slots are left: `source` are all slots from there on whose keys stay, and the keys of
-        `to` are removed.
+        `size` slots are left: `source` are all slots from `size` on whose keys stay, and the
+        earlier keys of `to` are removed.
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size
@@ -111,7 +111,7 @@ class KeyIndex:
             table.rebuild()
 
     def arrays(self, slots: Ints | None = None) -> list[pa.Array]:
-        """Return the key columns, one value per slot, or per slot of `slots`."""
+        """Return the key columns, one value per slot, or one for each of `slots`."""
         keys = self._whole()
         if slots is not None or self.removed:
             take = pa.array(self._places(np.arange(len(self)) if slots is None else slots))
@@ -208,7 +208,7 @@ def shard_of(hash_N: Words, shards: int) -> Ints:
 
 
 def by_shard(shard_N: Ints, shards: int) -> list[Ints]:
-    """Return the rows of each shard, in their order."""
+    """Return the rows of each shard, in ascending order."""
     kind = np.uint8 if shards <= 1 << 8 else np.uint16 if shards <= 1 << 16 else np.int64
     order = np.argsort(shard_N.astype(kind), kind="stable")  # radix sort for 16 bits
     ends = np.cumsum(np.bincount(shard_N, minlength=shards))

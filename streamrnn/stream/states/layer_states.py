@@ -1,4 +1,4 @@
-"""Exchange the state of a layer, by key, with the initial state of a layer of any framework."""
+"""Convert a layer's states, by key, to and from the initial states of layers of frameworks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -156,8 +156,8 @@ def to_layer(
     - "keras": [h, c], each (B, units), as initial_state= of a layer here or in Keras; [h] for a
       layer with one state, [[h, c], …] for stacked cells.
     - "torch": (h, c), each (num_layers, B, H), or h alone. `torch.from_numpy` shares the memory.
-    - "onnx": {"initial_h": …, "initial_c": …}, each (1, B, H): inputs of a node with layout 0. The
-      graph may use other names.
+    - "onnx": {"initial_h": …, "initial_c": …}, each (1, B, H), or "initial_h" alone: inputs of a
+      node with layout 0. The graph may use other names.
     - "streamrnn": as "keras", followed by the output that custom cells hold for masked steps, if it
       is in the table: the argument of `set_state` of a layer.
 
@@ -180,7 +180,7 @@ def to_layer(
     [[[3.0, 4.0], [0.0, 0.0]]]
 
     Raises StateError for a layer that is not in the table, DTypeError for keys of another type, and
-    ConfigError for unknown arguments and for layers that the framework does not have.
+    ConfigError for unknown arguments and for states that the framework cannot express.
     """
     chosen = _framework(framework, missing)
     states = table if isinstance(table, StateTable) else _part(table, _names(layer))
@@ -211,9 +211,9 @@ def from_layer(
 ) -> pa.Table:
     """Return an Arrow copy of a state table in which B streams have these states of a layer.
 
-    Arguments are as in `to_layer`, and `states` has the form of its result, in arrays or anything
-    that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h", Y_c as
-    "initial_c"), in float32 or float16, so that nothing is rounded. Everything else is copied from
+    Arguments are as in `to_layer`. `states` has the form of what `to_layer` returns, in arrays or
+    anything that `numpy.asarray` takes: the final states of a layer (for ONNX: Y_h as "initial_h",
+    Y_c as "initial_c"), in float32 or float16, so that nothing is rounded. All else is copied from
     `table`, which is not changed. Set steps and last times too if the layer has seen rows. The
     output that a custom cell holds for masked steps becomes zeros unless `states` has it, as with
     initial_state=.
@@ -336,7 +336,7 @@ def _names(layer: str | Sequence[str]) -> list[str]:
 
 
 def _groups(layout: Layout, layers: Sequence[str], framework: Framework) -> list[_Group]:
-    """Return the cells of these layers; held outputs, if the framework takes them, are last."""
+    """Return the cells of these layers, followed by held outputs if the framework takes them."""
     groups: list[_Group] = []
     held: list[_Group] = []
     for layer in layers:
@@ -423,7 +423,7 @@ def _flattened(
     keys: Incoming,
     owner: str,
 ) -> dict[str, Floats]:
-    """Return column -> (B, size) of states in a framework's form, checked."""
+    """Check states in a framework's form, and return them as column -> (B, size)."""
     cells = [group for group in groups if group.names != [_HELD]]
     arrays = framework.flatten(states, [group.names for group in cells], owner)
     columns = [column for group in groups for column in group.columns]

@@ -24,13 +24,14 @@ MATRIX = "features"
 class Layout:
     """The columns stored for each stream.
 
-    `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
-    is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
-    independent) to the type of one row: at most `waiting_rows` rows wait, for windows every
+    `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature, if its last
+    value is kept, to the Arrow type of the value; `waiting` maps an input that waits for its window
+    (kind independent) to the type of one row: at most `waiting_rows` rows wait, for windows every
     `stride` rows (`stride` 0: any number up to `waiting_rows` may wait); `pending` are the fields
     of the final row, which is not written yet; `classes` maps a state's name to the class of its
-    cell or layer, if it is known, and `types` to the type of its numbers if that is not float32.
-    `moments`: the fingerprint of the model without [output] quantiles; "" if these are not set.
+    cell or layer, if it is known, and `types` maps it to the type of its numbers, if that is not
+    float32. `moments`: the fingerprint of the model without [output] quantiles; "" if these are not
+    set.
     """
 
     keys: tuple[pa.Field, ...]
@@ -116,9 +117,10 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 def inferred_layout(table: pa.Table, label: str) -> Layout:
     """Infer the layout of a table that stands alone, from its columns and metadata.
 
-    Its types may come from another library (see `incoming`). It does not have the size of windows:
-    any number of rows may wait. Raises StateError, with `label`, for a table without streamrnn's
-    metadata and for a column that no state table has.
+    The table's types may come from another library (see `incoming`). The size of windows is not in
+    it: `stride` is 0, and `waiting_rows` is the largest number of rows that wait. Raises
+    StateError, with `label`, for a table without streamrnn's metadata and for a column that no
+    state table has.
     """
     keys = key_names(table, label)
     states: dict[str, int] = {}
@@ -163,7 +165,7 @@ def inferred_layout(table: pa.Table, label: str) -> Layout:
 
 
 def _list_size(column: pa.ChunkedArray, name: str, label: str) -> int:
-    """Return the size of the lists of a column, by its type or else by its first list."""
+    """Return the size of the lists in a column, from the column's type or else its first list."""
     if pa.types.is_fixed_size_list(column.type):
         return int(column.type.list_size)
     sizes = pc.list_value_length(column).drop_null()
@@ -207,7 +209,7 @@ class Held(NamedTuple):
 
 
 class CarryAdvice(NamedTuple):
-    """Advice if states cannot be carried: how to pass a map of layers; what to do otherwise."""
+    """Advice if states cannot be carried: how to pass a map of layers, and what else to do."""
 
     map: Callable[[dict[str, str]], str]
     otherwise: str
@@ -230,10 +232,10 @@ def carried_states(
 ) -> dict[str, str]:
     """Find the column of another model's table for each state of `layout`: name -> column.
 
-    `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name; so
-    does one whose origin the table lacks, if the table has its name: the map was for an earlier
-    change. Raises StateError, with the differences, if a state has no column of its size and class
-    or, without `mapping`, if no state takes a column.
+    `mapping` is layer -> layer, as in `[state] map`. A state that `mapping` leaves out keeps its
+    name; so does a state whose origin the table lacks, if the table has a state of that name: the
+    map was for an earlier change. Raises StateError, with the differences, if a state has no column
+    of its size and class or, without `mapping`, if the table has a state that would be left over.
     """
     available = state_sizes(table.schema)
     origins = {name: name for name in layout.states}
@@ -270,7 +272,10 @@ def carried_states(
 def differing_classes(
     table: pa.Table, layout: Layout, origins: Mapping[str, str], owner: str
 ) -> list[str]:
-    """Return a line for each state that would continue a state of another known class of layer."""
+    """Return a line for each state that would continue a state of a layer of another class.
+
+    States of unknown class are left out.
+    """
     classes = json_object(table, "classes", owner)
     return [
         f"  {name}: a state of {layout.classes[name]} in the new model, of {classes[origin]} in "
@@ -318,7 +323,7 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
 
 
 def _proposal(layout: Layout, table: pa.Table, owner: str, advice: CarryAdvice) -> str:
-    """Propose a map of layers, if the states of both models match layer by layer."""
+    """Propose a map of layers if the states of both models match layer by layer, else a change."""
     classes = json_object(table, "classes", owner)
     both = layout.classes and classes  # older tables have no classes
     new = _layers(layout.states, layout.classes if both else {})

@@ -17,7 +17,7 @@ from streamrnn.stream.states.incoming import meta
 
 Item = int | str | bytes
 CallPosition = Item | Sequence[Item] | Mapping[Any, Item]
-"""An item, a list of items, or a dict from partition (an item) to the item it has reached."""
+"""An item, a list of items, or a dict: partition (an item) -> the item that it has reached."""
 PositionPairs = tuple[tuple[object, object], ...]
 """A position for JSON: pairs of a partition (null: there are none) and the position there."""
 
@@ -34,7 +34,7 @@ def last_position(table: pa.Table, label: str) -> CallPosition | None:
 
 
 def plain_item(item: object) -> Item:
-    """Return an item of Python's own types. Raises TypeError for anything else."""
+    """Return an item as one of Python's own types. Raises TypeError for anything else."""
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
         return int(item)
     if isinstance(item, str):
@@ -82,9 +82,9 @@ def next_position(
 ) -> CallPosition | None:
     """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
-    Raises AlreadyProcessed if it equals `last` in each of its partitions, otherwise PositionError
-    unless it is after `last` in each; DTypeError if it is not a position, is {} for a batch with
-    rows, or has another type than `last`; ConfigError if it is None although earlier ones had one.
+    Raises AlreadyProcessed if `position` equals `last` in each of its partitions, otherwise
+    PositionError unless it is after `last` in each; DTypeError if it is not a position, is {} for a
+    batch with rows, or has another type than `last`; ConfigError if it is None but `last` is not.
     """
     if position is None:
         if last is not None:
@@ -116,7 +116,7 @@ def next_position(
 
 
 def _copy(position: object) -> CallPosition:
-    """Return a position of Python's own types. Raises DTypeError for anything else."""
+    """Return a position with items of Python's own types. Raises DTypeError for anything else."""
     try:
         if isinstance(position, Mapping):
             return {plain_item(name): plain_item(item) for name, item in position.items()}
@@ -138,8 +138,11 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 
 
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
-    """Return whether partitions that are in both have items of the same types."""
-    # New partitions must differ from earlier ones as text, too: JSON turns integers into text.
+    """Return whether partitions that are in both have items of the same types.
+
+    A new partition must also differ from all earlier ones as text.
+    """
+    # JSON turns integers into text.
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(
         [type(item) for item in items] == [type(item) for item in before.get(name, items)]

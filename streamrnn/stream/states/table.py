@@ -34,16 +34,16 @@ class Copying(NamedTuple):
 
 
 class StateTable(SlotArrays):
-    """The state of every stream, and its only writer. A stream is identified by its slot.
+    """The state of every stream, and the only code that changes it. A slot identifies a stream.
 
-    Each stream has: `steps` since its last reset; its latest time, in ticks; the states of
-    the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
-    that wait for their window; the row that is held until the end of the run. A stream is dirty if
-    it was added or written since `mark_clean`. `newest` is the latest time of all streams when the
-    table was loaded, or when idle streams were last dropped; None if no stream had one.
+    Each stream has: `steps` since its last reset; its latest time, in ticks; the states of the
+    model, name -> (size,); the previous value of each feature that needs it; the rows that wait for
+    their window; the row that is held until the end of the run. A stream is dirty if it was added
+    or written since `mark_clean`. `newest` is the latest time of all streams when the table was
+    loaded, or when idle streams were last dropped; None if no stream had one.
 
-    Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
-    the table in place and is idempotent. Other threads read with `to_arrow`.
+    Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing values
+    to slots changes the table in place and is idempotent. Other threads read with `to_arrow`.
 
     >>> import pyarrow as pa
     >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
@@ -115,10 +115,10 @@ class StateTable(SlotArrays):
         return len(self._index)
 
     def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
-        """Make a change that is atomic, also under interrupts (see `Changes`); return its result.
+        """Make a change that is atomic, even under interrupts (see `Changes`); return its result.
 
-        `work` returns the result and a call that writes the change. It may add streams (`find`),
-        and must not write anything else. Other threads wait.
+        `work` returns the result and a call that writes the change. `work` itself may add streams
+        (`find`), and must not write anything else. Other threads wait.
         """
         return self._changes.make(work, lambda: partial(self._truncate, len(self._index)))
 
@@ -127,7 +127,7 @@ class StateTable(SlotArrays):
     def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
         """Return the slot (N,) int64 of each of N keys; new streams start from the initial state.
 
-        With `add=False`, unknown keys are -1. With `room=False`, the states are not touched, so
+        With `add=False`, unknown keys get -1. With `room=False`, the states are not touched, so
         that another thread may use them; call `make_room` with the number of `streams` before the
         new slots are used.
         """
@@ -148,10 +148,11 @@ class StateTable(SlotArrays):
         return slots
 
     def plain(self, batch: pa.RecordBatch, columns: PlainColumns, most: int) -> PlainRows | None:
-        """Return the rows of a record batch if they are plain, else None.
+        """Return the rows of a record batch if all are plain, else None.
 
-        They are if no stream is new or has two of them, and each comes after the last row of its
-        stream, by at most `most` ticks, and has all values, within the limits in `columns`.
+        All are plain if no stream is new or has two of the rows, and if each row comes after the
+        last row of its stream, by at most `most` ticks, and has all values, within the limits in
+        `columns`.
         """
         if not batch.num_rows or self._room < self.streams:
             return None
@@ -193,7 +194,7 @@ class StateTable(SlotArrays):
         return np.flatnonzero(seen & (times < self.newest - 2 * idle))
 
     def dropping(self, idle: int) -> Iterator[int]:
-        """Bring `newest` up to date and remove idle streams in steps; yield the number in each.
+        """Bring `newest` up to date and remove idle streams in steps; yield how many in each step.
 
         Between two steps, other threads may change the table. The last streams move to the freed
         slots, and become dirty. Dirty streams stay, and so do all streams while rows are held or
@@ -220,13 +221,16 @@ class StateTable(SlotArrays):
         return len(clean), self._dropping(clean)
 
     def drop_idle(self, idle: int) -> int:
-        """Do all that `dropping` does; return how many streams were removed."""
+        """Do all of `dropping`, then `forget_removed`; return how many streams were removed."""
         dropped = sum(self.dropping(idle))
         self.forget_removed()
         return dropped
 
     def drop(self, slots: Ints) -> None:
-        """Remove streams (ascending) that hold no rows; the last streams of all get their slots."""
+        """Remove the streams at ascending `slots`, which the last streams of the table then get.
+
+        None of the removed streams may hold a row.
+        """
         self._changes.make(lambda: (None, self._dropping(slots)))
         self.forget_removed()
 
@@ -252,7 +256,10 @@ class StateTable(SlotArrays):
         return write
 
     def forget_removed(self) -> None:
-        """Rebuild the index if more keys were dropped than are left, while other threads go on."""
+        """Rebuild the index if more keys were removed than are left.
+
+        Other threads may use the table meanwhile.
+        """
         with self._changes.lock:
             self._changes.complete()
             if self._index.removed <= self.streams:
@@ -270,7 +277,7 @@ class StateTable(SlotArrays):
         self._changes.make(work)
 
     def note_newest(self) -> None:
-        """Set `newest` to the latest time of all streams."""
+        """Set `newest` to the latest time of all streams, None if no stream has one."""
         times, seen = self._last_time[: self.streams], self._seen[: self.streams]
         timed = self.layout.time is not None and seen.any()
         self.newest = int(times.max(where=seen, initial=_EARLIEST)) if timed else None
@@ -292,7 +299,10 @@ class StateTable(SlotArrays):
         self._held = held
 
     def release_held(self, build: Callable[[pa.RecordBatch | None], T]) -> T:
-        """Return `build(rows)` of the held rows, in no particular order, and clear them."""
+        """Return `build(rows)` for the held rows (None: there are none), and clear them.
+
+        The rows are in no particular order.
+        """
         with self._changes.lock:
             self._changes.complete()
             slots, rows = self._held
@@ -312,16 +322,17 @@ class StateTable(SlotArrays):
         self._dirty[: self.streams] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-        """Return all streams in the order of their slots, or only `slots`; not within a change.
+        """Return all streams in the order of their slots, or only the streams in `slots`.
 
-        Without `copy`, the result may share memory with this table.
+        Without `copy`, the result may share memory with this table. Do not call `to_arrow` within a
+        change.
         """
         with self._changes.lock:
             self._changes.complete()
             return to_arrow(self, slots, copy)
 
     def copied(self, slots: Ints | None = None) -> Copying:
-        """Begin a copy of all streams as they are now, or only of ascending `slots`.
+        """Begin a copy of all streams as they are now, or only of the streams at ascending `slots`.
 
         Its `finish` returns what `to_arrow` would return now, and holds the lock for less than 1 ms
         at a time: a change meanwhile copies what it is about to overwrite. Do not call `copied`
@@ -379,11 +390,11 @@ def from_arrow(
     """Build a state table with this layout from an Arrow table.
 
     `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
-    the origin of each layer's state; everything else of a stream is read as without `mapping`. A
-    stream may have steps but no last time, if its first state came without times; this is noted
-    unless this pipeline wrote the table (`same_pipeline`). `before` is the state that the table
-    replaces: no stream may lose its last time. `notes` gets a sentence for each thing that is not
-    read.
+    the origin of each layer's state; the rest of a stream is read as without `mapping`, but the
+    table need not have last times. A stream may have steps but no last time, if its first state
+    came without times; this is noted unless this pipeline wrote the table (`same_pipeline`).
+    `before` is the state that the table replaces: no stream may lose its last time. `notes` gets a
+    sentence for each thing that is not read.
 
     Raises StateError, with `label`, for the table of another model if there is no mapping; for a
     column that is missing, duplicate, or of another type or size; and for invalid values, with the

@@ -195,7 +195,7 @@ def test_the_map_of_an_initial_state_is_checked_as_well(base: Path) -> None:
     with pytest.raises(
         StateError,
         match=r"old\.arrow: \[state\] map: .*\n  rnn/h: a state of GRUCell in the new model, of "
-        r"SimpleRNNCell in 'rnn/h' of the old one\nMap a layer to one of its class",
+        r"SimpleRNNCell in 'rnn/h' of the old one\nMap each layer to a layer of its class",
     ):
         second.process(LOG.slice(200))
 
