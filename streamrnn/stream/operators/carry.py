@@ -27,7 +27,7 @@ _NUMBERS.flags.writeable = False
 # States of some lanes: name -> (B, size).
 _States = Mapping[str, Floats]
 _OTHER_KINDS = (
-    'Kind "carry" runs one step a row. Set [window] kind = "independent" or "whole": they run '
+    'Kind "carry" runs one step per row. Set [window] kind = "independent" or "whole": they run '
     "complete sequences."
 )
 
@@ -72,9 +72,9 @@ class CarryOperator(WindowKind):
     ) -> ModelOutput:
         """Return the outputs of all M steps, from the states in `table`.
 
-        Commit the states of one batch before the next one. With `at_once`, states may be advanced
-        before that, which saves copying the states of a record batch's streams; an error leaves
-        some of them advanced.
+        Commit the states of one batch before the next call. With `at_once`, the states in `table`
+        may be advanced during this call, which saves a copy of the states; an error may leave some
+        of them advanced.
         """
         inputs, rows_M = self.plan.of(by_stream), len(by_stream.row_M)
         if self.takes(rows_M):
@@ -155,7 +155,10 @@ class CarryOperator(WindowKind):
         return ModelOutput(row_K, step_K, values, None, commit_states, overflows)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
-        """Keep a plan of one step for the next batch of its shape; of large plans only one."""
+        """Keep a plan for the next batch of its shape if it is of one step.
+
+        Of large plans, only the last is kept.
+        """
         lanes, steps = shape
         if lanes > _SMALL:
             self._plans = {s: kept for s, kept in self._plans.items() if s[0] <= _SMALL}
@@ -202,7 +205,7 @@ class CarryOperator(WindowKind):
     def _run(self, batch: "_Batch", lanes: Lanes, states: _States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
         # With fewer lanes, windows get more steps, so that they have as many cells: each call of a
-        # model costs some 50 µs. Windows also get up to a quarter longer, all of one length, if
+        # model costs about 50 µs. Windows also get up to a quarter longer, all of one length, if
         # the last one would be short otherwise.
         steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
         longest = int(lanes.length[0])
@@ -274,7 +277,7 @@ def _infinite(states: _States) -> dict[int, str]:
 
 
 def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTable) -> None:
-    """Write to the table the states of those slots, one per lane, that are marked `last`."""
+    """Write the states of lanes to their slots in the table, where `last` is set (None: all)."""
     if last is not None and not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)

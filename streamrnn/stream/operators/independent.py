@@ -28,7 +28,7 @@ class IndependentOperator(WindowKind):
     waits = True
 
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
-        # A call has an overhead of some 50 µs: the shorter the windows, the more of them it takes.
+        # A call has an overhead of about 50 µs, so it takes more windows if these are shorter.
         more = size._replace(lanes=size.lanes * max(1, _STEPS // size.steps))
         super().__init__(form, plan, more, workers)
 
@@ -45,8 +45,8 @@ class IndependentOperator(WindowKind):
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state was saved with windows other than [window] steps = {self.steps}, "
-                f"stride = {self.stride}: its waiting rows do not match. Restore the steps and "
-                "stride that it was saved with, or start over with --full-refresh."
+                f"stride = {self.stride}: its waiting rows do not match. Set the steps and stride "
+                "that it was saved with, or start over with --full-refresh."
             )
         columns = dict(by_stream.identifiers)
         if by_stream.features_MF.shape[1]:
@@ -106,6 +106,6 @@ class IndependentOperator(WindowKind):
 
 
 def _numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Return the segment of each item and its number there; `counts`: sizes of the segments."""
+    """Return the segment of each item, and its index there; `counts`: sizes of the segments."""
     segment = np.repeat(np.arange(len(counts)), counts)
     return segment, np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -17,7 +17,7 @@ from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
 
 _MANY = 1000
-"""A number of steps that every model accepts, unless it depends on their number."""
+"""A number of steps that a model accepts, unless one of its layers depends on the number."""
 
 
 class WholeOperator(WindowKind):
@@ -63,7 +63,7 @@ class WholeOperator(WindowKind):
         self._batches.append((lean, by_stream))
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Return the outputs of every record batch, in the order in which they were added."""
+        """Yield the outputs of all record batches, in the order in which these were added."""
         kept = [by_stream for _, by_stream in self._batches]
         if not kept:
             return
@@ -120,7 +120,7 @@ class WholeOperator(WindowKind):
         if resized is None:
             return None
         return (
-            f"output {resized[0]!r} has {resized[1]} steps for it, and kind whole needs one for "
+            f"output {resized[0]!r} has {resized[1]} steps for it, but kind whole needs one for "
             f'each row. Score streams of {resized[1]} rows, or set [window] kind = "independent" '
             f"and steps = {resized[1]}"
         )

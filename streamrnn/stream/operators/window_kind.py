@@ -47,10 +47,11 @@ class InputPlan:
 def choose_inputs(
     specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Choose the features of each model input: all of them if there is one input, else `wanted`.
+    """Choose the features of each model input: `wanted` or, if it is empty, all for a single input.
 
-    `names` are the features, time features included; the config has checked that each is wanted,
-    and no other. Raises ModelMismatchError.
+    `names` are the features, time features included; the config has checked that `wanted` has each
+    of them, and no other. Raises ModelMismatchError if `wanted` has other inputs than the model, or
+    is empty although the model has several.
     """
     if not wanted:
         if len(specs) != 1:
@@ -74,7 +75,8 @@ def feature_kinds(
 ) -> dict[str, str]:
     """Return how each feature is read: as "float32", "int64" or "string".
 
-    Raises ModelMismatchError if an input takes other axes, or another number of features.
+    Raises ModelMismatchError if an input takes other axes or another number of features, or if two
+    inputs read a feature as different types.
     """
     kinds: dict[str, str] = {}
     for name, shape, dtype in specs:
@@ -138,9 +140,10 @@ class ModelOutput:
 
     `row_K` int64 has these rows, `step_K` the step number of each since the stream's last reset,
     `values_KU` float32 the model's outputs side by side; `valid_KU` bool marks the values that the
-    model returned for its row (None: all). `commit_states` writes the streams' new states, and may
-    be called again after an interrupt; until it is called the state table is unchanged.
-    `overflows`: row -> what is wrong, for streams whose new state is NaN or infinite.
+    model returned (None: all). `commit_states` writes the streams' new states, and may be called
+    again after an interrupt; until it is called, the state table is unchanged (but see `at_once` in
+    `WindowKind.process`). `overflows`: row -> what is wrong, for streams whose new state is NaN or
+    infinite.
     """
 
     row_K: Ints
@@ -186,5 +189,5 @@ class WindowKind(ABC):
         """
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Return the outputs that the end of the input completes, in order of record batches."""
+        """Yield the outputs that the end of the input completes, in the order of record batches."""
         return iter(())

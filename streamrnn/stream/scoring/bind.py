@@ -149,7 +149,7 @@ class LoadedPipeline:
         )
 
     def for_worker(self) -> "LoadedPipeline":
-        """Return a copy that can be pickled, scores on one thread, and reads no [state] init."""
+        """Return a copy that can be pickled, and scores on one thread."""
         worker = copy(self)
         worker.config = self.config.with_keys(model={"threads": 1})
         worker.read_init = read_state_file
@@ -278,7 +278,7 @@ class BoundPipeline:
         return self.loaded.initial()
 
     def for_worker(self) -> "BoundPipeline":
-        """Return a copy to be pickled for another process, which scores on one thread."""
+        """Return a copy for another process: it can be pickled, and scores on one thread."""
         return replace(self, loaded=self.loaded.for_worker())
 
     def operator(self) -> WindowKind:
@@ -308,7 +308,7 @@ def _load(config: Config, path: str) -> tuple[Model, str]:
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
-    """Return the features of each input, {} for a single input.
+    """Return the features of each input, by `embed` or [model] inputs; {} if neither is set.
 
     Raises ConfigError if the `embed` of a feature does not match the model.
     """
@@ -319,7 +319,7 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
     for feature in source.embedded:
         if widths.get(feature.name, 0) != feature.embed:
             raise ConfigError(
-                f"[source] features: {feature.name!r} has embed = {feature.embed}, and the model "
+                f"[source] features: {feature.name!r} has embed = {feature.embed}, but the model "
                 f"in {location(config.model.path)} embeds its ids in "
                 f"{count(widths.get(feature.name, 0), 'number')}. Fit it again with "
                 "`streamrnn fit`, or correct embed"
@@ -390,10 +390,10 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
 
 @dataclass(frozen=True)
 class KindChoice:
-    """Why this kind of window is used; `note` compares it with the fixed steps of a model's inputs.
+    """Why this kind of window is used; `note` says what it means for a model with fixed steps.
 
-    `note` is None if these are not fixed. `kept`: the config does not set the kind, and the output
-    began with it.
+    `note` is None if the number of steps is not fixed. `kept`: the config does not set the kind,
+    and the output began with it.
     """
 
     why: str
@@ -404,9 +404,9 @@ class KindChoice:
 def choose_kind(config: Config, model: Model, has_commits: Callable[[], bool]) -> KindChoice:
     """Return why the kind of window is used; `has_commits` is as in `LoadedPipeline`.
 
-    A model whose inputs have a fixed number of steps was trained on windows, or on sequences that
-    were cut, and the file does not say which. Raises ModelMismatchError with both answers if the
-    config does not say it either, and the output has no commit.
+    A model whose inputs have a fixed number of steps was trained on windows, or on pieces of longer
+    sequences, and the file does not say which. Raises ModelMismatchError, with both answers, if the
+    config does not say either, and the output has no commit.
     """
     steps, window = model.declared_steps, config.window
     said = "kind" in window.model_fields_set
@@ -428,7 +428,7 @@ def choose_kind(config: Config, model: Model, has_commits: Callable[[], bool]) -
 
 
 def unsaid_kind(model: Model) -> ModelMismatchError:
-    """Return the error for a model of fixed steps if the config does not set the kind."""
+    """Return the error for a model with a fixed number of steps if [window] kind is not set."""
     steps = model.declared_steps
     assert steps is not None
     not_carried = None

@@ -31,7 +31,8 @@ def compile_kernels(loaded: LoadedPipeline) -> Compiled:
 def compile_beside(loaded: LoadedPipeline) -> None:
     """Compile missing kernels in another process, then load them; other threads are not blocked.
 
-    What cannot be compiled there, such as the layers of a script, is compiled here, with a warning.
+    If that process fails, as for layers that a script defines, the kernels are compiled here, with
+    a warning.
     """
     config = json.dumps(absolute_paths(loaded.config, os.getcwd()))
     try:
@@ -53,7 +54,10 @@ def compile_stdin() -> None:
 
 
 def _run_model(loaded: LoadedPipeline) -> None:
-    """Run the model once on a few streams, with the steps of a window (kind carry: two)."""
+    """Run the model once on a few streams, with the steps of a window, at least two.
+
+    In kind carry, these are two steps.
+    """
     steps = 2 if loaded.kind.carries_state else max(2, loaded.config.window.steps)
     inputs = example_inputs(loaded.model, _STREAMS, steps)
     lengths = np.full(_STREAMS, steps, np.int64)

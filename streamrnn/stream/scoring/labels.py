@@ -1,4 +1,4 @@
-"""The labels of a pipeline's rows, as set by `[target]`, during a fit or beside scores."""
+"""The labels of a pipeline's rows, as `[target]` defines them, for a fit or beside scores."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,14 +89,15 @@ class LabelReader:
         return self._join.add(target.take(kept))
 
     def finish(self) -> Labels | None:
-        """Return the rows that still wait for their labels."""
+        """Return the rows that still wait for their labels; None if there are none."""
         return self._join.finish()
 
 
 def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
-    """Return the length that a key of [target] has, in ticks of the time column.
+    """Return `length`, which a key of [target] sets, in ticks of the time column.
 
-    Raises DTypeError if the column holds no times, or if its ticks are too coarse.
+    Raises DTypeError if the column has neither timestamps nor dates, or if the length is not a
+    multiple of a tick.
     """
     time = bound.schema.field(str(bound.loaded.config.source.time))
     kind, path = time.type, bound.path
@@ -104,7 +105,7 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
     if unit == "ns":
         return 1000 * (length // timedelta(microseconds=1))
     if not unit and not pa.types.is_date32(kind):
-        advice = "Set rows, a number of rows, instead." if key == "horizon" else f"Remove {key}."
+        advice = "Set rows (a number of rows) instead." if key == "horizon" else f"Remove {key}."
         raise DTypeError(
             f"{path}: [target] {key}: column {time.name!r}: expected a timestamp or a date, "
             f"received {kind}. {advice}"
@@ -122,8 +123,8 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
 class SourceLabels:
     """The labels of successive rows of a source; rejected and dropped rows are left out.
 
-    `scorer` sorts the rows, and computes nothing. Between two `runs` of record batches rows are
-    missing: nobody knows what the streams did there, so no label is taken from another run.
+    `scorer` sorts the rows, and computes nothing. Rows are missing between two `runs` of record
+    batches, so a row never gets a label from another run.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ class RowSink(Protocol):
     ) -> Callable[[], object]:
         """Return a call that commits all rows written, `progress`, and the current state.
 
-        `continues`: the state may change before that call is made, so it must be copied.
+        `continues`: the state may change before that call is made, so it must be copied now.
         """
 
 
@@ -118,12 +118,12 @@ class RowSink(Protocol):
 class Loop:
     """Scores the batches of a source into a sink.
 
-    A commit is made every `every` record batches (0: one at the end); `committed` is called after
-    each. `readings` is what was read from files, by name, since the last commit. `times` are the
-    first and last time of the valid rows, in ticks; `looked_up` is what became of values that have
-    a vocabulary; `first` has the first late and repeated rows, by their fields in a Summary. With
-    `judges`, a feature all of whose values are unknown is an error at the first commit. `summary`
-    is updated in place.
+    A commit is made every `every` record batches and at the end (0: only at the end, unless the run
+    is stopped); `committed` is called after each commit. `readings` is what was read from files, by
+    name, since the last commit. `times` are the first and last time of the valid rows, in ticks;
+    `looked_up` is what became of values that have a vocabulary; `first` has the first late and
+    repeated rows, by their fields in a Summary. With `judges`, a feature all of whose values are
+    unknown is an error at the first commit. `summary` is updated in place.
     """
 
     scorer: Scorer
@@ -149,7 +149,7 @@ class Loop:
     def run(self, batches: Iterator[SourceBatch], sink: RowSink, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
 
-        With `last` the run ends with these batches, unless it is stopped before.
+        With `last`, the run ends with these batches, unless it is stopped before.
         """
         since = 0
         position: Position | None = None
@@ -270,7 +270,7 @@ class Loop:
 
 
 def show_times(summary: Summary, bound: BoundPipeline, times: tuple[int, int] | None) -> None:
-    """Set the first and last time of a summary; `times` are in ticks."""
+    """Set the first and last time of a summary; `times` are in ticks, None if there are none."""
     name = bound.loaded.contract.time
     if times is None or name is None:
         return

@@ -63,8 +63,8 @@ class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
     `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`.
-    However `score` ends, even by an interrupt, the table is in its state before the call or after
-    it (see `StateTable.change`). Calls from several threads wait for one another.
+    However these two end, even by an interrupt, the table is as before or as after the call (see
+    `StateTable.change`). Their calls from several threads wait for one another.
     """
 
     def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
@@ -144,10 +144,11 @@ class Scorer:
         position: CallPosition | None,
         align: bool,
     ) -> tuple[Scored, Callable[[], None]] | None:
-        """Return what `_score` returns; None if the batch must be scored by `_score`.
+        """Return what `_score` returns; None if `_score` itself has to score the batch.
 
-        It must if the state is not carried from row to row, if there are too many rows for one
-        window (`CarryOperator.takes`), if a row is not plain, or if an output is not finite.
+        It has to if the state is not carried from row to row, with emit "final", if there are too
+        many rows for one window (`CarryOperator.takes`), if a row is not plain, or if an output or
+        a new state is not finite.
         """
         if self._carry is None or not self._carry.takes(batch.num_rows):
             return None
@@ -205,7 +206,7 @@ class Scorer:
         rejected: int = 0,
         held: Held | None = None,
     ) -> Callable[[], None]:
-        """Return the call that commits this many rows to the table; it may be repeated."""
+        """Return the call that writes states and counts after `rows` rows; it may be repeated."""
         totals = dict(self.totals)
         for name, number in scored.counts.items():
             totals[name] = totals.get(name, 0) + number
@@ -257,7 +258,7 @@ class Scorer:
         return scored
 
     def drop_idle(self) -> int:
-        """Remove idle streams without rows since `table.mark_clean`; return how many.
+        """Remove idle streams that are not dirty; return how many were removed.
 
         Do not call it between `prepare` and `compute`.
         """
@@ -309,7 +310,7 @@ class Scorer:
         return self.succeeded_by(bound, table)
 
     def succeeded_by(self, bound: BoundPipeline, table: StateTable) -> "Scorer":
-        """Return a scorer that continues with another model, the counts and the position."""
+        """Return a scorer for another model and table that keeps the counts and the position."""
         scorer = Scorer(bound, table)
         scorer.resume_counts(self.counters())
         scorer.position, scorer.totals = self.position, self.totals
@@ -320,7 +321,7 @@ class Scorer:
         return {"rows_read": self.rows_read, "rejected": self.rejected}
 
     def resume_counts(self, counters: Mapping[str, int]) -> None:
-        """Continue from the `counters` of the run that is resumed."""
+        """Continue counting from the `counters` of the run that is resumed."""
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
@@ -385,7 +386,7 @@ class Scorer:
     def _held(
         self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
-        """Return the rows held until the end, this record batch included (emit final)."""
+        """Return the rows held until the end, including new ones; None unless emit is final."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final" or not self.bound.writes:
             return None

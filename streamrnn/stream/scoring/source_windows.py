@@ -17,17 +17,19 @@ from streamrnn.stream.windows import Inputs, Labels, StreamBatch, place, sequenc
 
 @dataclass(frozen=True)
 class SourceWindow:
-    """B lanes x T steps, the same B and T in all windows. Lane b continues the previous window.
+    """B lanes x T steps, the same B and T in all windows.
 
-    `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) float32, int64
+    Lane b continues lane b of the previous window, unless `reset` says otherwise.
+
+    `inputs`: one array per input, in the model's order: (B, T, F) float32, or (B, T) float32, int64
     or strings; zeros, or "", after the last step of a lane.
     `lengths` (B,) int64: steps of each lane; 0 for a lane without a stream.
     `keys`: key columns of the B streams; null for a lane without a stream.
     `reset` (B,) bool: the lane does not continue the previous window, as another stream begins, or
-    the same one after a reset.
-    `resumes` (B,) bool: of the lanes with `reset`, those that begin with the stream's state in
-    `Pipeline.state` (`states.to_layer(pipeline.state, layer, window.keys, missing="initial")`). All
-    others begin with the initial state of the model.
+    the same stream after a reset.
+    `resumes` (B,) bool: the lane has `reset`, and begins with the stream's state in
+    `Pipeline.state` (`states.to_layer(pipeline.state, layer, window.keys, missing="initial")`).
+    Other lanes with `reset` begin with the initial state of the model.
     `rows` (B, T) int64: the number of each step's row in the source, from 0; -1 after the last step
     of a lane.
     `y` (B, T, K) float32, with `[target]`: the labels of the step, one per target column and
@@ -52,9 +54,9 @@ class SourceWindows(Iterator[SourceWindow]):
     All steps are read when the first window is requested. Raises DataError then for invalid rows,
     and for a label or weight that float32 cannot hold.
 
-    `counts`, complete from then on, counts the rows that are in no window, by the names in a
-    Summary ("rejected", "skipped", "dropped_late"), and values ("filled", "clipped",
-    "out_of_range").
+    `counts`, complete from then on, has counts by their names in a Summary: of rows that are in no
+    window ("rejected", "skipped", "dropped_late"), of values ("filled", "clipped", "out_of_range"),
+    and others.
     """
 
     def __init__(
@@ -166,7 +168,7 @@ class _Staged:
         self._labels.append((rows, kept[:, :-1], kept[:, -1]))
 
     def _labels_of(self, rows: Ints, reader: LabelReader) -> tuple[Floats, Floats]:
-        """Return labels (M, K) and weights (M,) of M of the rows that were read."""
+        """Return labels (M, K) and weights (M,) of `rows` (M,), numbers of rows that were read."""
         if (rest := reader.finish()) is not None:
             self._keep(rest)
         y = np.full((self._read, len(self._names)), np.nan, np.float32)

@@ -38,15 +38,16 @@ def starting_table(
     """Return the state of the last commit, else `[state] init`, else an empty one.
 
     `owner` names the committed state in messages. If the state (committed or `[state] init`) is
-    another model's, `on_change` says how this one takes it over. "carry" maps its layers by
-    `[state] map`; if that fails, `advice` ends the message. `[state] init` is also carried with
-    "error" if the models differ in [output] quantiles alone. "replay" takes the states from
-    `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
-    that are also in `earlier_map`, with which the state was committed, may be left over from an
-    earlier change: they are not refused if the state lacks their origin, or if the model has not
-    changed (None: no entry is refused). Whatever is ignored in the state, or in `[state] init`, is
-    added to `notes`. Raises StateError, naming both sides, for a table of another model or other
-    keys, and for a map that does not fit; ConfigError for "replay" without `replayed`.
+    another model's, `on_change` says how this model takes the state over. "carry" maps the layers
+    by `[state] map`; if that fails, `advice` ends the message. With "error", `[state] init` is
+    carried, too, if the models differ in [output] quantiles alone. "replay" takes the states from
+    `replayed`, the result of earlier rows (for a model without states, "replay" is "carry").
+    Entries of the map that are also in `earlier_map`, with which the state was committed, may be
+    left over from an earlier change: they are not refused if the state lacks their origin, or if
+    the model has not changed (None: no entry is refused). Whatever is ignored in the state, or in
+    `[state] init`, is added to `notes`. Raises StateError, naming both sides, for a table of
+    another model or with other keys, and for a map that does not match the layers; ConfigError for
+    "replay" without `replayed`.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
@@ -194,8 +195,8 @@ def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> 
 
 
 def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
-    # Some kinds of window carry no state of layers. Any layer name is accepted then; waiting rows,
-    # steps and times are taken from the table.
+    # Some kinds of window carry no state of layers. Then any layer of the model is accepted, and
+    # only waiting rows, steps, times and previous values are taken from the table.
     layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
     layers = layers or set(bound.loaded.model.layer_shapes())
     for layer in mapping:

@@ -48,9 +48,9 @@ class Workload:
     """How the workers of an engine shared a run.
 
     `bytes` of rows were handed from worker to worker. `largest_stream` is the key of the stream
-    with the most rows, `largest_share` its share of all rows; `speed_up_limit` is the time of all
-    shards divided by the time of the slowest one; more workers do not raise it. `advice` says what
-    could be set better.
+    with the most rows, `largest_share` its share of all rows. `speed_up_limit` is the time of all
+    shards divided by the time of the slowest shard; more workers do not raise this limit. `advice`
+    says which settings could be better.
     """
 
     workers: int = 0
@@ -118,7 +118,7 @@ COUNTS = tuple(
 
 @dataclass
 class Copies:
-    """Rows that a run copied to a side output, and its directory; None if there are no rows."""
+    """Number of rows that a run copied to a side output, and its directory; None without rows."""
 
     rows: int = 0
     path: str | None = None

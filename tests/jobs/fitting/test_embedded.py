@@ -148,7 +148,7 @@ def test_another_width_than_the_files_is_refused(tmp_path: Path) -> None:
     """So is `embed` for a model that embeds nothing."""
     fit(tmp_path)
     wider = {"features": ["a", {**EMBED, "embed": 8}, "b"]}
-    message = r"'carrier' has embed = 8, and the model in .* embeds its ids in 3 numbers\. Fit it"
+    message = r"'carrier' has embed = 8, but the model in .* embeds its ids in 3 numbers\. Fit it"
     with pytest.raises(ConfigError, match=message):
         Pipeline.from_dict(config(tmp_path, source=wider)).run()
     layered = {"features": ["a", "b"]}
