@@ -111,7 +111,7 @@ def delta_since(
 def write_version(
     files: Files, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write `delta`, if it has rows, to one new file; the folder is not synced.
+    """Write `delta`, if it has a table, to one new file; the folder is not synced.
 
     Returns the files of the new version, which follows the version `last`. Raises SinkError, and
     CheckpointError if a file of `last` is damaged.

@@ -244,7 +244,7 @@ def check_finite(
     reasons = {wrong[n]: f"{whys[wrong[n]]} for finite features" for n in np.sort(first).tolist()}
     row = next(iter(reasons))
     raise NotFiniteError(
-        f"{rows.place(row)}: {reasons[row]}; the state of its stream would carry it on. Check the "
-        "weights, and limit the features to the range of the training data (`valid`, `clip`).",
+        f"{rows.place(row)}: {reasons[row]}; a carried state would pass it on to later rows. Check "
+        "the weights, and limit the features to the range of the training data (`valid`, `clip`).",
         reasons,
     ).at(rows.number(row))

@@ -155,7 +155,7 @@ class ModelOutput:
 
 
 class WindowKind(ABC):
-    """Turns rows of streams into windows of a model, and its outputs into rows.
+    """Turns rows of streams into windows for a model, and the model's outputs into values of rows.
 
     `name`: [window] kind in the pipeline file. `carries_state`: the state of a stream is carried
     from one window to the next. `needs_end`: there are outputs only when the input has ended.

@@ -185,7 +185,7 @@ def _all_reset(
 
 
 def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> str:
-    """Report from which model states are carried, and which of them get another name."""
+    """Report from which model to which states are carried, and which states get another name."""
     renamed = [f"{name} from {origin}" for name, origin in mapping.items() if name != origin]
     return (
         f"the state was carried from model {short_model(meta(table, 'fingerprint'))} to "

@@ -129,24 +129,24 @@ class Summary(RowCounts):
     """Summary of a run.
 
     `streams` counts the streams in the state table, `new_streams` the ones that the run added.
-    `files` counts the new files of the source, `files_read` the ones read, at least in part.
-    `first_time` and `last_time` are the times of rows, as text; None without times.
-    `last_timestamp` is the last one in seconds since 1970 (without a zone it is read as UTC), None
-    for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
-    the run added to the output. `published` has one entry for each table of [publish] that was
-    changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
-    last commit that all tables have (None if the run saw no such commit). `seconds_compiling` is
-    the part of `seconds` in which kernels were compiled, which later runs load (compilation on
-    workers is not counted). `replayed` rows were read again by a new model, which could not score
-    `replay_passed_over` of them; `replay_fresh_streams` streams had none of these rows, and start
-    from the model's initial state. `seconds_by_phase` is busy time: phases overlap, and "start"
-    precedes `seconds`. `state_notes` are notes on state and model, such as what was ignored in
-    `[state] init`; `recovered` lists what was repaired at startup after an earlier run.
-    `unusual_gap` says where a file seems to be missing, by the times of the others. `first_late`
-    says where the first dropped or rejected late row is, and why it is late; `first_repeated` says
-    where the first repeated row is. `times_in_utc` notes that times came from text with other
-    offsets although [source] time_zone is not set. `workload` is None if this process scored all
-    streams.
+    `files` counts the new files of the source, `files_read` the files that were read at least in
+    part. `first_time` and `last_time` are the first and the last time of valid rows, as text; None
+    without times. `last_timestamp` is `last_time` in seconds since 1970 (as UTC if it has no zone);
+    None if times are numbers. `commit` is the number of the last commit, `parts` are the names of
+    the files that the run added to the output. `published` has one entry for each table of
+    [publish] that was changed: table, version, commit, parts added and removed, and a note;
+    `published_commit` is the last commit that all tables have (None if the run saw no such commit).
+    `seconds_compiling` is the part of `seconds` in which kernels were compiled, which later runs
+    load (compilation on workers is not counted). `replayed` rows were read again by a new model,
+    which could not score `replay_passed_over` of them; `replay_fresh_streams` streams had none of
+    these rows, and start from the model's initial state. `seconds_by_phase` is busy time: phases
+    overlap, and "start" precedes `seconds`. `state_notes` are notes on state and model, such as
+    what was ignored in `[state] init`; `recovered` lists what was repaired at startup after an
+    earlier run. `unusual_gap` says where a file seems to be missing, by the times of the other
+    files. `first_late` says where the first dropped or rejected late row is, and why it is late;
+    `first_repeated` says where the first repeated row is. `times_in_utc` notes that times came from
+    text with other offsets although [source] time_zone is not set. `workload` is None if this
+    process scored all streams.
     """
 
     streams: int = 0

@@ -21,7 +21,7 @@ PAUSE = 1e-4
 
 
 class SlicedCopy:
-    """A copy, `arrays`, of the first `rows` rows of some arrays, as they are now.
+    """A copy, `arrays`, of the first `rows` rows of some arrays, as they are at its creation.
 
     Create it with the lock held. With `which`, in ascending order, only these rows are copied.
     `columns` returns the current arrays, which may be replaced when they grow. Whoever writes rows
@@ -116,8 +116,9 @@ class Changes:
 
     An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
     any two operations, even during recovery. So a change takes effect by one assignment, which
-    replaces the call that undoes it by the call that writes it; the next user repeats this call
-    until it completes. `renew` repairs data that a fork copied while another thread changed them.
+    replaces the call that undoes the change by the call that writes it; the next user repeats the
+    stored call until it completes. `renew` repairs data that a fork copied while another thread
+    changed them.
     """
 
     def __init__(self, renew: _Call) -> None:

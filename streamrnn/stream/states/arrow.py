@@ -187,11 +187,11 @@ def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Int
             incoming.refuse(
                 column,
                 lengths != waiting_after(steps, most + 1, stride),
-                f"number of waiting rows does not match the stream's steps with [window] steps = "
-                f"{most + 1}, stride = {stride}: the state is from other windows",
+                f"the number of waiting rows does not match the stream's steps with [window] "
+                f"steps = {most + 1}, stride = {stride}: the state is from other windows",
             )
         if counts is not None:
-            reason = "number of waiting rows differs from that in the other columns"
+            reason = "the number of waiting rows differs from the number in the other columns"
             incoming.refuse(column, lengths != counts, reason)
         counts = lengths
         stream = np.repeat(np.arange(len(slots)), lengths)

@@ -310,7 +310,7 @@ class StateDiff:
     """Streams in only one table, and streams whose rows differ, with the columns that differ.
 
     `largest`: column that differs -> the largest absolute difference of its numbers, or times (in
-    seconds); None for a column without numbers. `same` is the number of streams without difference.
+    seconds); None for a column without numbers. `same` is the number of equal streams.
     """
 
     only_a: list[str]

@@ -226,7 +226,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def _compatible(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether one scalar type can be converted to another: not if they are floating."""
+    """Return whether scalar types differ at most in width or unit; never for floats or decimals."""
     if types.is_timestamp(stored) and types.is_timestamp(kind):
         return stored.tz == kind.tz or {stored.tz, kind.tz} <= _UTC
     for tests in _ALIKE:

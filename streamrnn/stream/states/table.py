@@ -21,7 +21,7 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 _EARLIEST = np.iinfo(np.int64).min
 _IDLE_SHARE = 1 / 8
-"""Smallest share of streams that a commit drops: it has to write the streams that then move."""
+"""Smallest share of streams that a commit drops, since it has to write the streams that move."""
 _TOGETHER = 2048
 """Largest number of streams that are dropped in one change."""
 
