@@ -207,7 +207,7 @@ class _Binder:
 
 
 def _joined(join: _Operator, items: Sequence[pc.Expression]) -> pc.Expression:
-    """Join expressions in a balanced tree: pyarrow walks trees recursively, and crashes if deep."""
+    """Join expressions in a balanced tree: pyarrow walks trees recursively; deep ones crash it."""
     if len(items) == 1:
         return items[0]
     half = len(items) // 2

@@ -35,7 +35,10 @@ def now() -> str:
 
 
 class Lock:
-    """The lock of a folder, held until `release`; CheckpointError if another run holds it."""
+    """The lock of a folder, held until `release`.
+
+    Raises CheckpointError if another run holds it.
+    """
 
     def __init__(self, files: Files, name: str) -> None:
         self._files = files
@@ -152,7 +155,7 @@ class LockSet:
     def release(self, *, unused: bool) -> None:
         """Release all locks; if they were `unused` (nothing was committed), remove new folders.
 
-        New are the folders that were missing or empty.
+        A folder is new if it was missing or empty.
         """
         with ExitStack() as stack:  # if one fails, the others are released all the same
             for directory, lock in self._locks.items():

@@ -216,9 +216,9 @@ class Manifest(_Commit):
         return RetainedCommit(**facts)
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
-        """Return what the next commit retains: the last `keep` ends of runs, and others of its run.
+        """Return which commits the next one retains: the last `keep` ends of runs, and some others.
 
-        The others are the last `keep` commits within its run; none stay if it is the `end_of_run`.
+        The others are the last `keep` commits of the same run; at the `end_of_run`, there are none.
         """
         if keep < 1:
             return ()
@@ -349,7 +349,7 @@ class SeenFiles:
         return [name for name in names if name in seen]
 
     def advice(self, names: Sequence[str], *, refresh: bool) -> str:
-        """Advise how to score files again that the state has seen.
+        """Advise how to score again the files that the state has seen.
 
         `refresh`: the output has commits.
         """

@@ -30,9 +30,9 @@ class SourcePlan:
     `before` is the content of the rows before `position`. `used` are the used files by their
     current names. `vanished` files were used and are gone. `changed` files were used, have changed,
     and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
-    `by_footer` is the number of changed files that were compared by their footers only.
-    `unresolved`: new files may hold the rows of vanished ones. `refreshed`: `used` has newer facts
-    than the manifest.
+    `by_footer` is the number of used files with a new time that were compared by their footers
+    only. `unresolved`: new files may hold the rows of vanished ones. `refreshed`: `used` has newer
+    facts than the manifest.
     """
 
     files: tuple[SourceFile, ...]

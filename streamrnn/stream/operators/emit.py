@@ -220,8 +220,8 @@ class Emitter:
 def all_finite(computed: ModelOutput) -> bool:
     """Return whether no output, and no new state, is NaN or infinite.
 
-    The new state of a stream is its state after its last row in the batch; states in between are
-    not looked at.
+    New states are the states after a stream's last row before a reset or the end of the batch;
+    states in between are not looked at.
     """
     finite = np.isfinite(computed.values_KU)
     return not computed.overflows and b"\0" not in finite.tobytes()  # faster than all()
