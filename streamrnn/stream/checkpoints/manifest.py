@@ -218,7 +218,7 @@ class Manifest(_Commit):
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
         """Return which commits the next one retains: the last `keep` ends of runs, and some others.
 
-        The others are the last `keep` commits of the same run; at the `end_of_run`, there are none.
+        The others are the last `keep` commits that ended no run; at an `end_of_run`, none stay.
         """
         if keep < 1:
             return ()
