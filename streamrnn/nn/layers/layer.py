@@ -221,7 +221,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         """Raise ShapeError if symbols cannot be the states to start from."""
 
     def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
-        """Raise ShapeError unless the last axis has this size and, if set, there are `rank` axes."""
+        """Raise ShapeError for another size of the last axis, or another number of axes (rank)."""
         if rank is not None and len(shape) != rank:
             axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
             raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
