@@ -3,11 +3,11 @@
 `loop` runs the epochs of a fit over the batches that `data` makes of what a caller passes;
 `trainer` trains on one batch. `passes` goes forward and back through the graph of a model, by a
 rule for each class of layer (`rules`, `simple_rules`, `operations`, `recurrent`), and a `recording`
-collects the gradients. `objective` has the losses and metrics of each output. What losses share is
-in `loss`; `metric`, `optimizer` and `callback` are the same for metrics, optimizers, callbacks.
+collects the gradients. `objective` has the losses and metrics of each output. `loss`, `metric`,
+`optimizer` and `callback` hold what losses, metrics, optimizers and callbacks have in common.
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
-`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`
+`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vector size: `kernels`
 computes products and sums, and NumPy computes element by element. Only the sums of
 BatchNormalization are NumPy's, in float64; they are rounded to float32.
 """

@@ -18,8 +18,8 @@ from streamrnn.nn.training.loss import numbers_of
 class Batch(NamedTuple):
     """Rows of a model's inputs and their masks; truths and weights of samples for each output.
 
-    reset: True for rows that start from initial states. labelled: 1 where a step has a label, 0
-    where it has none and no metric counts it.
+    reset: True for rows that start from initial states. labelled: 1 for a step with a label; 0 for
+    a step without one, which plain metrics do not count.
     """
 
     inputs: list[Array]
@@ -80,7 +80,7 @@ def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
 
 
 def memories(layer: Layer) -> list[Memory]:
-    """Return the memories of a model or layer, and of all layers inside it."""
+    """Return the memories of all stateful recurrent layers that a model or layer is or contains."""
     if isinstance(layer, RNN):
         return [layer.memory] if layer.stateful else []
     return [memory for child in layer.children().values() for memory in memories(child)]
@@ -112,10 +112,11 @@ def is_table(x: Any) -> bool:
 def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
     """Return x, y and sample_weight of a table as arrays.
 
-    y, weight: names of columns (y also a list of them), or arrays. All other columns are features,
-    in their order; a model with several inputs takes them by the names of its inputs. Raises
-    ArgumentError for a model that needs sequences and for missing columns, ShapeError for another
-    number of features, DataError for nulls and text.
+    y: a column name, a list of column names, or an array; weight: a column name or an array. The
+    other columns are features, in their order; a model with several inputs takes the columns that
+    have the names of its inputs, and no others. Raises ArgumentError for a model that needs
+    sequences and for missing columns, ShapeError for another number of features, DataError for
+    nulls and text.
     """
     if model.built:
         sequences = any(len(shape) != 1 for _, shape, _ in model.input_specs)
@@ -126,7 +127,7 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
     if sequences:
         raise ArgumentError(
             f"{model}: rows of a table are samples (batch, features), but this model needs "
-            "sequences; Pipeline.windows() makes them from the rows of streams: "
+            "sequences; Pipeline.windows() makes sequences from the rows of streams: "
             "fit(list(pipeline.windows()))"
         )
     names = list(table.column_names)

@@ -23,7 +23,7 @@ TEST = ("on_test_batch_begin", "on_test_batch_end")
 
 
 class Callback:
-    """The base of callbacks, whose methods do nothing by default.
+    """The base of callbacks; its methods for events do nothing.
 
     model: the model that is trained or evaluated; `model.stop_training = True` ends a fit after
     this batch or epoch. params: "verbose", "epochs", "steps" (batches of an epoch, None if unknown)
@@ -56,7 +56,7 @@ class Callback:
         """Before an epoch of training; epochs are numbered from 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """After an epoch and its validation, whose names in `logs` begin with "val_"."""
+        """After an epoch and any validation; names of validation values begin with "val_"."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Before an update of the weights; batches are numbered from 0 in each epoch."""
@@ -118,9 +118,9 @@ class LambdaCallback(Callback):
 
 
 class History(Callback):
-    """The result of `fit`: `epoch`, a list of numbers, and `history`, a list per loss and metric.
+    """The result of `fit`: `epoch` lists the epochs, `history` has a list for each loss and metric.
 
-    Callbacks may add lists to `history`.
+    Values that callbacks add to the logs, such as "learning_rate", have a list in `history`, too.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class ProgbarLogger(Callback):
 
 
 def _text(value: Any) -> str:
-    """Format a number, or the numbers of a metric that has one for each class."""
+    """Format a number, or the array of a metric with a value for each class."""
     if np.ndim(value):
         return f"[{', '.join(_text(item) for item in value)}]"
     return f"{value:.4g}"
@@ -155,10 +155,10 @@ def _text(value: Any) -> str:
 class CSVLogger(Callback):
     """Writes a line per epoch, in the layout of Keras; the file is complete after each epoch.
 
-    append: add to an existing file, without a second header. The columns are the sorted names of
-    the first epoch; if none begins with "val_", a "val_" column is added for each (for later epochs
-    with a validation). NA stands for a missing value. Raises SinkError in the first epoch if the
-    file has other columns (Keras would mix the columns up).
+    append: add to an existing file, without a second header. The columns are "epoch" and the sorted
+    names in the logs of the first epoch; if no name begins with "val_", a "val_" column is added
+    for each name (for later epochs with a validation). NA stands for a missing value. Raises
+    SinkError after the first epoch if the file has other columns (Keras would mix the columns up).
     """
 
     def __init__(
@@ -168,7 +168,10 @@ class CSVLogger(Callback):
         self.keys: list[str] | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Empty the file, unless it is appended to. Raises SinkError if its folder is missing."""
+        """Empty the file, or create it. Raises SinkError if the file's folder is missing.
+
+        With `append`, an existing file is left as it is.
+        """
         self.keys = None
         path = Path(self.filename)
         if not path.absolute().parent.is_dir():
@@ -199,7 +202,7 @@ class CSVLogger(Callback):
 
 
 def _cell(value: Any) -> Any:
-    """Format a number; several, one for each class, become "[a, b]" with quotes, as in Keras."""
+    """Return a number as it is, and an array as the text "[a, b]" with its quotes, as in Keras."""
     return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
 
 
@@ -225,7 +228,10 @@ class MonitorCallback(Callback):
         self.min_delta = abs(self.min_delta)
 
     def monitored(self, logs: Logs) -> float | None:
-        """Return the value; None in an epoch without validation. Raises ArgumentError."""
+        """Return the monitored value; None if it awaits a later epoch, with a validation.
+
+        Raises ArgumentError if no epoch can report the value, or if it is an array.
+        """
         logs = logs or {}
         if self.monitor in logs:
             value = logs[self.monitor]
@@ -244,7 +250,10 @@ class MonitorCallback(Callback):
         )
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Return whether a value is better than the best (NaN never is). Raises ArgumentError."""
+        """Return whether a value is better than `best`, which is None at first; NaN never is.
+
+        Raises ArgumentError if it is unknown whether larger values are better.
+        """
         sign = -1.0 if self._larger_is_better() else 1.0
         if math.isnan(value):
             return False
@@ -270,10 +279,11 @@ class MonitorCallback(Callback):
 
 
 class CallbackList(Callback):
-    """Callbacks, called one after the other; what one changes in `logs` is visible to later ones.
+    """Callbacks, called one after the other; later callbacks see changes that earlier ones make.
 
-    callbacks: a callback, or (nested) lists of them; Keras's callbacks work, too. add_history,
-    add_progbar: append a History or ProgbarLogger if there is none. params: for set_params.
+    They share `logs`, in a copy for each event. callbacks: a callback, or (nested) lists of
+    callbacks; Keras's callbacks work, too. add_history, add_progbar: append a History or
+    ProgbarLogger if there is none. params: for set_params.
     """
 
     def __init__(
@@ -307,7 +317,7 @@ class CallbackList(Callback):
 
     @property
     def restores(self) -> bool:
-        """Whether a callback restores an earlier fit."""
+        """Whether a callback can restore an earlier fit."""
         return any(hasattr(callback, "initial_epoch") for callback in self.callbacks)
 
     def set_params(self, params: Any) -> None:

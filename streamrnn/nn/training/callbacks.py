@@ -1,6 +1,6 @@
 """Callbacks of fit and evaluate, with the names, arguments, defaults and order of Keras 3.
 
-Where Keras only warns, as about a monitored name that is not reported, an error is raised here.
+Where Keras only warns, such as about a monitored name that is not reported, these raise an error.
 """
 
 import json
@@ -45,10 +45,11 @@ __all__ = [
 class EarlyStopping(MonitorCallback):
     """Ends a fit when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
-    monitor: "val_loss", "loss", or one of the metrics. min_delta: an improvement must be larger
-    than this. mode: "min", "max", or "auto", as the metric decides. baseline: a value that is not
-    better than this does not restart the count of epochs. restore_best_weights: set the weights of
-    the best epoch at the end. start_from_epoch: the first epoch that counts, from 0.
+    monitor: a reported name, such as "val_loss", "loss" or "val_mae". min_delta: an improvement
+    must be larger than this. mode: "min", "max", or "auto": the direction that the metric has.
+    baseline: a value that is not better than this does not restart the count of epochs.
+    restore_best_weights: set the weights of the best epoch at the end of the fit, even of one that
+    was not stopped. start_from_epoch: the first epoch that counts; epochs are numbered from 0.
     """
 
     monitor: str = "val_loss"
@@ -96,9 +97,9 @@ class EarlyStopping(MonitorCallback):
 
 @dataclass(eq=False, repr=False)
 class TerminateOnNaN(Callback):
-    """Ends a fit after a batch whose loss is NaN or infinite.
+    """Ends a fit after a batch that makes the reported loss NaN or infinite.
 
-    raise_error: raise DivergedError in place of an orderly end.
+    raise_error: raise DivergedError instead of ending the fit as if it were done.
     """
 
     raise_error: bool = False
@@ -173,7 +174,7 @@ class ReduceLROnPlateau(MonitorCallback):
         super().__post_init__()
         if not 0 < self.factor < 1:
             raise ArgumentError(
-                f"ReduceLROnPlateau: factor must lie between 0 and 1, received {self.factor!r}"
+                f"ReduceLROnPlateau: factor must be above 0 and below 1, received {self.factor!r}"
             )
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -182,7 +183,7 @@ class ReduceLROnPlateau(MonitorCallback):
         self.cooldown_counter = self.wait = 0
 
     def in_cooldown(self) -> bool:
-        """Return whether epochs do not count yet after a reduction of the learning rate."""
+        """Return whether epochs are not counted because of a recent reduction of the rate."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -209,13 +210,13 @@ class ReduceLROnPlateau(MonitorCallback):
 
 @dataclass(eq=False, repr=False)
 class ModelCheckpoint(MonitorCallback):
-    """Saves the model in the native format, as `model.save` does: the file is complete or absent.
+    """Saves the model in the native format, as `model.save` does; no file is ever half written.
 
     filepath: ends in .safetensors, and may name the epoch (from 1) and values of the logs, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
-    folders are made. save_best_only: save only if the monitored value is better than all earlier
-    ones and than initial_value_threshold. save_weights_only: no effect, as the format always has
-    the config and the weights. save_freq: "epoch", or a number of batches.
+    folders are created. save_best_only: save only if the monitored value is better than all earlier
+    values and than initial_value_threshold, if that is set. save_weights_only: no effect, as the
+    format always has the config and the weights. save_freq: "epoch", or a number of batches.
     """
 
     filepath: str | os.PathLike[str]
@@ -295,12 +296,12 @@ class ModelCheckpoint(MonitorCallback):
 
 @dataclass(eq=False, repr=False)
 class BackupAndRestore(Callback):
-    """Writes weights, optimizer and epoch after each epoch; a later fit continues from there.
+    """Writes weights, optimizer and epoch after each epoch; a later fit continues from the file.
 
     After an interruption, the same call of fit gives the weights of an uninterrupted fit, bit for
     bit, if other callbacks keep nothing from epoch to epoch. The file backup_dir/latest.npz is
-    replaced as a whole; delete_checkpoint: the file is removed at the end of a fit. save_freq must
-    be "epoch"; double_checkpoint: no effect, as a file is never half written.
+    replaced as a whole. delete_checkpoint: remove the file at the end of a fit. save_freq must be
+    "epoch". double_checkpoint: no effect, as a file is never half written.
     """
 
     backup_dir: str | os.PathLike[str]
@@ -367,7 +368,7 @@ class BackupAndRestore(Callback):
         self.initial_epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        # The keys are positions: the names of layers are numbered anew in each process.
+        # The keys are positions, as the names of layers may have other numbers in a later process.
         weights, optimizer = self.model.named_weights(), self.model.optimizer
         kept = {at: held for at, name in enumerate(weights) if (held := optimizer.kept.get(name))}
         facts = {

@@ -1,4 +1,4 @@
-"""The data that fit and evaluate accept: arrays, tables, batches of any iterable, windows."""
+"""The data that fit and evaluate accept: arrays, tables, iterables of batches or windows."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,16 +15,16 @@ from streamrnn.nn.training.batches import Batch, class_weights, memories
 from streamrnn.nn.training.trainer import Trainer
 
 BATCH_SIZE = 32
-"""Number of rows of a batch by default, as in Keras."""
-_MORE = "; pass more batches, or data that can be iterated again, such as a list of them"
+"""The default number of rows in a batch, as in Keras."""
+_MORE = "; pass more batches, or data that can be iterated again, such as a list of batches"
 
 
 class BatchSource(NamedTuple):
-    """Batches that can be iterated in their order or in a random one.
+    """Batches in their own order, or in a random one.
 
-    run: yields the batches in their order, or in the random order of a key. batches: their number,
-    None if unknown. again: whether they can be iterated again. shuffles: whether a key changes
-    their order.
+    run: yields the batches, in the random order of a key if there is a key. batches: the number of
+    batches, None if unknown. again: whether the batches can be iterated more than once. shuffles:
+    whether a key changes the order of rows or batches; if not, `run` ignores the key.
     """
 
     run: Callable[[int | None], Iterator[Batch]]
@@ -64,7 +64,7 @@ def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None
 
 
 def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
-    """Return the batches of an object that has them by number, as a keras.utils.PyDataset does."""
+    """Return the batches of an object with `len` and indices, such as a keras.utils.PyDataset."""
     count = len(items)
     if not trainer.model.built and count:
         trainer.model.build_on(_parts(items[0])[0])
@@ -103,8 +103,8 @@ def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
 class Feed:
     """The batches of each epoch.
 
-    steps: the number of batches in an epoch (fewer where the data ends); the next epoch
-    then continues where this one ended, or begins again after the last batch. None: all batches.
+    steps: the number of batches in an epoch (fewer where the data ends); the next epoch continues
+    where this epoch ended, or begins again after the last batch. None: an epoch has all batches.
     """
 
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
@@ -124,10 +124,11 @@ class Feed:
         return self._source.batches if self._steps is None else self._steps
 
     def epoch(self, key: int | None, *, anew: bool = False) -> Iterator[Batch]:
-        """Yield the batches of an epoch; anew: from the first one, if they can be iterated again.
+        """Yield the batches of an epoch.
 
-        Raises DataError if there are none, or if an iterator ends before its number of steps; warns
-        if other data does, as Keras does.
+        anew: begin with the first batch, if the batches can be iterated again. Raises DataError if
+        there are no batches, or if an iterator ends before the epoch has `steps` batches; warns if
+        other data ends before, as Keras does.
         """
         if self._steps is None or self._rest is None or (anew and self._source.again):
             self._rest = self._source.run(key)
@@ -154,7 +155,7 @@ class Feed:
 
 
 class FitData(NamedTuple):
-    """The data that a caller passed: arrays, or batches as x alone."""
+    """The data that a caller passed: arrays, or batches in x, perhaps with a class_weight."""
 
     x: Any
     y: Any = None
@@ -197,7 +198,7 @@ def source_of(trainer: Trainer, data: FitData, argument: str = "batch_size") -> 
 
 
 def is_arrays(x: Any, y: Any) -> bool:
-    """Return whether x is arrays (or a table) rather than batches."""
+    """Return whether x is an array, arrays or a table, rather than batches."""
     if isinstance(x, list | tuple):
         of_batches = bool(x) and all(isinstance(i, tuple) or is_window(i) for i in x)
         return y is not None or not of_batches
@@ -224,7 +225,7 @@ def _batch(trainer: Trainer, item: Any, class_weight: Any) -> Batch:
 
 
 def is_window(item: Any) -> bool:
-    """Return whether this is a window, whose class is in a room that cannot be imported here."""
+    """Return whether an item is a window (by its attributes: this room cannot import the class)."""
     return all(hasattr(item, name) for name in ("inputs", "lengths", "reset", "resumes", "y"))
 
 
@@ -249,7 +250,7 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
             + (
                 "make it with stateful=True"
                 if isinstance(forgetful[0], RNN | Bidirectional)
-                else "train the model with streamrnn fit, which carries it"
+                else "train the model with streamrnn fit, which carries the state"
             )
         )
     missing = np.isnan(window.y)
@@ -264,7 +265,7 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
 
 
 def _forgetful(layer: Layer) -> list[Layer]:
-    """Return the layers that start from zero in each call, but not on a stream."""
+    """Return the layers that keep a state on a stream, but start from zero in each call."""
     if isinstance(layer, RNN):
         return [] if layer.stateful else [layer]
     if not layer.children() and layer.built and layer.stream_states():

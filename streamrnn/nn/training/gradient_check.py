@@ -18,8 +18,8 @@ ENTRIES = 200
 """Largest number of compared entries of an array; from a larger array, this many are drawn."""
 
 TOLERANCE = 1e-3
-"""Tolerance, relative to an array's largest gradient. For a step that is smooth and computes in
-float64, it is a hundredth of this."""
+"""Tolerance, relative to an array's largest gradient. For a function that is smooth and computes in
+float64, the tolerance is a hundredth of this."""
 
 _SMALL = 1e-3
 """Gradients of an array are compared as if the largest were at least this."""
@@ -63,8 +63,9 @@ def check_step_backward(
 ) -> None:
     """Compare step_backward with step, once for all cells with these functions and shapes.
 
-    Raises ArgumentError, naming the cell and the worst entry, if they differ, and ShapeError if
-    one of them reads or writes outside an array.
+    Raises ArgumentError, naming the cell and the worst entry, if they differ; ArgumentError if they
+    cannot be compared, or step_backward writes to what it may only read; and ShapeError if one of
+    the functions reads or writes outside an array.
     """
     shapes = tuple((name, weight.shape) for name, weight in weights.items())
     key = step, step_backward, features, shapes, tuple(cell.state_shapes().values())
@@ -136,7 +137,7 @@ def worst_entry(
 
 
 def _scale(entries: Sequence[_Entry]) -> float:
-    """Return the scale of an array's differences: the largest absolute one, or _SMALL if larger."""
+    """Return the largest absolute difference of an array's entries, or _SMALL if that is larger."""
     return max(_SMALL, *(abs(expected) for _, pair, _ in entries for expected in pair))
 
 
@@ -209,7 +210,7 @@ def _check_indices(
 def central_differences(
     value: Callable[[], float], array: Doubles, random: Any
 ) -> Iterator[_Entry]:
-    """Yield the differences of `value`, which reads `array`, for some entries of `array`.
+    """Yield the central differences of `value`, which reads `array`, for up to ENTRIES entries.
 
     Entries whose differences are not finite are left out. `array` is unchanged afterwards.
     """
@@ -234,7 +235,7 @@ def central_differences(
 def check_gradient(
     owner: object, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
-    """Compare `gradient` with differences of `call`, on the first rows of a batch.
+    """Compare `gradient` with central differences of `call`, on the first rows of a batch.
 
     Raises ArgumentError if they differ.
     """

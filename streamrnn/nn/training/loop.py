@@ -29,7 +29,7 @@ class Epochs(Protocol):
     """What a fit does in an epoch."""
 
     def start(self) -> int:
-        """Return the first epoch; by then, callbacks have forgotten an earlier fit."""
+        """Return the first epoch; `on_train_begin` of the callbacks has been called before."""
 
     def begin(self, epoch: int) -> None:
         """Prepare the epoch, before callbacks are told of it."""
@@ -38,21 +38,20 @@ class Epochs(Protocol):
         """Update the weights; return losses and metrics, or None if the fit is interrupted."""
 
     def judge(self, epoch: int) -> dict[str, Any]:
-        """Return further values of the epoch.
+        """Return further values of the epoch, by name.
 
-        Names of losses and metrics of a validation begin with `val_`; other values are figures of
-        the epoch.
+        The names of losses and metrics on validation data begin with `val_`.
         """
 
     def end(self, epoch: int, logs: dict[str, Any]) -> bool:
-        """Return whether another epoch may follow; callbacks have already been told of this one.
+        """End an epoch, of which callbacks have been told; return whether another may follow.
 
-        `logs` is what `train` and `judge` returned.
+        `logs`: what `train` and `judge` returned, with any changes by callbacks.
         """
 
 
 def run_epochs(fit: Epochs, calls: CallbackList, epochs: int) -> bool:
-    """Train up to `epochs`, or until a callback ends the fit; return False if interrupted."""
+    """Train until `epochs` epochs are done, or `fit` ends; return False if interrupted."""
     logs: dict[str, Any] = {}
     calls.on_train_begin()
     for epoch in range(fit.start(), epochs):
@@ -90,7 +89,7 @@ def fit_arrays(
     validation_freq: Any,
     lengths: Any,
 ) -> History:
-    """Train for some epochs (see `Model.fit`)."""
+    """Train on arrays or batches (see `Model.fit`)."""
     if verbose not in ("auto", 0, 1, 2):
         raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
     for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
@@ -118,8 +117,8 @@ def fit_arrays(
     if trainer.model.stateful_layers() and not whole and epochs - initial_epoch > 1:
         raise ArgumentError(
             f"{trainer.model}: fit of a stateful model with steps_per_epoch={steps_per_epoch} "
-            "would reset states at each epoch, in the middle of the data; leave steps_per_epoch "
-            "out, or fit one epoch at a time"
+            "would reset states at the start of each epoch, in the middle of the data; leave "
+            "steps_per_epoch out, or fit one epoch at a time"
         )
     feed, held = Feed(source, steps_per_epoch, "steps_per_epoch"), None
     if validation is not None:
@@ -155,7 +154,7 @@ def fit_arrays(
 
 @dataclass(frozen=True)
 class _ArrayEpochs:
-    """Epochs over the batches of `feed`; an epoch in `judged` ends with the batches of `held`."""
+    """Epochs over the batches of `feed`; an epoch in `judged` ends with a test on `held`."""
 
     trainer: Trainer
     calls: CallbackList
@@ -176,9 +175,9 @@ class _ArrayEpochs:
         return _run(self.trainer, self.feed.epoch(key), self.calls, train=True)
 
     def judge(self, epoch: int) -> dict[str, float]:
-        """Return losses and metrics of the validation data, from initial states.
+        """Return losses and metrics on the validation data, if the epoch has a validation.
 
-        The states from before are then restored.
+        The validation starts from initial states; afterwards, the earlier states are restored.
         """
         if self.held is None or epoch not in self.judged:
             return {}
@@ -206,7 +205,7 @@ def evaluate_arrays(
     callbacks: Any,
     return_dict: bool,
 ) -> Any:
-    """Return the mean loss and the metrics of all rows (see `Model.evaluate`)."""
+    """Return the mean loss and the metrics on arrays or batches (see `Model.evaluate`)."""
     source = source_of(trainer, FitData(x, y, sample_weight, lengths, size=batch_size))
     feed, calls = Feed(source, steps, "steps"), callbacks
     if not isinstance(calls, CallbackList):
@@ -217,7 +216,7 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or those in a list.
+    """Return the epochs that end with a validation: every n-th, or the ones in a list.
 
     The list counts epochs from 1, the result from 0.
     """
@@ -235,10 +234,14 @@ def _split(
 ) -> tuple[BatchSource, BatchSource]:
     """Return the first rows for training, and the last, without class weights, for validation."""
     if not is_arrays(data.x, data.y):
-        raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
+        raise ArgumentError(
+            "fit: validation_split needs arrays; with batches, pass validation_data"
+        )
     rows = data.rows(trainer)
     if not 0 < share < 1:
-        raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
+        raise ArgumentError(
+            f"fit: validation_split must be above 0 and below 1, received {share!r}"
+        )
     at = math.floor(rows.rows * (1 - share))
     if at in (0, rows.rows):
         raise ShapeError(
@@ -255,7 +258,7 @@ def _split(
 def _validation(
     trainer: Trainer, validation_data: Any, size: int | None, batch_size: int | None
 ) -> BatchSource:
-    """Return the source of validation_data: arrays as a tuple, or batches."""
+    """Return the source of validation_data: x, y and so on in a tuple or list, or batches."""
     argument = "validation_batch_size"
     several = isinstance(validation_data, list | tuple) and 2 <= len(validation_data) <= 4
     if not is_arrays(validation_data, None):  # batches, also as a list of tuples
@@ -276,7 +279,7 @@ def _run(
 ) -> dict[str, float]:
     """Train on batches, or test them; return losses and metrics.
 
-    Losses are means over the batches, weighted by the number of rows of each, as in Keras.
+    Losses are means over the batches, weighted by the number of rows in each batch, as in Keras.
     """
     step, hears = trainer.test, calls.hears_test
     begin, end = calls.on_test_batch_begin, calls.on_test_batch_end

@@ -17,14 +17,14 @@ from streamrnn.nn.training.gradient_check import check_gradient
 
 
 class Loss:
-    """The base of losses: the mean over samples (and steps) of their values, or their sum.
+    """The base of losses: the mean of the values of all samples (or steps), or their sum.
 
     reduction: "sum_over_batch_size" or "sum".
 
     A loss of your own has `call(y_true, y_pred)`, as in Keras. It returns the value of each sample
     (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. For
     training, it also needs `gradient(y_true, y_pred)`: the derivative of the sum of its values
-    by each prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or
+    by each prediction, in the shape of y_pred. Both get float32 NumPy arrays: y_pred (B, U) or
     (B, T, U) as the model returns it, y_true as it was passed to fit, but with as many axes as
     y_pred if only a last axis of size 1 differs. Where U is 1, y of shape (B,) becomes (B, 1), and
     (B, T) becomes (B, T, 1); Keras passes y unchanged, and `y_pred - y_true` is then (B, B). The
@@ -112,13 +112,17 @@ class Loss:
     where_to_write: ClassVar[str] = "Give its class a method"
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the truth as float32, in the rank of the predictions. Raises DataError."""
+        """Return the truth as float32, with a last axis of size 1 added or removed as needed.
+
+        The predictions decide. Raises DataError unless the truth has numbers.
+        """
         return in_rank_of(y_pred, numbers_of(self, y_true)).astype(np.float32)
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         """Return the values, the derivatives of their terms, and the number of terms in a value.
 
-        Without `gradient` the derivatives are NaN. Raises ShapeError for a result of another shape,
+        A value is the mean of its terms. Without `gradient`, the derivatives are NaN. Raises
+        ShapeError for a result of another shape, DataError for one that has no numbers,
         ArgumentError for a gradient that is not the derivative of the values.
         """
         call: Callable[..., Any] = self.call
@@ -142,7 +146,7 @@ class Loss:
         return value, slope, 1.0
 
     def _static(self, name: str) -> Callable[..., Any]:
-        """Return a function of one row. Raises ArgumentError for a method."""
+        """Return a function of one row, by name. Raises ArgumentError if it is not static."""
         function: Callable[..., Any] = getattr(self, name)
         if not inspect.isfunction(inspect.unwrap(getattr(function, "py_func", function))):
             raise ArgumentError(
@@ -214,7 +218,7 @@ def name_of_function(function: Callable[..., Any]) -> str:
 
 
 def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
-    """Return both arrays with equally many axes: a last axis of size 1 is added or removed."""
+    """Return both arrays, with a last axis of size 1 added or removed where only one has it."""
     if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
         return (y_true[:, None], y_pred) if y_true.ndim == 1 else (y_true, y_pred[..., 0])
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
@@ -258,7 +262,8 @@ def weights_of(
 ) -> Floats:
     """Return a weight for each value of an array, 0 where it is masked.
 
-    sample_weight, mask: shaped like the array or its first axes.
+    shape: the shape of the array. sample_weight, mask: of this shape, or of its first axes only;
+    sample_weight may have a further last axis of size 1. Raises ShapeError, DataError.
     """
     if sample_weight is None:
         weights = np.ones(shape, np.float32)
@@ -287,7 +292,7 @@ def truth_array(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
 
 
 def categories(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
-    """Return the number of the category of each sample. Raises ShapeError, DataError."""
+    """Return the category id of each sample or step. Raises ShapeError, DataError."""
     truth = numbers_of(owner, y_true)
     if truth.ndim == y_pred.ndim and truth.shape[-1] == 1:
         truth = truth[..., 0]

@@ -1,9 +1,9 @@
-"""Losses, with the names, arguments and formulas of Keras 3, and Quantile and GaussianNLL.
+"""Losses, with the names, arguments and formulas of Keras 3; also Quantile and GaussianNLL.
 
 To add one, write its class here and its name in `__all__`.
 
-A loss is called as loss(y_true, y_pred, sample_weight=None) and returns a number. Shapes must fit:
-nothing is broadcast, but y_true may lack a last axis of size 1. Sums are added in a fixed order.
+A loss is called as loss(y_true, y_pred, sample_weight=None) and returns a number. Arrays are not
+broadcast, but y_true may lack a last axis of size 1. Sums are added in a fixed order.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class Huber(Elementwise, kernel="huber", short="huber"):
 
 
 class MeanAbsolutePercentageError(Elementwise, kernel="percentage", short="mape"):
-    """The error in percent of |y_true|, which counts as at least 1e-7."""
+    """The absolute error in percent of |y_true|, which counts as at least 1e-7."""
 
 
 class MeanSquaredLogarithmicError(Elementwise, kernel="squared_logarithm", short="msle"):
@@ -97,7 +97,7 @@ class CosineSimilarity(RowLoss, kernel="cosine"):
 
 
 class Quantile(Loss):
-    """The pinball loss of quantiles: the model has one unit for each. Not in Keras."""
+    """The pinball loss of quantiles; the model has one unit for each quantile. Not in Keras."""
 
     def __init__(
         self,
@@ -110,7 +110,8 @@ class Quantile(Loss):
         self.quantiles = [quantiles] if isinstance(quantiles, int | float) else list(quantiles)
         if not self.quantiles or not all(0 < q < 1 for q in self.quantiles):
             raise ArgumentError(
-                f"{self}: quantiles must lie between 0 and 1, received {quantiles!r}"
+                f"{self}: expected one or more quantiles above 0 and below 1, received "
+                f"{quantiles!r}"
             )
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
@@ -162,7 +163,7 @@ class GaussianNLL(Loss):
 
 
 def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
-    """Return the truth, with a share of it spread evenly over all classes."""
+    """Return the truth, with the share `smoothing` of it spread evenly over all classes."""
     if not smoothing:
         return t
     return t * np.float32(1 - smoothing) + np.float32(smoothing / classes)
@@ -219,7 +220,7 @@ class CategoricalCrossentropy(_Crossentropy, RowLoss):
 
 
 class SparseCategoricalCrossentropy(CategoricalCrossentropy):
-    """-log p of the category y, a whole number."""
+    """-log p of the category whose id is y."""
 
     def __init__(
         self,

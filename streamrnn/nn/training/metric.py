@@ -18,10 +18,10 @@ from streamrnn.nn.training.loss import in_rank_of, name_of_function, returned_va
 class Metric(WeightSet):
     """The base of metrics.
 
-    `direction`: "up" if more is better, "down" if less is; None if unknown.
+    `direction`: "up" if larger values are better, "down" if smaller ones are; None if unknown.
 
-    A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes the
-    variables that it adds to. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and
+    A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes variables
+    for `update_state` to change. y_pred is a float32 NumPy array, (B, U) or (B, T, U). fit and
     evaluate pass y_true as they got it, but with as many axes as y_pred if only a last axis of size
     1 differs: where U is 1, y of shape (B,) becomes (B, 1), and (B, T) becomes (B, T, 1).
     sample_weight is None or the weights, (B,) or (B, T); steps that are masked, or have no label,
@@ -112,7 +112,7 @@ require_constructor(Metric, "name", "_weights")
 
 
 class MeanMetric(Metric):
-    """The weighted mean of a value of each sample."""
+    """The weighted mean of values, one for each sample, step or element."""
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(name, dtype)
@@ -124,7 +124,10 @@ class MeanMetric(Metric):
 
     @property
     def sums(self) -> tuple[float, ...]:
-        """All sums: of weighted values, and of weights. They may be set, to resume."""
+        """The sums that the metric keeps: of weighted values, and of weights; others in a subclass.
+
+        They may be set, to resume.
+        """
         return tuple(self._sums.tolist())
 
     @sums.setter
@@ -132,7 +135,10 @@ class MeanMetric(Metric):
         self._sums = np.array(sums, np.float64)
 
     def result(self) -> Any:
-        """Return the mean over all samples so far, 0 without any; some metrics return an array."""
+        """Return the mean over all samples since the last reset, or 0 if there are none.
+
+        Some metrics return an array.
+        """
         total, weight = self.sums
         return total / weight if weight else 0.0
 
@@ -144,7 +150,7 @@ class MeanMetric(Metric):
         *,
         mask: Array | None = None,
     ) -> None:
-        """Add samples; those with the weight 0, or masked, do not count."""
+        """Add samples; samples that are masked, or have the weight 0, do not count."""
         pred = np.ascontiguousarray(y_pred, np.float32)
         value = self.values(y_true, pred)
         weight = weights_of(self, value.shape, sample_weight, mask)
@@ -159,7 +165,7 @@ class MeanMetric(Metric):
         self.update_state(y_true, y_pred, sample_weight)
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the value of each sample."""
+        """Return the value of each sample, step or element."""
         raise NotImplementedError(f"{type(self).__name__} must implement `values`")
 
 
@@ -175,6 +181,9 @@ class FunctionMetric(MeanMetric):
 
 
 def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
-    """Return the truth with as many axes as the predictions; floats become float32, as in Keras."""
+    """Return the truth, with a last axis of size 1 added or removed if the predictions need it.
+
+    Floats become float32, as in Keras.
+    """
     t = in_rank_of(y_pred, np.asarray(y_true))
     return t.astype(np.float32) if t.dtype.kind == "f" else t

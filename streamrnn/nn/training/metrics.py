@@ -1,8 +1,8 @@
 """Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
 
-Call `update_state(y_true, y_pred)`, then `result()`. Sums are in float64, in a fixed order. Classes
-of means are in this file: of losses, of right answers, and of bands. A band is quantiles, or the
-mean and the deviation of a normal distribution.
+Call `update_state(y_true, y_pred)`, then `result()`. Sums are in float64, in a fixed order. This
+file has the metrics that are means: of losses, of right answers, and of values of bands. A band is
+quantiles, or the mean and the deviation of a normal distribution.
 """
 
 import math
@@ -56,7 +56,7 @@ class LossMetric(MeanMetric, direction="down"):
 
 
 class _OfLoss(LossMetric):
-    """The base of metrics that take the names of their loss."""
+    """The base of metrics for one class of loss, by default with the names of the loss."""
 
     kind: type[Loss]
 
@@ -86,7 +86,7 @@ class MeanAbsoluteError(_OfLoss, of=losses.MeanAbsoluteError):
 
 
 class MeanAbsolutePercentageError(_OfLoss, of=losses.MeanAbsolutePercentageError):
-    """The mean error in percent of the truth."""
+    """The mean absolute error in percent of the absolute value of the truth."""
 
 
 class MeanSquaredLogarithmicError(_OfLoss, of=losses.MeanSquaredLogarithmicError):
@@ -129,7 +129,7 @@ class CategoricalHinge(_OfLoss, of=losses.CategoricalHinge):
 
 
 class BinaryCrossentropy(LossMetric, name="binary_crossentropy", short="bce"):
-    """The mean cross-entropy of probabilities, or with from_logits of their logits."""
+    """The mean cross-entropy of probabilities, or of logits with from_logits=True."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class CategoricalCrossentropy(LossMetric, name="categorical_crossentropy"):
 
 
 class SparseCategoricalCrossentropy(LossMetric, name="sparse_categorical_crossentropy"):
-    """The mean cross-entropy of categories; y_true has their numbers."""
+    """The mean cross-entropy of categories; y_true has the ids of categories."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class SparseCategoricalCrossentropy(LossMetric, name="sparse_categorical_crossen
 
 
 class BinaryAccuracy(MeanMetric, name="binary_accuracy", direction="up"):
-    """The share of elements on the right side of the threshold."""
+    """The share of elements whose y_true is 1 if y_pred is above the threshold, and else 0."""
 
     def __init__(
         self, name: str | None = None, dtype: object = None, threshold: float = 0.5
@@ -241,11 +241,11 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy, name="top_k_categor
 
 
 def level_weights(levels: Sequence[float]) -> Doubles:
-    """Return a factor for the pinball loss of each quantile; the sum of the products is the CRPS.
+    """Return a factor for the pinball loss of each level; the products add up to about the CRPS.
 
-    The CRPS is the integral of 2 pinball(level) over all levels (Gneiting & Ranjan 2011). It is
-    computed by the trapezoid rule from these levels and from levels 0 and 1, whose pinball losses
-    are 0. So the distances between levels may differ; with few levels the result is too small.
+    The CRPS is the integral of 2 pinball(level) over all levels (Gneiting & Ranjan 2011). The
+    factors follow from the trapezoid rule on these levels and levels 0 and 1, whose pinball losses
+    are 0. The levels need not be evenly spaced; with few levels the result tends to be too small.
 
     >>> level_weights([0.25, 0.5, 0.75]).tolist()
     [0.5, 0.5, 0.5]
@@ -258,7 +258,7 @@ def level_weights(levels: Sequence[float]) -> Doubles:
 
 
 class BandMetric(MeanMetric):
-    """The base of metrics of the outputs that `loss` fits: quantiles, or means and deviations."""
+    """The base of metrics for outputs trained on `loss`: quantiles, or means and deviations."""
 
     def __init__(self, loss: losses.Quantile | losses.GaussianNLL, name: str) -> None:
         super().__init__(name)
@@ -301,10 +301,10 @@ class RankedProbabilityScore(BandMetric, direction="down"):
 
 
 class Coverage(BandMetric):
-    """The share of labels between the lowest and highest quantile, or in a distribution's middle.
+    """The share of labels inside the band, with its ends.
 
-    The middle is the central 90 % of the distribution. With one quantile: the share of labels that
-    are at most the quantile.
+    Quantiles: from the lowest to the highest level; with one level, up to its quantile. Mean and
+    deviation: the central 90 % of the distribution.
     """
 
     def of_quantiles(self, loss: losses.Quantile, t: Floats, p: Floats) -> Floats:
@@ -323,18 +323,21 @@ _OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "cover
 
 
 def _band_metric(name: str, loss: Loss | None) -> BandMetric:
-    """Return the metric of this name for the outputs of this loss. Raises ArgumentError."""
+    """Return the metric of this name for outputs trained on this loss.
+
+    Raises ArgumentError if the metric cannot be computed from such outputs.
+    """
     if isinstance(loss, losses.GaussianNLL) or (
         isinstance(loss, losses.Quantile) and (name != "crps" or len(loss.quantiles) > 1)
     ):
         return _OF_BANDS[name](loss, name)
     received = "no loss" if loss is None else f"the loss {loss.name}"
     if isinstance(loss, losses.Quantile):
-        received += " of one level"
+        received += " with one level"
     raise ArgumentError(
-        f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}. "
-        f"Set the loss to quantile{' of several levels' if name == 'crps' else ''} or to "
-        f"gaussian_nll, or leave {name!r} out"
+        f"metric {name!r}: expected a loss of quantiles, or of a mean and a deviation, received "
+        f"{received}. Set the loss to quantile{' with several levels' if name == 'crps' else ''} "
+        f"or to gaussian_nll, or leave {name!r} out"
     )
 
 
@@ -355,9 +358,10 @@ _FITTING = ("accuracy", "acc", "crossentropy", "ce")
 def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     """Return the metric for a name, class, loss, function or metric. Raises ArgumentError.
 
-    "accuracy" and "crossentropy" stand for the metrics that fit the loss and the output's number of
-    units, "crps" and "coverage" for those that fit the loss: of quantiles, or of a mean and a
-    deviation. The name of any other loss stands for its mean. Reports use the name that was passed.
+    "accuracy" and "crossentropy" stand for the metrics that suit the loss and the output's number
+    of units; "crps" and "coverage" for the ones that suit a loss of quantiles, or of a mean and a
+    deviation. The name of a loss that names no metric stands for the mean of the loss. A metric
+    passed by name is reported under this name.
     """
     if isinstance(identifier, Metric):
         return identifier

@@ -1,6 +1,6 @@
 """The objective of a compiled model: losses, their weights, and metrics of each output.
 
-Values for the outputs are passed as a list, in the order of the outputs, or by name.
+Values for several outputs are passed as a list, in the order of the outputs, or by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Objective:
         return losses if len(losses) > 1 else losses[0]
 
     def require_gradients(self) -> None:
-        """Raise UnsupportedError, naming the loss, if one has no gradient."""
+        """Raise UnsupportedError, naming the loss, if a loss has no gradient."""
         for head in self.heads:
             if head.loss is not None:
                 head.loss.require_gradient()
@@ -86,9 +86,10 @@ class Objective:
     def judge(
         self, batch: Batch, outputs: Sequence[Floats], masks: Sequence[Array | None]
     ) -> tuple[list[float], list[Floats | None]]:
-        """Return the losses, and the derivative by each output; add the batch to the metrics.
+        """Return the losses, and the gradient of each output; add the batch to the metrics.
 
-        Losses: the total, then the loss of each output that has one.
+        Losses: the total, and then, if several outputs have a loss, the loss of each. Gradients are
+        of the total; None for an output without a loss.
         """
         values: list[float] = []
         slopes: list[Floats | None] = []
@@ -129,7 +130,7 @@ class Objective:
         return logs
 
     def listed(self, logs: Mapping[str, float]) -> list[float]:
-        """Return logs in the order of Keras's lists."""
+        """Return the values of logs in the order of Keras's lists."""
         names = ["loss", *(metric.name for metric in self.metrics)]
         names += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
         first = [name for name in dict.fromkeys(names) if name in logs]
@@ -141,7 +142,7 @@ def _losses(losses: Any, names: Sequence[str]) -> list[Loss | None]:
     if by_head is None and isinstance(losses, list | tuple):
         raise ArgumentError(
             f"compile: expected as many losses as outputs, {len(names)} ({', '.join(names)}), "
-            f"received {len(losses)}; None stands for an output without one"
+            f"received {len(losses)}; None stands for an output without a loss"
         )
     checked = [None if loss is None else loss_of(loss) for loss in by_head or [losses] * len(names)]
     if not any(checked):
@@ -189,7 +190,7 @@ def _flat(metrics: Any) -> list[Any]:
 def _named(heads: Sequence[Head]) -> dict[str, Metric]:
     """Return the metrics by name; with several outputs, names begin with the output's name.
 
-    A name that is used again gets "weighted_", for a weighted metric, or a number.
+    A name that is taken gets "weighted_", if the metric is weighted, and otherwise a number.
     """
     named: dict[str, Metric] = {}
     counts: dict[str, int] = {}
@@ -211,7 +212,7 @@ def _named(heads: Sequence[Head]) -> dict[str, Metric]:
 def output_names(model: Model) -> list[str]:
     """Return the names of outputs as in Keras: the names of layers, or the keys of a dictionary.
 
-    Raises UnsupportedError for outputs that cannot be told apart.
+    Raises UnsupportedError for nested outputs, and for two outputs of one name.
     """
     structure = model.output
     if isinstance(structure, dict):
@@ -234,9 +235,10 @@ def output_names(model: Model) -> list[str]:
 def by_output(
     argument: str, values: Any, names: Sequence[str], *, partly: bool
 ) -> list[Any] | None:
-    """Return the values of a list or a dictionary by output; None for anything else.
+    """Return the values of a list or a dictionary, in the order of the outputs.
 
-    partly: a dictionary may leave outputs out, which then have None. Raises ArgumentError.
+    None for anything else, such as a list of another length. partly: a dictionary may leave out
+    outputs, whose value is then None. Raises ArgumentError for other names.
     """
     if isinstance(values, Mapping):
         unknown = [name for name in values if name not in names]
@@ -256,9 +258,9 @@ def by_output(
 
 
 def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]) -> list[Any]:
-    """Return y for each output as arrays; None where it is missing and not needed.
+    """Return y for each output as an array; None for an output without y that needs none.
 
-    A list may leave out the outputs that have neither a loss nor a metric. Raises ArgumentError,
+    A list may leave out all outputs that have neither a loss nor a metric. Raises ArgumentError,
     and DataError for nulls.
     """
     if y is None:
@@ -290,7 +292,7 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
 
 
 def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -> list[Any]:
-    """Return sample weights for each output: its own, or the same array for all."""
+    """Return sample weights for each output: its own, or the same array for all; None if unset."""
     weights: list[Any] | None = [sample_weight] * len(names)
     # A list of arrays, rather than one array as a list of numbers.
     listed = isinstance(sample_weight, list | tuple) and any(

@@ -17,11 +17,12 @@ from streamrnn.nn.training.simple_rules import check_activation, parts_of
 _sum = ARRAY_FUNCTIONS["sum"].compute
 
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
-"""Maps (arguments, operands, y, dy) to each operand's share of dy; None for no share."""
+"""Maps (arguments, operands, y, dy) to the gradient of each operand, before broadcasting is undone;
+None for an operand without a gradient."""
 
 
 def _chosen(first: Any, dy: Floats) -> list[Any]:
-    """Return the shares of two operands; `first`: where the first operand is the result."""
+    """Return the gradients of two operands; `first`: where the first operand is the result."""
     return [np.where(first, dy, np.float32(0)), np.where(first, np.float32(0), dy)]
 
 
@@ -119,7 +120,7 @@ BACK: dict[str, _Back] = {
 
 
 def check_operation(layer: Any) -> None:
-    """Raise UnsupportedError, naming the layer, for a function without a rule."""
+    """Raise UnsupportedError, naming the layer, for a function or activation without a gradient."""
     if layer.function not in BACK:
         raise UnsupportedError(
             f"{layer}: training through the operation {layer.function!r} is not supported; "
@@ -151,7 +152,7 @@ def operation(layer: Any, inputs: Any, context: CallContext, recording: Recordin
 
 
 def _fitted(share: Floats, x: Floats) -> Floats:
-    """Return a gradient in the shape of an operand that was broadcast."""
+    """Return a gradient summed to the shape of its operand, which may have been broadcast."""
     missing = share.ndim - x.ndim
     total = summed_over(np.ascontiguousarray(share, np.float32), (1,) * missing + x.shape)
     return total.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""The common part of optimizers: the learning rate, weight decay, clips, and what they keep."""
+"""The common part of optimizers: learning rate, weight decay, clips, and arrays of each weight."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     clipvalue: float | None
     global_clipnorm: float | None
     name: str | None
-    # The following are refused, unless they have no effect.
+    # The following are refused, unless their value has no effect.
     use_ema: object
     ema_momentum: object
     ema_overwrite_frequency: object
@@ -47,7 +47,7 @@ _REFUSED: dict[str, tuple[object, ...]] = {
 
 
 class WeightUpdate(NamedTuple):
-    """A weight and its gradient. The name identifies the arrays that an optimizer keeps for it."""
+    """A weight and its gradient; an optimizer finds its arrays for the weight by the name."""
 
     name: str
     weight: Floats
@@ -55,12 +55,12 @@ class WeightUpdate(NamedTuple):
 
 
 class LearningRate(float):
-    """The rate of an optimizer: a number, to which another one can be assigned, as in Keras."""
+    """The learning rate of an optimizer: a number with a method `assign`, as in Keras."""
 
     optimizer: "Optimizer"
 
     def assign(self, value: float) -> None:
-        """Set the rate of the optimizer. Raises ArgumentError if a schedule sets it."""
+        """Set the optimizer's rate. Raises ArgumentError below 0, or if a schedule sets rates."""
         self.optimizer.learning_rate = value
 
 
@@ -76,9 +76,9 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "update_step"):
             raise ArgumentError(
-                f"{cls.__name__}: an optimizer does not run an update_step: its steps are "
-                "compiled. Change the weights in a loop: model.gradients(x, y) has a gradient for "
-                "each of model.trainable_weights, which have assign_sub"
+                f"{cls.__name__}: an optimizer does not run an update_step, as its updates are "
+                "compiled. Change the weights in a loop of your own: model.gradients(x, y) returns "
+                "a gradient for each of model.trainable_weights, which have a method assign_sub"
             )
 
     def __init__(
@@ -168,7 +168,7 @@ class Optimizer:
         return rate
 
     def bind(self, trainer: Any) -> None:
-        """Work for this trainer. Raises ArgumentError after updates of another model."""
+        """Serve a trainer. Raises ArgumentError if the optimizer has updated another model."""
         if self.iterations and self.compiled is not None:
             self._require_same(self.compiled.model is trainer.model)
         self.compiled = trainer
@@ -177,8 +177,8 @@ class Optimizer:
         if not same:
             raise ArgumentError(
                 f"{type(self).__name__}: this optimizer has made "
-                f"{count(self.iterations, 'update')} of other weights, and keeps what it knows of "
-                "them; make an optimizer for each model"
+                f"{count(self.iterations, 'update')} of other weights, for which it keeps arrays; "
+                "make an optimizer for each model"
             )
 
     def apply(
@@ -189,8 +189,9 @@ class Optimizer:
         """Change weights of the model that was compiled with this optimizer, by one update.
 
         grads: what `Model.gradients` returns, arrays by the names of weights; or a list of arrays,
-        one for each of trainable_variables (by default all of the model's). A weight whose gradient
-        is None does not change. Raises ArgumentError, ShapeError; then no weight has changed.
+        one for each of trainable_variables (by default, for each trained weight of the model). A
+        weight whose gradient is None does not change. Raises ArgumentError, ShapeError; then no
+        weight has changed.
 
         >>> model.optimizer.apply(model.gradients(x, y))  # doctest: +SKIP
         """
@@ -240,7 +241,7 @@ class Optimizer:
         self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
 
     def change(self, changes: Sequence[WeightUpdate]) -> None:
-        """Change all weights in place, even read-only ones, by one update; layers are not told."""
+        """Change weights in place, even read-only ones, by one update; layers do not notice."""
         rate = self._rate()
         self._require_same(
             all(
@@ -259,7 +260,7 @@ class Optimizer:
     def update(self, rate: float, decay: float) -> Apply:
         """Return a function of (weight, gradient, *slots) that changes the weight in place.
 
-        decay: the share of each weight that an update first takes away.
+        decay: the share of each weight that an update first subtracts.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `update`")
 

@@ -39,7 +39,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Gradients divided by the root of their mean square, with momentum if `momentum` is above 0.
 
-    centered: they are divided by the root of their variance.
+    centered: gradients are divided by the root of their variance instead.
     """
 
     slots = ("square", "mean", "momentum")
@@ -148,7 +148,7 @@ class Nadam(_Moments):
 
 
 class Adamax(_Moments):
-    """Adam with the largest gradient in place of the mean square (Kingma & Ba 2014)."""
+    """Adam with a decaying maximum of |g| in place of the root mean square (Kingma & Ba 2014)."""
 
     slots = ("momentum", "norm")
 
@@ -184,7 +184,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Steps of the size of earlier steps (Zeiler 2012); learning_rate=1 is as in the paper."""
+    """Gradients scaled to the size of earlier steps (Zeiler 2012; there, learning_rate is 1)."""
 
     slots = ("accumulated_grad", "accumulated_delta_var")
 
@@ -203,7 +203,7 @@ class Adadelta(Optimizer):
 
 
 class Lion(Optimizer):
-    """The sign of the momentum as the step (Chen et al. 2023)."""
+    """Steps by the sign of a mean of momentum and gradient (Chen et al. 2023)."""
 
     slots = ("momentum",)
 

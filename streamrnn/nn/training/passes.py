@@ -32,9 +32,9 @@ def record(
     recording: Recording,
     wanted: Sequence[bool],
 ) -> Recorded:
-    """Run a graph; `wanted`: which inputs need a gradient.
+    """Run a graph, and record the backward pass; `wanted`: which inputs need a gradient.
 
-    Calls that no gradient passes through run as in scoring, whatever their layer, except for
+    A layer that no gradient passes through runs as in scoring, and may be of any class, except for
     dropout and noise in training.
     """
     values: list[Any] = [None] * len(graph.slots)
@@ -101,10 +101,10 @@ def _record(
 
 
 def plan_of(model: Model, *, one_output: bool = False) -> Plan:
-    """Return the plan of a model that can be trained.
+    """Return the plan of a model, after a check that the model can be trained.
 
     one_output: refuse a model with several outputs. Raises UnsupportedError, which names the model
-    or the layer.
+    or a layer.
     """
     if one_output and len(model.graph.outputs) > 1:
         raise UnsupportedError(
@@ -129,7 +129,8 @@ def refuse_lower_precision(model: Model) -> None:
 def _check_graph(graph: Graph, plan: Plan, reached: set[int]) -> None:
     """Raise UnsupportedError, naming the layer, if training would need an unsupported gradient.
 
-    reached: the id() of each input that a gradient passes through; other symbols are added.
+    reached: the id() of each input symbol that a gradient passes through; the ids of other such
+    symbols are added.
     """
     for step in graph.steps:
         layer, node = step.node.layer, step.node

@@ -1,6 +1,6 @@
 """A recorded pass through a model: outputs forward, then gradients back.
 
-Also the plan of what training changes, and the regularizers of these weights.
+Also the plan, which lists the weights that training changes, and their regularizers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from streamrnn.nn.models.graph import Graph
 from streamrnn.nn.training.optimizer import WeightUpdate
 
 _WEIGHTS = {"recurrent": "recurrent_kernel"}
-"""The weight that recurrent_regularizer is for; other arguments are named after their weights."""
+"""The weight that recurrent_regularizer is for; most other arguments are named after a weight."""
 _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 """Weights that a layer may lack, and the argument that says so."""
 
 Pullback: TypeAlias = Callable[[Sequence[Floats | None], Sequence[bool]], list[Floats | None]]
-"""Maps the gradients of a call's outputs (None: zero), and whether each input needs one, to the
-gradients of its inputs. Gradients of weights are added to the recording."""
+"""Maps the gradients of a call's outputs (None: zeros), and whether each input needs a gradient, to
+the gradients of the call's inputs. Gradients of weights are added to the recording."""
 
 
 class Recorded(NamedTuple):
@@ -41,10 +41,11 @@ class Recorded(NamedTuple):
 class Plan(NamedTuple):
     """What training changes in a model: the weights that were trainable when the plan was made.
 
-    weights: name -> (holder, its name for the weight, array). keys: (id of holder, its name for the
-    weight) of each of these. parts: ids of the layers and cells that hold one of them, or contain a
-    layer that does. arrays: all weights, trained or not, by id of holder. penalties: name of a
-    trained weight -> its regularizer.
+    weights: name -> (holder, the holder's name for the weight, array). keys: (id of holder, the
+    holder's name for the weight) of each of `weights`. parts: ids of the layers and cells that have
+    one of `weights`, directly or inside. arrays: all weights, trained or not, by id of holder.
+    holders: the layers and cells that hold `weights`. penalties: name of a trained weight -> its
+    regularizer.
     """
 
     graph: Graph
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, model: Model) -> "Plan":
-        """Return the plan of a model that is not checked yet, without penalties."""
+        """Return the plan of a model, without penalties; the model is not checked."""
         rows = list(zip(model.named_weights().items(), model.holders(), strict=True))
         arrays: dict[int, dict[str, Floats]] = {}
         for (_, array), (holder, key, _) in rows:
@@ -79,7 +80,7 @@ class Plan(NamedTuple):
         return cls(model.graph, weights, keys, frozenset(parts), arrays, list(holders.values()), {})
 
     def with_penalties(self, model: Model) -> "Plan":
-        """Return the plan with the regularizers of its weights, which can all be applied."""
+        """Return the plan with the regularizers of its weights; `model` has been checked."""
         regularized = dict(_regularized(model))
         penalties = {
             name: regularized[id(holder), key]
@@ -98,10 +99,10 @@ class Plan(NamedTuple):
 
 @dataclass(eq=False)
 class Recording:
-    """The shared data of a pass: whether it trains, random numbers, and the gradients so far.
+    """The shared data of a pass: whether it trains, random numbers, and gradients.
 
-    seed, step: for dropout and noise. kept: objects that passes make only once, such as
-    networks with their tapes.
+    seed, step: for the random numbers of dropout and noise. kept: objects that passes make only
+    once, such as networks with their tapes.
     """
 
     plan: Plan
@@ -114,15 +115,15 @@ class Recording:
     _calls = _arrays = 0
 
     def trains(self, part: WeightSet) -> bool:
-        """Return whether any weight in a layer or cell, or inside it, needs a gradient."""
+        """Return whether a weight of a layer or cell, or of a part inside it, needs a gradient."""
         return id(part) in self.plan.parts
 
     def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
-        """Return the weights of a layer or cell itself by name, in the order of `add_weight`."""
+        """Return the weights that a layer or cell itself holds by name, in order of creation."""
         return self.plan.arrays.get(id(holder), {})
 
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
-        """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
+        """Add `gradient` to the sum for a trained weight: a layer may be called more than once."""
         key = id(holder), name
         if key in self.plan.keys:
             before = self.gradients.get(key)
@@ -143,24 +144,24 @@ class Recording:
         ]
 
     def number_call(self) -> int:
-        """Return the number of a call that uses random numbers, or that keeps a tape."""
+        """Return the next number, for a call that uses random numbers or keeps a tape."""
         self._calls += 1
         return self._calls - 1
 
     def factors(
         self, seed: int | None, call: int, which: int, shape: tuple[int, ...], rate: float
     ) -> Floats:
-        """Return dropout factors for one call, from the seed of its layer if it has one."""
+        """Return dropout factors for one call, from the layer's `seed`, or else `self.seed`."""
         key = random.key_of(self.seed if seed is None else seed, call, which, self.step)
         return random.factors(key, shape, rate)
 
     def generator(self, seed: int | None, call: int) -> np.random.Generator:
-        """Return a random generator for one call, from the seed of its layer if it has one."""
+        """Return a generator for one call, from the layer's `seed`, or else from `self.seed`."""
         key = random.key_of(self.seed if seed is None else seed, call, 0, self.step)
         return np.random.default_rng(key)
 
     def array(self, shape: tuple[int, ...]) -> Floats:
-        """Return an array to write to, valid until the next pass: new memory costs page faults."""
+        """Return an array to write to, which the next pass uses again: new memory is slow."""
         key = "array", self._arrays
         self._arrays += 1
         array: Floats | None = self.kept.get(key)
@@ -176,11 +177,11 @@ class Recording:
 
 
 Rule: TypeAlias = Callable[[Any, Any, CallContext, Recording], Recorded]
-"""Call a layer on arrays, as `layer.forward` does, and record the backward pass."""
+"""Calls a layer on arrays, as `layer.forward` does, and records the backward pass."""
 
 
 def total_of(gradients: Sequence[Floats | None]) -> Floats | None:
-    """Return the sum of gradients in their order; None is zero."""
+    """Return the sum of gradients, added in order; None stands for zeros."""
     total: Floats | None = None
     for gradient in gradients:
         if gradient is not None:
@@ -199,7 +200,8 @@ def one_to_one(
 ) -> Recorded:
     """Record a call with one input and one output.
 
-    trains: whether `back` also adds gradients of weights, so that it always has to be called.
+    trains: whether `back` also adds gradients of weights, and so is called even if the input needs
+    no gradient.
     """
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
@@ -212,7 +214,7 @@ def one_to_one(
 
 
 def rule_from(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]) -> Rule:
-    """Make the rule of a layer without weights: back(layer, x, y, dy, context) is dx."""
+    """Make the rule of a layer without trained weights: back(layer, x, y, dy, context) is dx."""
 
     def rule(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
         y = layer.apply(inputs, context)
@@ -227,7 +229,10 @@ def rule_from(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]
 
 
 def check_regularization(layer: Layer) -> None:
-    """Raise UnsupportedError, naming layer and argument, if training cannot apply it."""
+    """Raise UnsupportedError if training cannot apply a regularizer or constraint of the layer.
+
+    The message names the argument, and the layer, which may be one inside `layer`.
+    """
     for argument, value in _passed(layer).items():
         if not argument.endswith("_regularizer") or argument == "activity_regularizer":
             _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
@@ -237,7 +242,7 @@ def check_regularization(layer: Layer) -> None:
             _refuse(layer, argument, value, str(error))
         own = (of for of in type(regularizer).__mro__ if {"__call__", "slope"} & set(vars(of)))
         if "slope" not in vars(next(own, Regularizer)):  # its slope is of another penalty
-            why = "its class has its own __call__, and needs slope(weight), the derivative of that"
+            why = "its class has its own __call__, and needs slope(weight), its derivative"
             _refuse(layer, argument, value, why)
         switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
         parts = (layer, layer.children().get("cell"))
@@ -253,7 +258,7 @@ def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
 
 
 def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
-    """Yield (id of the holder, name of the weight there) and the regularizer of each weight."""
+    """Yield (id of the holder, name of the weight there) and the regularizer of a weight."""
     for argument, value in _passed(layer).items():
         place = _weight_of(layer, argument)
         if place is not None and (regularizer := regularizers.get(value)) is not None:
@@ -268,7 +273,7 @@ def _passed(layer: Layer) -> dict[str, object]:
 
 
 def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
-    """Return where the weight of an argument is: in the layer or its cell; None if in neither."""
+    """Return (id of the layer or its cell, name there) of an argument's weight; None if absent."""
     prefix = argument.removesuffix("_regularizer")
     if argument in layer.of_weights:
         return id(layer), prefix

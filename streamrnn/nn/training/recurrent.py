@@ -29,8 +29,8 @@ from streamrnn.nn.training.recording import Recorded, Recording, total_of
 class CellWindow(NamedTuple):
     """The window that a cell runs over.
 
-    mask: False where a step is absent. sequences: whether every output is wanted; if not, only the
-    last one is.
+    mask: False where a step is absent. zero_masked: whether outputs of absent steps are zeros.
+    sequences: whether the outputs of all steps are wanted, or only the last output.
     """
 
     x_BTF: Floats
@@ -40,9 +40,9 @@ class CellWindow(NamedTuple):
 
 
 class CellSlopes(NamedTuple):
-    """Gradients of each output, of the last output and of the final states; None for zeros.
+    """Gradients of all outputs, of the last output and of the final states; None for zeros.
 
-    inputs, first: whether gradients of the inputs and of the first states are wanted.
+    inputs, first: whether gradients of the inputs and of the initial states are wanted.
     """
 
     dy_BTU: Floats | None
@@ -53,11 +53,11 @@ class CellSlopes(NamedTuple):
 
 
 CellGradients: TypeAlias = tuple[Floats | None, Sequence[Floats | None]]
-"""Gradients of a window's inputs, None if not wanted, and of the states before it."""
+"""Gradients of a window's inputs and of the states before the window; None if not wanted."""
 
 
 class CellPass(NamedTuple):
-    """Each output (B, T, U) if wanted, the last one (B, U), and the backward pass."""
+    """The outputs of all steps, if wanted; the last output; and the backward pass."""
 
     y_BTU: Floats | None
     last_BU: Floats
@@ -65,7 +65,7 @@ class CellPass(NamedTuple):
 
 
 def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    """Record a recurrent layer, with gradients of its inputs and of initial states that are passed.
+    """Record a recurrent layer, with gradients of its inputs and of initial states passed to it.
 
     The gradient stops at states that are carried from an earlier call.
     """
@@ -149,7 +149,7 @@ def bidirectional(
 def _shares(
     merge_mode: str | None, dys: Sequence[Floats | None], y: Floats, y_back: Floats
 ) -> tuple[Floats | None, Floats | None]:
-    """Return the gradients of the outputs of both directions, in the order of time."""
+    """Return the gradient of each direction's output, with the steps in the order of time."""
     if merge_mode is None:
         return dys[0], dys[1]
     (dy,) = dys
@@ -179,8 +179,8 @@ def check_cell(owner: object, cell: Any) -> None:
         otherwise = "or freeze the layer (trainable=False) if nothing before it is trained"
         if getattr(cell, "step", None) is None:
             raise UnsupportedError(
-                f"{owner}: training the cell {kind} with `call` is not supported; write it with "
-                f"`step` and `step_backward` (see help(streamrnn.layers.Cell)), {otherwise}"
+                f"{owner}: training the cell {kind}, which has `call`, is not supported; write it "
+                f"with `step` and `step_backward` (see help(streamrnn.layers.Cell)), {otherwise}"
             )
         if _static(cell, "step_backward") is None:
             raise UnsupportedError(
@@ -370,7 +370,7 @@ def _run_stack(
 
 
 def _reaching(dlast: Floats | None, ends: Sequence[Floats | None]) -> list[Floats | None]:
-    """Return the gradients of the final states; the first state is also the last output."""
+    """Return the gradients of the final states, of which the first is also the last output."""
     reaching = [total_of([dlast, ends[0]]), *ends[1:]]
     return [None if end is None else np.ascontiguousarray(end) for end in reaching]
 
@@ -380,7 +380,8 @@ def _dropout_factors(
 ) -> Factors:
     """Draw the dropout of one call: a factor for each lane and input, and for each lane and unit.
 
-    They are the same for all steps and gates. A rate of 1 drops nothing in GRU and LSTM.
+    The factors are the same for all steps and gates. Outside training nothing is dropped. A rate of
+    1 drops everything in a cell with `drops_at_one`, nothing in others.
     """
 
     def draw(which: int, size: int, rate: float) -> Floats:
@@ -392,7 +393,7 @@ def _dropout_factors(
 
 
 def _holder(cell: Any) -> Any:
-    """Return the object that has the weights: the layer in an adapter, else the cell."""
+    """Return the object that holds the weights: the layer in an adapter, or else the cell."""
     return cell.layer if isinstance(cell, LayerCell) else cell
 
 

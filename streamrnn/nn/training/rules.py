@@ -98,9 +98,10 @@ def _time_distributed(
 def _convolution(
     layer: layers.Conv1D, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record a Conv1D. Outputs of steps past a length are zeros.
+    """Record a Conv1D.
 
-    On a stream the gradient ends at the window's start, as in a DepthwiseConv1D.
+    If it is causal, steps past a length do not count. On a stream, the gradient ends at the start
+    of the window, as in a DepthwiseConv1D.
     """
     spec, absent = layer.activation, _absent(layer, inputs, context)
     x, steps, lengths = _without(absent, inputs), inputs.shape[1], context.lengths
@@ -141,7 +142,7 @@ def _convolution(
 def _depthwise(
     layer: layers.DepthwiseConv1D, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record a DepthwiseConv1D. Outputs of steps past a length are zeros."""
+    """Record a DepthwiseConv1D; if it is causal, outputs of steps past a length are zeros."""
     spec, absent = layer.activation, _absent(layer, inputs, context)
     read = layer.with_past(_without(absent, inputs), context)
     before = layer.window.pads(inputs.shape[1])[0]
@@ -179,7 +180,7 @@ def _depthwise(
 def _absent(
     layer: layers.Conv1D | layers.DepthwiseConv1D, inputs: Floats, context: CallContext
 ) -> Bools | None:
-    """Return which steps (B, T, 1) are past a length; None if no lengths are set."""
+    """Return which steps (B, T, 1) are past a length; None without lengths, or if not causal."""
     if not layer.causal or context.lengths is None:
         return None
     absent: Bools = (np.arange(inputs.shape[1]) >= context.lengths[:, None])[..., None]
@@ -242,7 +243,7 @@ RULES: dict[type, Rule] = {
 
 
 def check_layer(layer: Any) -> None:
-    """Raise UnsupportedError, naming the layer, if it or one of its options has no gradient."""
+    """Raise UnsupportedError, naming the layer, if the layer or an option has no gradient."""
     rule_of(layer)
     if isinstance(layer, layers.Bidirectional):
         for direction in (layer.forward_layer, layer.backward_layer):
@@ -254,8 +255,9 @@ def check_layer(layer: Any) -> None:
     elif isinstance(layer, layers.TimeDistributed):
         if layer.layer.moves_in_training and layer.layer.trainable:
             raise UnsupportedError(
-                f"{layer}: training with the moments of each step alone is not supported; "
-                f"use {layer.layer} without TimeDistributed, or freeze it (trainable=False)"
+                f"{layer}: training with the mean and variance of each step alone is not "
+                f"supported; use {layer.layer} without TimeDistributed, or freeze that layer "
+                "(trainable=False)"
             )
         check_layer(layer.layer)
     elif isinstance(
@@ -265,13 +267,13 @@ def check_layer(layer: Any) -> None:
 
 
 def rule_of(layer: object) -> Rule:
-    """Return the rule of a layer. Raises UnsupportedError, naming the layer, if it has none."""
+    """Return the rule of a layer. Raises UnsupportedError, naming a layer that has none."""
     rule = RULES.get(type(layer))
     if rule is None:
         trainable = ", ".join(sorted(cls.__name__ for cls in RULES))
         raise UnsupportedError(
-            f"{layer}: training is not supported for this layer, nor for what precedes it; layers "
-            f"that can be trained: {trainable}. Freeze it (trainable=False) if nothing before it "
-            "is trained"
+            f"{layer}: training is not supported for this layer, nor for layers before it; layers "
+            f"that can be trained: {trainable}. Freeze this layer (trainable=False) if no layer "
+            "before it is trained"
         )
     return rule

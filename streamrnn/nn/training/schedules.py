@@ -68,7 +68,7 @@ class ExponentialDecay(LearningRateSchedule):
 
 @dataclass(eq=False)
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[i] up to the update boundaries[i], and values[-1] after the last one."""
+    """values[i] for a step up to boundaries[i], and values[-1] after the last boundary."""
 
     boundaries: Sequence[float]
     values: Sequence[float]
@@ -82,7 +82,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
             )
         if list(self.boundaries) != sorted(self.boundaries):
             raise ArgumentError(
-                f"PiecewiseConstantDecay: boundaries must rise, received {list(self.boundaries)}"
+                "PiecewiseConstantDecay: boundaries must be in ascending order, received "
+                f"{list(self.boundaries)}"
             )
 
     def __call__(self, step: int) -> float:
@@ -140,7 +141,7 @@ class InverseTimeDecay(LearningRateSchedule):
 class CosineDecay(LearningRateSchedule):
     """Falls by a half cosine in decay_steps to alpha times its top (Loshchilov & Hutter 2016).
 
-    warmup_target: the rate first rises linearly to this one in warmup_steps, then falls.
+    warmup_target: the rate first rises linearly to warmup_target in warmup_steps, then falls.
     """
 
     initial_learning_rate: float

@@ -1,6 +1,6 @@
-"""Rules of layers without matrix products: of elements, dropout, normalization, merges, and steps.
+"""Rules of layers without matrix products: elementwise, dropout, normalization, merges, and steps.
 
-Layers of steps move, repeat, drop or join them.
+Layers of the last kind move, repeat, drop or join steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -124,7 +124,7 @@ def _prelu(layer: Any, inputs: Floats, context: CallContext, recording: Recordin
 def _normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record a normalization of rows: by their moments, or by their root of squares."""
+    """Record a normalization of rows: by mean and variance, or by the root of their squares."""
     inputs, trains = np.ascontiguousarray(inputs), recording.trains(layer)
     x, shape = as_rows(inputs, layer.axes)
     names: tuple[str, ...] = ("scale",)
@@ -151,7 +151,7 @@ def _batch_normalization(
 ) -> Recorded:
     """Record batch normalization (Ioffe & Szegedy 2015).
 
-    Masked steps have an output, but do not count in the moments.
+    Masked steps have an output, but do not count in the mean and variance.
     """
     axes = tuple(axis for axis in range(-inputs.ndim, 0) if axis != layer.axes[0])
     beside = layer.beside()
@@ -191,7 +191,7 @@ def parts_of(dy: Floats, axis: int, inputs: Sequence[Floats]) -> list[Floats]:
 
 _Masks = list[Bools | None]
 _Share = Callable[[Any, list[Floats], _Masks, Floats, Floats], list[Floats]]
-"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in its shape or in y's."""
+"""Maps (layer, inputs, masks, y, dy) to each input's gradient, in the input's shape or in y's."""
 
 
 def _merge(share: _Share) -> Rule:
@@ -275,7 +275,7 @@ def _of_pool_means(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallCo
 
 
 def _of_pool_maxima(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Pass the gradient to the first of equal values (as in Keras on JAX)."""
+    """Pass the gradient to the first step with the maximum of a window (as in Keras on JAX)."""
     left, shares = np.ones(y.shape, np.bool_), []
     for values in layer.windows(x, -np.inf):
         wins = left & (values == y)
@@ -285,7 +285,10 @@ def _of_pool_maxima(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallC
 
 
 def _spread(layer: Any, x: Floats, shares: list[Floats]) -> Floats:
-    """Add the gradients of input 0, 1, … of all windows; gradients of padding are dropped."""
+    """Add up the gradients of steps over all windows; gradients of padding are dropped.
+
+    shares: the gradients of step 0, 1, … in each window.
+    """
     before, after = layer.window.pads(x.shape[1])
     dx = np.zeros((len(x), before + x.shape[1] + after, x.shape[2]), np.float32)
     for view, share in zip(layer.window.views(dx, shares[0].shape[1]), shares, strict=True):
@@ -294,7 +297,7 @@ def _spread(layer: Any, x: Floats, shares: list[Floats]) -> Floats:
 
 
 def _of_global_max(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Divide the gradient among equal values (as in Keras on JAX)."""
+    """Divide the gradient equally among the steps that have the maximum (as in Keras on JAX)."""
     if not layer.keepdims:
         y, dy = y[:, None], dy[:, None]
     wins = x == y

@@ -1,7 +1,7 @@
 """Metrics of several sums, by Keras 3's formulas: precision, recall, AUC, R2 and F-scores.
 
-Each step counts as a sample. A prediction is positive if it is above the threshold, a truth if it
-is not 0.
+Each unmasked step counts as a sample. For metrics with thresholds, a prediction is positive if it
+is above the threshold, and a truth if it is not 0.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from streamrnn.nn.training.schedules import logarithm
 
 _TINY = 1e-7
 _LOWEST = -1e10
-"""The threshold for answers chosen by top_k, as in Keras; all other predictions are set to it."""
+"""The default threshold with top_k, as in Keras; predictions outside the top k are set to it."""
 
 
 class SummedMetric(MeanMetric):
-    """A metric of several sums in float64, added element after element.
+    """A metric that keeps several float64 sums, each added up sample after sample.
 
-    No bit depends on how the samples are cut into batches. Before the first sample, there are no
-    sums.
+    No bit of the sums depends on how the samples are cut into batches. Before the first sample
+    that counts, there are no sums.
     """
 
     def reset_state(self) -> None:
@@ -51,7 +51,7 @@ class SummedMetric(MeanMetric):
             self.add(t, p, weight[counts])
 
     def add(self, t: Floats, p: Floats, weight: Floats) -> None:
-        """Add N samples that count: truth and prediction (N, U), weight (N,)."""
+        """Add N samples to the sums: truth and prediction (N, U), weight (N,), nowhere 0."""
         raise NotImplementedError(f"{type(self).__name__} must implement `add`")
 
     def _add_at(self, size: int, places: Array, values: Array) -> None:
@@ -78,7 +78,7 @@ class Answers(NamedTuple):
 class ThresholdMetric(SummedMetric, direction="up"):
     """The base of metrics with thresholds.
 
-    Weights are summed by the truth and by the number of thresholds below a prediction.
+    There is a sum of weights for each truth (0 or not) and number of thresholds below a prediction.
     """
 
     thresholds: list[float]
@@ -92,7 +92,7 @@ class ThresholdMetric(SummedMetric, direction="up"):
         self._add_at(2 * buckets, place, values)
 
     def _chosen(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
-        """Return the elements that count."""
+        """Return the truths and predictions to compare; by default, all of them unchanged."""
         return t, p
 
     def _above(self, p: Floats) -> Array:
@@ -112,10 +112,11 @@ class ThresholdMetric(SummedMetric, direction="up"):
 
 
 class Precision(ThresholdMetric, name="precision"):
-    """The share of true positives among all positive predictions; 0 without any.
+    """The share of true positives among all positive predictions; 0 if there are none.
 
-    thresholds: a number, by default 0.5, or several (then the result is an array). top_k: only the
-    k largest predictions of a sample are positive. class_id: count this column alone.
+    thresholds: a number, or a list of numbers; with two or more, the result is an array. The
+    default is 0.5, or with top_k a number below all usual predictions. top_k: only the k largest
+    predictions of a sample can be positive. class_id: count this column alone.
     """
 
     _others = "fp"
@@ -153,7 +154,10 @@ class Precision(ThresholdMetric, name="precision"):
 
 
 class Recall(Precision, name="recall"):
-    """The share of true positives among truly positive samples; 0 without any. See Precision."""
+    """The share of true positives among all elements with a positive truth; 0 if there are none.
+
+    For the arguments, see Precision.
+    """
 
     _others = "fn"
 
@@ -162,8 +166,9 @@ class AUC(ThresholdMetric, name="auc"):
     """The area under a curve through num_thresholds points.
 
     curve: "ROC" (true over false positive rate) or "PR" (precision over recall). summation_method:
-    "interpolation", "minoring" or "majoring". thresholds: values between 0 and 1 to use instead of
-    evenly spaced ones. from_logits: predictions are logits of probabilities.
+    "interpolation", "minoring" or "majoring". thresholds: values from 0 to 1 to use instead of
+    evenly spaced ones; a point is added at each end, and num_thresholds is ignored. from_logits:
+    whether predictions are logits instead of probabilities.
     """
 
     def __init__(
@@ -236,7 +241,7 @@ class AUC(ThresholdMetric, name="auc"):
 
 
 def _area_under_precision(answers: Answers) -> float:
-    """Return the area by the interpolation of Davis & Goadrich 2006, as in Keras."""
+    """Return the area under precision over recall, interpolated as in Davis & Goadrich 2006."""
     p = answers.tp + answers.fp
     dtp = answers.tp[:-1] - answers.tp[1:]
     slope = _share(dtp, np.maximum(p[:-1] - p[1:], 0))
@@ -248,7 +253,7 @@ def _area_under_precision(answers: Answers) -> float:
 
 
 def _share(part: Array, whole: Array) -> Array:
-    """Return part / whole, 0 where `whole` is 0."""
+    """Return part / whole, or 0 where `whole` is 0."""
     share: Array = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
     return share
 
@@ -265,7 +270,7 @@ def _thresholds(
         return [default]
     listed = list(thresholds) if isinstance(thresholds, Sequence | np.ndarray) else [thresholds]
     if not listed or not all(0 <= threshold <= 1 for threshold in listed):
-        raise ArgumentError(f"{owner}: thresholds must lie in 0…1, received {thresholds!r}")
+        raise ArgumentError(f"{owner}: expected thresholds in 0…1, received {thresholds!r}")
     return [float(threshold) for threshold in listed]
 
 
@@ -282,7 +287,8 @@ class R2Score(SummedMetric, name="r2_score", direction="up"):
     """1 - squared errors / squared distances from the mean of the truth, by column.
 
     class_aggregation: "uniform_average" over columns, "variance_weighted_average", or None for
-    an array. num_regressors: for the adjusted R2.
+    an array with a score for each column. num_regressors: the number of regressors that the
+    adjusted R2 takes into account; with 0, R2 is not adjusted.
     """
 
     def __init__(
@@ -332,10 +338,11 @@ class R2Score(SummedMetric, name="r2_score", direction="up"):
 
 
 class FBetaScore(SummedMetric, name="fbeta_score", direction="up"):
-    """The harmonic mean of precision and recall, by column; recall counts beta times as much.
+    """The weighted harmonic mean of precision and recall; recall counts beta times as much.
 
-    average: "micro", "macro", "weighted" by the truth, or None for an array. threshold: predictions
-    above it are positive; by default the largest prediction of a sample is.
+    average: how the scores of columns are averaged: "micro", "macro", "weighted" by the truth, or
+    None for an array with a score for each column. threshold: predictions above it are positive;
+    by default, the largest prediction of a sample is, unless it is 0.
     """
 
     def __init__(
@@ -381,7 +388,7 @@ class FBetaScore(SummedMetric, name="fbeta_score", direction="up"):
 
 
 class F1Score(FBetaScore, name="f1_score"):
-    """The harmonic mean of precision and recall. See FBetaScore."""
+    """The harmonic mean of precision and recall; for the arguments, see FBetaScore."""
 
     def __init__(
         self,

@@ -63,9 +63,10 @@ class Trainer:
 
     @property
     def plan(self) -> Plan:
-        """The plan of training, made once, with the weights that are then trainable, as in Keras.
+        """The plan of training, made on first use, with the weights that are trainable then.
 
-        Raises UnsupportedError, also if weights in integers were loaded later.
+        Raises UnsupportedError for a model that cannot be trained, such as one into which integer
+        weights have been loaded since.
         """
         refuse_lower_precision(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
@@ -81,7 +82,7 @@ class Trainer:
 
     @property
     def metrics(self) -> list[Metric]:
-        """All metrics, the weighted ones last."""
+        """All metrics, the weighted ones last; none before the model is built."""
         return self.objective.metrics if self.model.built else []
 
     @property
@@ -143,7 +144,7 @@ class Trainer:
         return self._penalized(values)
 
     def _reset_rows(self, batch: Batch, context: CallContext) -> None:
-        """Reset rows to their initial states; the context restores what they carried."""
+        """Reset rows to initial states; if the pass fails, the context restores all states."""
         if batch.reset is None:
             return
         for memory in memories(self.model):

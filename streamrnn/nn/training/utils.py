@@ -18,11 +18,11 @@ __all__ = [
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python, NumPy, and initial weights and masks without a seed of their own.
+    """Seed Python, NumPy, and the initializers and dropout that have no seed of their own.
 
-    Python's and NumPy's generators are seeded for the whole process, weights and masks for this
-    thread only. `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed` is an
-    integer from 0 to 2**32 - 1.
+    Python's and NumPy's generators are seeded for the whole process, initializers and dropout for
+    this thread only. `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed`
+    is an integer from 0 to 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ArgumentError(
@@ -135,9 +135,10 @@ def timeseries_dataset_from_array(
 ) -> TimeseriesDataset:
     """Cut an array (N, …) into windows of `sequence_length` steps, in batches that `fit` reads.
 
-    Window i begins at row i * sequence_stride, and takes every `sampling_rate`-th row. `targets`
-    has, at the index of a row, the label of the window that begins at this row; with None, batches
-    are windows alone. Rows before `start_index`, and from `end_index` on, are left out. shuffle:
+    Window i begins i * sequence_stride rows after `start_index`, and takes every `sampling_rate`-th
+    row. `targets` has, at the index of a row, the label of the window that begins at this row; with
+    None, batches are windows alone. Rows before `start_index`, and from `end_index` on, are left
+    out. If `targets` is shorter than `data`, windows without a label are left out, too. shuffle:
     draw an order of the windows from the seed (not the order that Keras draws). batch_size=None:
     one window at a time. For a log of many streams use `Pipeline.windows`, which never joins rows
     of two streams. Raises ArgumentError for numbers below 1, and indices beyond the array.

@@ -353,7 +353,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
                 "train": {"loss": "mse", "metrics": ["crps"]},
                 "model": {"layers": [{"type": "Dense", "units": 1}]},
             },
-            r"\[train\] metrics: metric 'crps': expected quantiles, or a mean and a deviation",
+            r"\[train\] metrics: metric 'crps': expected a loss of quantiles, or of a mean",
         ),
         ({"output": {"calibrate": True}}, r"\[output\] calibrate: a fit calibrates quantiles"),
     ],

@@ -103,14 +103,15 @@ def test_compile_takes_them_by_name() -> None:
     ("name", "loss", "received"),
     [
         ("crps", losses.MeanSquaredError(), "the loss mean_squared_error. Set the loss to quantile "
-         "of several levels or to gaussian_nll, or leave 'crps' out"),
+         "with several levels or to gaussian_nll, or leave 'crps' out"),
         ("coverage", losses.MeanAbsoluteError(), "the loss mean_absolute_error. Set the loss to q"),
-        ("crps", losses.Quantile(0.5), "the loss quantile of one level. Set"),
+        ("crps", losses.Quantile(0.5), "the loss quantile with one level. Set"),
         ("coverage", None, "no loss. Set the loss to quantile or to"),
     ],
     ids=["one value", "another", "one level", "no loss"],
 )  # fmt: skip
 def test_other_outputs_are_refused(name: str, loss: Any, received: str) -> None:
-    said = f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}"
+    expected = "expected a loss of quantiles, or of a mean and a deviation"
+    said = f"metric {name!r}: {expected}, received {received}"
     with pytest.raises(ArgumentError, match=said):
         metric_of(name, loss, 1)

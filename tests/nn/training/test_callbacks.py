@@ -423,7 +423,7 @@ def test_an_epoch_without_validation_does_not_count() -> None:
         (lambda: callbacks.ModelCheckpoint("a.keras"), ArgumentError, "must end in .safetensors"),
         (lambda: callbacks.ModelCheckpoint("a.safetensors", save_freq=0), ArgumentError, "save_fr"),
         (lambda: callbacks.BackupAndRestore("a", save_freq=3), ArgumentError, "save_freq=3 is not"),
-        (lambda: callbacks.ReduceLROnPlateau(factor=1.0), ArgumentError, "factor must lie"),
+        (lambda: callbacks.ReduceLROnPlateau(factor=1.0), ArgumentError, "factor must be above 0"),
         (
             lambda: callbacks.LambdaCallback(on_epoch_enter=print),
             ArgumentError,

@@ -274,7 +274,7 @@ def test_a_stateful_fit() -> None:
             lambda m: m.fit(X, Y, batch_size=0),
             "batch_size must be a whole number, 1 or more, received 0",
         ),
-        (lambda m: m.fit(X, Y, validation_split=1.5), "validation_split must lie between"),
+        (lambda m: m.fit(X, Y, validation_split=1.5), "validation_split must be above 0"),
         (lambda m: m.fit(X, Y, validation_data=X), "validation_data must be"),
         (
             lambda m: m.fit(X, Y, callbacks=callbacks.EarlyStopping(), verbose=0),
@@ -315,7 +315,10 @@ def test_shapes_that_are_refused(call: Any, message: str) -> None:
         (lambda: layers.LSTM(3, kernel_regularizer="l3"), "kernel_regularizer='l3' is not"),
         (lambda: layers.LSTM(3, activity_regularizer="l2"), "activity_regularizer='l2' is not"),
         (lambda: layers.RNN(layers.LSTMCell(3, bias_constraint="c")), "bias_constraint='c' is"),
-        (lambda: layers.TimeDistributed(layers.BatchNormalization()), "moments of each step alone"),
+        (
+            lambda: layers.TimeDistributed(layers.BatchNormalization()),
+            "variance of each step alone",
+        ),
     ],
 )
 def test_layers_that_are_refused(layer: Any, message: str) -> None:

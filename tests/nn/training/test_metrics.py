@@ -166,7 +166,7 @@ def test_names() -> None:
         (lambda: metrics.AUC(multi_label=True), "multi_label=True is not supported"),
         (lambda: metrics.AUC(curve="PRGAIN"), "curve must be one of ROC, PR, received 'PRGAIN'"),
         (lambda: metrics.AUC(num_thresholds=1), "num_thresholds must be 2 or more"),
-        (lambda: metrics.Precision(thresholds=[0.5, 2]), "thresholds must lie in 0…1"),
+        (lambda: metrics.Precision(thresholds=[0.5, 2]), "expected thresholds in 0…1"),
         (lambda: metrics.F1Score("all"), "average must be one of None, micro"),
         (lambda: metrics.R2Score("mean"), "class_aggregation must be one of"),
         (lambda: metrics.SparseTopKCategoricalAccuracy(from_sorted_ids=True), "is not supported"),

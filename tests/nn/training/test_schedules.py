@@ -83,7 +83,10 @@ def test_a_schedule_of_your_own() -> None:
         (lambda: schedules.CosineDecay(0.1, 0), "decay_steps must be above 0, received 0"),
         (lambda: schedules.ExponentialDecay(0.1, 1, -1), "decay_rate must be above 0"),
         (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "1 boundaries and 1 values"),
-        (lambda: schedules.PiecewiseConstantDecay([2, 1], [1.0] * 3), "boundaries must rise"),
+        (
+            lambda: schedules.PiecewiseConstantDecay([2, 1], [1.0] * 3),
+            "boundaries must be in ascending order",
+        ),
         (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), "t_mul must be 1 or more"),
         (lambda: SGD(schedules.PiecewiseConstantDecay([1], [-1.0, 1.0])).learning_rate, "0 or mo"),
     ],
