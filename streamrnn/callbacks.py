@@ -1,4 +1,4 @@
-"""Callbacks of `fit`, named as in Keras, which it calls between epochs and batches."""
+"""Callbacks for `fit` and `evaluate`, which call them before and after epochs and batches."""
 
 from functools import partial as _partial
 from typing import TYPE_CHECKING

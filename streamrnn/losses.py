@@ -1,4 +1,4 @@
-"""Losses, by their names in Keras, and the quantile loss."""
+"""Losses, by their names in Keras; also Quantile and GaussianNLL."""
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.training.losses import *

@@ -27,7 +27,7 @@ class Call(TypedDict):
 
 
 def functional_config(model: "Model") -> dict[str, object]:
-    """Return name, layers with their inbound nodes, input_layers and output_layers."""
+    """Return name, trainable, layers with their inbound nodes, input_layers and output_layers."""
     nodes = {id(node) for node in model.graph.nodes}
     calls = {  # layer -> its calls in this model
         layer.name: [node for node in layer.nodes if id(node) in nodes]

@@ -21,9 +21,9 @@ from streamrnn.nn.models.model import Model
 class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. The weights belong to layers: attributes of
-    the model, or items of lists and dictionaries that are attributes. What needs a graph of layers
-    raises ConfigError.
+    A call of the model runs the method `call` on arrays. The weights belong to layers: attributes
+    of the model, or items of lists and dictionaries that are attributes. What needs a graph of
+    layers raises ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
@@ -37,9 +37,10 @@ class Eager(Model):
         """Raises ConfigError: the model has no graph."""
         raise ConfigError(
             f"{self} computes in Python, in its own call: it can be called, and has predict, "
-            "weights, save_weights and load_weights. Training, streams, summary, config, files of "
-            "whole models and other models need a graph of layers. If its call only calls layers, "
-            "Model(x, model.call(x)) with x = Input(…) is that graph, with the same weights"
+            "weights, save_weights and load_weights. To train it, run it on streams, show its "
+            "summary or config, save it whole or use it in another model, a graph of layers is "
+            "needed. If its call only calls layers, Model(x, model.call(x)) with x = Input(…) is "
+            "such a graph, with the same weights"
         )
 
     @property
@@ -50,7 +51,7 @@ class Eager(Model):
         return Layer.children(self)
 
     def build(self, input_shape: Shape) -> None:
-        """Make the weights: pass zeros of this shape through the call."""
+        """Make the weights: pass zeros of this shape through `call`, with 2 for unknown sizes."""
         if self._has_own_build():
             self.built = True
         else:
@@ -61,7 +62,7 @@ class Eager(Model):
         return type(self).build is not Eager.build
 
     def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Return what `call` returns for arrays; other arguments are passed to it, too."""
+        """Return what `call` returns for arrays; other arguments are passed on to `call`."""
         if symbols_in(inputs):
             return self.graph
         inputs = self._arrays(inputs)
@@ -77,7 +78,7 @@ class Eager(Model):
         return outputs
 
     def _arrays(self, inputs: Any) -> Any:
-        """Return float64 as float32; other types stay, as lookups and embeddings read them."""
+        """Return arrays, of float32 for float64; other types stay, as lookups and embeddings do."""
 
         def array(x: Any) -> Any:
             x = x if isinstance(x, np.ndarray) else np.asarray(x)
@@ -118,7 +119,7 @@ class Eager(Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Make a model of these arguments of its constructor."""
+        """Make a model from the arguments of its constructor."""
         return cls(**config)
 
     def save(self, path: str | Path) -> None:

@@ -171,9 +171,10 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays for outputs, and calls that fill them from what `arrays` hold by then.
+        """Return arrays for the outputs, and calls that fill these from the values in `arrays`.
 
-        No step may have arguments besides its inputs; see `Layer.bind`.
+        The calls read the values that `arrays` have at that time. No step may have arguments
+        besides its inputs; see `Layer.bind`.
         """
         values: list[Any] = [None] * len(self.slots)
         calls = []
@@ -207,7 +208,7 @@ class Graph:
 
 
 def positions_of(symbol: Symbol, node: Node) -> list[int]:
-    """Return the indices of this symbol among the inputs of a node, which may read it twice."""
+    """Return the indices of a symbol among the inputs of a node, which may repeat the symbol."""
     return [i for i, read in enumerate(symbols_in(node.inputs)) if read is symbol]
 
 
@@ -231,9 +232,9 @@ def is_all_built_in(layer: Layer) -> bool:
 
 
 def settled(step: Step, outputs: Any) -> Any:
-    """Return the outputs of a custom layer as kernels read them: in one piece, of float32.
+    """Return the outputs of a custom layer as kernels read them: contiguous, floats in float32.
 
-    Raises ShapeError if the last axis has another size than the layers behind were built for, as
+    Raises ShapeError if the last axis has another size than the layers after it were built for, as
     compute_output_shape may differ from the call: a kernel would read past the end of rows.
     """
     outputs = map_structure(
@@ -244,8 +245,9 @@ def settled(step: Step, outputs: Any) -> Any:
         if size is not None and value.shape[-1:] != (size,):
             raise ShapeError(
                 f"{step.node.layer}: expected {size} as the last size of its output, received "
-                f"shape {value.shape}. Let compute_output_shape of a custom layer here, or "
-                "before it, return what its call returns, with None for a size that may differ"
+                f"shape {value.shape}. Let compute_output_shape of this layer, or of a custom "
+                "layer before it, return the shape that its call returns, with None for a size "
+                "that may differ"
             )
     return outputs
 
@@ -272,7 +274,7 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
             if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in input_ids:
                 raise ConfigError(
                     f"Model: the outputs depend on Input {node.layer.name!r}, which is not among "
-                    "the inputs; add it to them"
+                    "the inputs; add it to the inputs"
                 )
             if not any(id(symbol) in input_ids for symbol in node.outputs):
                 todo += [(symbol.node, False) for symbol in reversed(node.symbols)]

@@ -18,8 +18,8 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
     """Return a model of several members with the same inputs, and one output of U units each.
 
     Its outputs are the mean (U,), and the spread (U,): the standard deviation of a mixture whose
-    members have errors of this `variance`, (U,) or (1,). The members are its layers, named
-    seed_0 and so on by their seeds.
+    members have errors of this `variance`, (U,) or (1,). Copies of the members are layers of the
+    model, named after their seeds: seed_0 and so on.
     """
     with counted_from_the_start():
         inputs = [

@@ -38,8 +38,7 @@ class Model(Trainable, Layer):
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "predict_step"):
             raise ConfigError(
-                f"{cls.__name__}: predict does not run a predict_step: override predict in its "
-                "place"
+                f"{cls.__name__}: predict does not run a predict_step: override predict instead"
             )
         if hasattr(cls, "call") and not issubclass(cls, eager := provided("Eager")):
             graphs = (base for base in cls.__mro__[1:] if issubclass(base, Model))
@@ -133,15 +132,16 @@ class Model(Trainable, Layer):
 
     @property
     def declared_steps(self) -> int | None:
-        """The number of steps, above 1, that the inputs declare; None if they declare none.
+        """The number of steps, above 1, that the inputs declare.
 
-        It is also None if they differ, and for a stateful model: its windows continue one another.
+        None if they declare no such number, or more than one; and for a stateful model, as its
+        windows continue one another.
         """
         shapes = [shape for _, shape, _ in self.input_specs if shape]
         return None if self.stateful_layers() else one_fixed(shape[0] for shape in shapes)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """Return the layer of this name or index. Raises ConfigError that lists the names."""
+        """Return the layer of this name or index. Raises ConfigError if there is none."""
         layers = self.layers
         if index is not None:
             if not -len(layers) <= index < len(layers):
@@ -181,7 +181,7 @@ class Model(Trainable, Layer):
     ) -> Any:
         """Return the outputs for arrays; if called on symbols, become a layer of their graph.
 
-        inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: for
+        inputs: an array, a list of arrays, or a dictionary by the inputs' names. mask, lengths: for
         every input that has a time axis. Masks that arrays carry are used and returned as in the
         call of a layer.
         """
@@ -250,7 +250,8 @@ class Model(Trainable, Layer):
     def _listed(self, inputs: object) -> Any:
         """Return inputs as they are, but a dictionary as a list.
 
-        Its keys are the names of the inputs, or the keys that the constructor received.
+        The dictionary's keys are the names of the inputs, or the keys that the constructor
+        received. Raises ShapeError for other keys.
         """
         if not isinstance(inputs, Mapping):
             return inputs
@@ -282,10 +283,10 @@ class Model(Trainable, Layer):
         """Return the outputs for many rows, `batch_size` at a time (all at once by default).
 
         No bit depends on batch_size, except with training=True, where it can change the order in
-        which masks are drawn, and in a stateful model: there, row i of a batch continues row i of
-        the previous batch, as in Keras, so all batches must have the same number of rows, else
-        ShapeError. verbose is ignored; steps and callbacks must be None. A mask that x carries is
-        not used, as in Keras; pass it as mask=.
+        which dropout masks are drawn, and in a stateful model: there, row i of a batch continues
+        row i of the previous batch, as in Keras, so all batches must have the same number of rows,
+        else ShapeError. verbose is ignored; steps and callbacks must be None. A mask that x carries
+        is not used, as in Keras; pass it as mask=.
 
         training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
         dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),
@@ -301,8 +302,8 @@ class Model(Trainable, Layer):
         ):
             raise ConfigError(
                 f"{self}: predict(training=True) draws dropout and noise, and changes no weight; "
-                f"{moving[0]} would use the moments of each batch, and change its moving moments. "
-                "Set its trainable = False, so that it uses its moving moments"
+                f"{moving[0]} would use the mean and variance of each batch, and change its moving "
+                "ones. Set trainable = False on that layer"
             )
         if samples is None:
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
@@ -474,7 +475,7 @@ class Model(Trainable, Layer):
 
 
 def flat_layers(layer: Layer) -> Iterator[Layer]:
-    """Yield the layers of a model and of the models inside it; another layer yields itself."""
+    """Yield the layers of a model and of the models inside it; for another layer, that layer."""
     if isinstance(layer, Model):
         for inner in layer.layers:
             yield from flat_layers(inner)
@@ -483,7 +484,10 @@ def flat_layers(layer: Layer) -> Iterator[Layer]:
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
-    """Return the dtype that the layers reading an input require: an Embedding requires integers."""
+    """Return the dtype that a reader of the input requires, such as an Embedding int64.
+
+    If all readers take float32, return the dtype that the input declares.
+    """
     required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):

@@ -18,10 +18,11 @@ _TENTHS = 10
 
 @dataclass(frozen=True)
 class RoundingError:
-    """The differences of one output from float32, in the output's unit: the largest, and their rms.
+    """The differences of one output from float32, in the output's unit.
 
-    rms: root mean square. `first`, `middle`, `last`: rms in the first, third and last tenth of the
-    steps; None for fewer than 10 steps.
+    largest: the largest absolute difference. rms: the root mean square of all differences. `first`,
+    `middle`, `last`: rms in the first, third and last tenth of the steps; None for fewer than 10
+    steps, or without an axis of steps.
     """
 
     output: str
@@ -38,7 +39,7 @@ class RoundingError:
     ) -> "RoundingError":
         """Compare arrays; `steps` is the axis of the steps, if there is one.
 
-        Where both have the same NaN or infinity, they do not differ.
+        Where both arrays have NaN, or the same infinity, the difference is 0.
         """
         one, other = exact.astype(np.float64), rounded.astype(np.float64)
         same = (one == other) | (np.isnan(one) & np.isnan(other))
@@ -56,16 +57,16 @@ class RoundingError:
         return cls(output, precision, largest, _rms(difference), first, middle, last)
 
     def as_dict(self) -> dict[str, str | float | None]:
-        """Return all fields and the growth by name."""
+        """Return all fields, and the growth, by name."""
         return {**asdict(self), "growth": self.growth}
 
     @property
     def growth(self) -> float | None:
-        """`last` divided by `first`; None for fewer than 10 steps, or if `first` is 0."""
+        """`last` divided by `first`; None if both are None, or if `first` is 0."""
         return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:
-        """Return an explanation of an error that grows; None if it does not grow."""
+        """Return a warning about an error that keeps growing over the steps; None for others."""
         if self.growth is None or self.middle is None or self.last is None:
             return None
         if self.growth <= GROWTH or self.last <= _STILL * self.middle:

@@ -69,9 +69,10 @@ class StepRunner:
     ) -> list[Floats]:
         """Return one array (B, T, U) per model output, undefined past a row's length.
 
-        inputs: float32 (B, T, F), int64 or strings (B, T). lengths_B: steps of each row, 0 allowed.
-        states: name -> C-contiguous float32 (B, size), overwritten with the states after each
-        row's last step; a row without steps keeps the bytes of its states.
+        inputs: (B, T, F) of float32, or (B, T) of int64, strings, or float32 without features.
+        lengths_B: steps of each row, 0 allowed; None: all steps. states: name -> C-contiguous
+        float32 (B, size), overwritten with the states after each row's last step; a row without
+        steps keeps the bytes of its states.
         """
         context = CallContext(kind=self.call_kind, lengths=lengths_B, states=states)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
@@ -86,10 +87,10 @@ class StepRunner:
 class StepPlan:
     """`StepRunner.run` without lengths, for inputs in the shapes of `inputs`.
 
-    For one step, arrays are bound to the kernels once: with a few rows, this saves most of the time
-    of a call.
+    For one step of float32 inputs, through built-in layers without masks, arrays are bound to the
+    kernels once: with a few rows, this saves most of the time of a call.
 
-    states: as for `run`, undefined until the caller sets them.
+    states: as for `run`; the caller writes the initial states to these arrays.
     overflowed: whether the last `run` left a state that is NaN or infinite.
     Several threads must not use an instance at once.
     """
@@ -147,7 +148,7 @@ def _require_inference(model: Model, path: str = "") -> None:
 
 
 def _without_masks(layer: Layer) -> bool:
-    """Return whether a layer of the package returns one array, and no mask."""
+    """Return whether a layer and all inside it are built in, make no mask, and are not Models."""
     return (
         layer.is_built_in()
         and not (isinstance(layer, Model) or layer.makes_mask)
@@ -165,7 +166,7 @@ def _mismatch(path: str, step: Step, reason: str) -> ModelMismatchError:
 def _outputs_of(model: Model) -> list[tuple[str, int]]:
     """Return (layer's name, units) of each output.
 
-    Raises ModelMismatchError for an output that is not a vector, nor one for each step.
+    Raises ModelMismatchError for an output that is neither a vector nor a vector for each step.
     """
     outputs = []
     for symbol in model.graph.outputs:
@@ -181,9 +182,9 @@ def _outputs_of(model: Model) -> list[tuple[str, int]]:
 
 
 def _require_stepwise(graph: Graph, path: str, ids: set[int]) -> None:
-    """Raise ModelMismatchError for a layer that cannot run on steps.
+    """Raise ModelMismatchError for a layer that cannot run one step per row.
 
-    ids: id(symbol) of each input that has one id, or one text, a step.
+    ids: id(symbol) of each input that has one id, or one text, per step.
     """
     used = {id(s) for step in graph.steps for s in step.node.symbols}
     used |= {id(symbol) for symbol in graph.outputs}
@@ -259,7 +260,7 @@ class SequenceRunner:
     def run(self, inputs: Sequence[Array], lengths_B: Ints | None = None) -> list[Floats]:
         """Return outputs: (B, T, U), undefined past a row's length, or (B, U), at the row's end.
 
-        inputs: float32 (B, T, F), int64 or strings (B, T).
+        inputs: (B, T, F) of float32, or (B, T) of int64, strings, or float32 without features.
         """
         if lengths_B is None or self.ragged:
             return self._run(inputs, lengths_B)
@@ -283,7 +284,7 @@ class SequenceRunner:
     def resized(self, steps: int) -> tuple[str, int] | None:
         """Return an output whose number of steps is not the inputs' `steps`, and that number.
 
-        Raises ShapeError if the model does not accept so many, or so few, steps.
+        Raises ShapeError if the model does not accept this number of steps.
         """
         try:
             shapes = self.model.graph.infer(_with_steps(self.model, steps))
@@ -301,7 +302,7 @@ class SequenceRunner:
 
 
 def has_no_features(shape: Shape, dtype: str) -> bool:
-    """Return whether an input has one value a step, (B, T); `shape` is without the batch.
+    """Return whether an input has one value per step, (B, T); `shape` is without the batch.
 
     A float32 input of shape (1,) is a vector of one feature.
     """
@@ -336,7 +337,10 @@ def _are_vectors(model: Model) -> list[tuple[Symbol, bool]]:
 
 
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
-    """Return the first layer whose output vectors change their size with inputs of these shapes."""
+    """Describe a layer that refuses inputs of these shapes, or returns vectors of another size.
+
+    None if there is no such layer. Two output vectors are compared without batch and time.
+    """
     try:
         by_slot = graph.shapes(shapes)
     except _MISFITS as error:
@@ -394,7 +398,7 @@ def id_limits(model: Model) -> dict[str, IdLimit]:
 
 
 def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
-    """Yield the layers that read a symbol, those inside models included."""
+    """Yield the layers that read a symbol, including layers inside models."""
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
             inner = node.layer.graph
@@ -405,9 +409,9 @@ def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
 
 
 def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
-    """Return mean and deviation, (F,) or (1,), of the `Normalization` that reads each input.
+    """Return mean and deviation, (F,) or (1,), of a `Normalization` that reads each input.
 
-    An input that no `Normalization` reads is left out.
+    An input that no `Normalization` reads is left out; one with invert=True does not count.
     """
     by_input = {}
     for symbol in model.graph.inputs:
@@ -422,9 +426,10 @@ def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
 
 
 def example_inputs(model: Model, rows: int, steps: int) -> list[Array]:
-    """Return an array for each input of the model: zeros, or a value in its lookup's vocabulary.
+    """Return an array for each input of the model.
 
-    Each is (rows, steps, F) in float32, or (rows, steps) in int64 or strings.
+    A float32 input with more than one axis gets zeros (rows, steps, F). Any other input gets
+    (rows, steps) of the first value in its lookup's vocabulary, or else of zeros or "".
     """
     inputs = []
     for symbol, (_, shape, dtype) in zip(model.graph.inputs, model.input_specs, strict=True):

@@ -156,7 +156,7 @@ class Sequential(Model):
 
 
 def _first_shape(layer: Layer) -> Shape | None:
-    """Return the input shape of a first layer, if it is known; of an Embedding as in Keras 2."""
+    """Return the input shape of a first layer, None if unknown; for an Embedding, as in Keras 2."""
     if layer.batch_input_shape is not None:
         return layer.batch_input_shape
     if isinstance(layer, Embedding):

@@ -132,10 +132,10 @@ _SPECIAL = set('"#&<>`\\%;')
 
 
 class Call(NamedTuple):
-    """One call of a layer: its number, how many calls there are, its output shape, its inputs.
+    """One call of a layer: its number, from 1; the number of the layer's calls; its output shape.
 
-    `inputs` are the positions of the calls that it reads, each once; initial states and masks count
-    as inputs, too.
+    `inputs`: the positions, in `calls_of`, of the calls that this call reads, each once; initial
+    states and masks count as inputs, too.
     """
 
     layer: Layer

@@ -23,7 +23,7 @@ class Trainable:
     """Training in memory, with the names, arguments and defaults of Keras 3.
 
     Weights and losses have the same bits with any number of threads and on any CPU. What Keras has
-    and this class does not compute is refused with an error that names it.
+    but this class does not compute is refused with an error that names it.
     """
 
     _trainer: Any = None
@@ -48,15 +48,15 @@ class Trainable:
         """Set optimizer, loss and metrics for training, by name or as objects.
 
         With several outputs loss, loss_weights, metrics and weighted_metrics are lists or
-        dictionaries by the outputs' names; an output with the loss None adds nothing to the loss.
+        dictionaries by the outputs' names; an output with the loss None adds nothing to the total.
         seed: for dropout and the order of rows. jit_compile, auto_scale_loss, run_eagerly,
         steps_per_execution: no effect, as every update is one call.
         """
         if own := [name for name in _NOT_RUN if hasattr(type(self), name)]:
             raise ConfigError(
-                f"{self}: its class has {own[0]}, which training does not run: its steps are "
-                "compiled. Pass a loss with a gradient, or write a loop of train_on_batch, or of "
-                "gradients() and optimizer.apply"
+                f"{self}: its class has {own[0]}, which training does not run, as its steps are "
+                "compiled. Pass a loss with a gradient, or write a loop that calls train_on_batch, "
+                "or gradients() and optimizer.apply"
             )
         self._trainer = provided("Trainer")(
             self, optimizer, loss, loss_weights, metrics, weighted_metrics, seed=seed
@@ -79,7 +79,7 @@ class Trainable:
 
     @property
     def metrics(self) -> "list[Metric]":
-        """The metrics passed to compile; metrics by name exist after the first batch."""
+        """The metrics passed to compile, as objects; none before the model is built."""
         return [] if self._trainer is None else list(self._trainer.metrics)
 
     @property
@@ -123,15 +123,15 @@ class Trainable:
     ) -> "History":
         """Train in batches of 32 rows by default; return losses and metrics by epoch.
 
-        x, y: arrays; a list or dictionary of them with several inputs or outputs, y in the shape of
-        the outputs. Or x alone: an iterable of batches (x, y[, sample_weight[, lengths]]), an
-        object with a length that gives batches by number (keras.utils.PyDataset), or
-        `Pipeline.windows()`. Or x is a pyarrow.Table of features, and y (and sample_weight) are
-        names of its columns. An iterator is run through once: for several epochs, it needs
-        steps_per_epoch.
+        x, y: arrays; with several inputs or outputs, a list or dictionary of arrays. Or x alone: an
+        iterable of batches (x, y[, sample_weight[, lengths]]), an object with a length that returns
+        batches by index (keras.utils.PyDataset), or `Pipeline.windows()`. Or x is a pyarrow.Table,
+        y and sample_weight are arrays or names of its columns, and its other columns are features.
+        An iterator is run through once: for several epochs, it needs steps_per_epoch.
 
-        sample_weight: (B,) or (B, T), by output if there are several. class_weight: class -> weight
-        of its samples or steps. lengths: steps of each row; later steps are ignored.
+        sample_weight: (B,) or (B, T); with several outputs, for all or by output. class_weight:
+        class -> weight of its samples or steps. lengths: steps of each row; later steps are
+        ignored.
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
         of rows, the last ones, that are held out for validation; validation_freq: n for every n-th
         epoch, or a list of epochs, numbered from 1. steps_per_epoch: the number of batches of an
@@ -139,10 +139,10 @@ class Trainable:
         verbose: 0 prints nothing, other values a line per epoch. callbacks: see
         streamrnn.callbacks.
 
-        With stateful layers row i of a batch continues row i of the batch before, so shuffle must
-        be False for arrays. Their states are reset before each epoch, and validation starts from
-        fresh states; Keras does neither. Lanes of a window that begin another stream start from the
-        initial state. After the fit, layers have the states after its last batch.
+        With stateful layers, row i of a batch continues row i of the batch before, so shuffle must
+        be False for arrays. The states of these layers are reset before each epoch, and validation
+        starts from initial states; Keras does neither. Lanes of a window that begin another stream
+        start from the initial state. After the fit, layers have the states after its last batch.
 
         An exception, even in a callback, ends the fit between two updates: the model keeps the
         weights of the last update, and can be used and trained further.
@@ -182,7 +182,7 @@ class Trainable:
         *,
         lengths: npt.ArrayLike | None = None,
     ) -> Any:
-        """Return the loss, or [loss, metrics…], or a dictionary of them.
+        """Return the loss, or [loss, metrics…], or with return_dict a dictionary of these.
 
         x, y: what fit accepts. steps: the number of batches to use. verbose: no effect.
         """

@@ -232,7 +232,7 @@ def is_window(item: Any) -> bool:
 def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
     """Return the batch of a window: lanes with `reset` start from the initial state.
 
-    Steps without a label add nothing to the loss (still a mean over all steps, as in Keras), and
+    Steps that lack a label add nothing to the loss (still a mean over all steps, as in Keras), and
     count in no metric. Raises ArgumentError for windows without labels, for a model that does not
     carry its state, and for a lane that would start from a stored state.
     """

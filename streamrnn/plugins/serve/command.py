@@ -24,8 +24,8 @@ def serve(
         bool,
         typer.Option(
             "--behind-proxy",
-            help="Allow an address that other machines reach, and pages in browsers, behind a "
-            "proxy that guards it.",
+            help="Allow an address that other machines reach, and requests of pages in browsers; "
+            "a proxy must guard the server.",
         ),
     ] = False,
     quiet: Quiet = False,

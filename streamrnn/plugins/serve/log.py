@@ -1,14 +1,14 @@
-"""The log of accepted rows, on disk before they are answered, and of the last answers.
+"""The log of accepted rows, which are on disk before the answer is sent, and of the last answers.
 
 A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. A commit, or rows of
-other types, close it: it becomes `N.arrows`, which runs read as a file of their source. A crash
-leaves a segment open, and its last record batch may be torn. That batch is cut off, as none of its
-requests was answered. Changed bytes before a whole record batch raise an error.
+other types, close the segment: its file becomes `N.arrows`, which runs read as a file of their
+source. A crash leaves a segment open, and its last record batch may be torn. That batch is cut off,
+as none of its requests was answered. Changed bytes before a whole record batch raise an error.
 
 Each record batch has a note of the producers who sent its rows, and a checksum of rows and note. A
 segment begins with a record batch without rows, whose note has all producers. A note is a JSON
 object of producer -> [sequence, answer]. The answer is an Arrow record batch in base64, or null if
-it was dropped.
+the answer was dropped.
 """
 
 import base64
@@ -32,13 +32,13 @@ from streamrnn.jobs.outputs import put_ahead
 _OPEN, _CLOSED = ".arrows.open", ".arrows"
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 _BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
-"""Where a message of an Arrow stream may begin: four bytes, and its length."""
+"""Where a message of an Arrow stream may begin: four bytes 0xFF, then the message's length."""
 _NOTE, _SUM = b"note", b"crc32"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _PRODUCERS = 10_000
 """Largest number of producers in memory; the one that was silent longest is forgotten first."""
 _ANSWERS = 64 << 20
-"""Largest number of bytes of answers in base64: the oldest are dropped first, the last never."""
+"""Largest size of all answers, in bytes of base64: the oldest are dropped first, the last never."""
 
 
 class Producers:
@@ -49,7 +49,7 @@ class Producers:
         self._answers: OrderedDict[str, str] = OrderedDict()
         self._size = 0
         self.forgotten = 0
-        """How many producers were forgotten."""
+        """The number of forgotten producers."""
 
     def answer(
         self, producer: str, sequence: int, schema: pa.Schema | None
@@ -57,7 +57,7 @@ class Producers:
         """Return the answer to a request that repeats the producer's last one; None for a new one.
 
         If another `sequence` is expected, or the answer was dropped or has another schema than
-        `schema`, return an HTTPException with status 409 that says how to go on.
+        `schema`, return an HTTPException with status 409 that says which sequence to send.
         """
         last = self._numbers.get(producer, sequence - 1)
         if sequence == last + 1:
@@ -120,9 +120,9 @@ class Log:
     so not even its end may be written.
 
     Opening a log closes segments that a crash has left open. `used`: paths of earlier segments,
-    including removed ones and ones in another folder, whose numbers new segments do not get.
-    `producers`: those whose requests were appended or read. `closed`: the paths of closed segments
-    that no commit has taken, in order.
+    including removed ones and ones in another folder; new segments get higher numbers. `producers`:
+    the producers whose requests were appended or read. `closed`: the paths of closed segments that
+    no commit has taken, in order.
     """
 
     def __init__(self, folder: str, used: Iterable[str] = ()) -> None:
@@ -165,7 +165,7 @@ class Log:
         self.producers.remember(note)
 
     def read(self, path: str) -> Iterator[pa.RecordBatch]:
-        """Yield record batches of a closed segment; remember its producers. Raises SinkError."""
+        """Yield record batches of a closed segment; remember their producers. Raises SinkError."""
         with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
             for batch, metadata in reader.iter_batches_with_custom_metadata():
                 self.producers.remember(metadata[_NOTE])
@@ -177,7 +177,7 @@ class Log:
             self._open.output.sync()
 
     def close(self) -> None:
-        """Close the open segment, if there is one; the next rows begin another."""
+        """Close the open segment, if there is one; the next rows begin another segment."""
         if self._open is not None:
             self._open.output.write(_END)
             self._open.output.finish()
@@ -203,7 +203,10 @@ class Log:
             self._files.delete(os.path.basename(path))
 
     def _cut(self, name: str) -> None:
-        """Close a segment that a crash has left open; keep only whole record batches."""
+        """Close a segment that a crash has left open; keep only whole record batches.
+
+        A segment without a whole record batch is deleted. Raises SinkError for changed bytes.
+        """
         path = self._files.show(name)
         with sink_errors("read", path), self._files.open(name) as file:
             content = file.read_buffer()
@@ -213,7 +216,7 @@ class Log:
             raise SinkError(
                 f"{path}: expected a record batch at byte {end}, received changed bytes and whole "
                 "record batches after them, which no crash explains. Restore the file; or "
-                f"give up its rows from there on: truncate -s {end} {path}"
+                f"give up all its rows from that byte on: truncate -s {end} {path}"
             )
         if not _END.startswith(tail):
             _LOGGER.warning("%s: cut off %d torn bytes at the end", path, len(tail))

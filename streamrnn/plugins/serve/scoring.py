@@ -1,4 +1,4 @@
-"""Requests wait in a queue, and are scored together in a session; the log has rows before answers.
+"""Requests wait in a queue, are scored together in a session, and are logged before answers leave.
 
 `Service` is the queue, in the order of arrival, and `Scoring` the session with its log.
 """
@@ -31,7 +31,7 @@ from streamrnn.stream.config.values import LiveChange
 
 Objects: TypeAlias = list[dict[str, Any]]
 _REPLAYED = 32_768
-"""Rows of the log that are collected before they are scored."""
+"""Rows of the log are scored once so many are collected, or the segment ends."""
 _LONGEST = 30.0
 """Seconds that a request may wait before its rows are scored."""
 
@@ -39,7 +39,7 @@ _LONGEST = 30.0
 class Asked(NamedTuple):
     """A request: its rows, and its producer and sequence number, if it has them.
 
-    Objects are answered in objects, a record batch in a record batch.
+    Objects are answered with objects, a record batch with a record batch.
     """
 
     rows: Objects | pa.RecordBatch
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
 class Scoring:
     """Scores requests in a session, and appends accepted rows to the log if there is one.
 
-    Rows that are in the log and in no commit are scored first. `columns`: the columns of requests.
+    Rows that are in the log but in no commit are scored first. `columns`: the columns of requests.
     `answer_schema`: the schema of answers, None before it is known. Calls of `answers` must not
     overlap. Raises what a session raises, and SinkError.
     """
@@ -79,7 +79,7 @@ class Scoring:
         self.columns = RequestColumns(schema, self._source.time, self._source.renames)
 
     def _replay(self, log: Log) -> None:
-        """Score the rows that are in the log and in no commit, and commit them."""
+        """Score the rows that are in the log but in no commit, and commit them."""
         log.closed = self.session.unused(log.segments)
         for path in log.closed or log.segments[-1:]:  # the last one has all producers
             for rows in _joined(log.read(path)):
@@ -92,9 +92,10 @@ class Scoring:
     def _score_again(self, rows: pa.RecordBatch, path: str) -> None:
         if len(rows) and (model := self.session.replaced_model) is not None:
             raise CheckpointError(
-                f"{path}: rows that are in no commit were answered by model {short_model(model)}, "
-                "and would now be scored by another. Start `streamrnn serve` once with that model, "
-                "and stop it; or move this file away, to give its rows up"
+                f"{path}: rows that are in no commit were scored by model {short_model(model)}, "
+                "and answered, and would now be scored by another model. Start `streamrnn serve` "
+                "once with that model, and stop it again; or move this file away, to give its rows "
+                "up"
             )
         try:
             reasons = self.session.process_requests(rows).column("reason")
@@ -103,9 +104,9 @@ class Scoring:
             refused = [str(error)]
         if refused:
             raise CheckpointError(
-                f"{path}: rows that were answered are refused now: {refused[0].rstrip('.')}. Has "
-                "the output or [source] changed since? Undo that (`streamrnn rewind`), or move "
-                "this file away, to give its rows up"
+                f"{path}: rows of answered requests are refused now: {refused[0].rstrip('.')}. Has "
+                "the output or [source] changed since? Undo that change (of the output: `streamrnn "
+                "rewind`), or move this file away, to give its rows up"
             )
 
     def commit(self) -> None:
@@ -117,7 +118,7 @@ class Scoring:
                 self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
-        """Replace the model, and commit, so that after a crash no other model is taken.
+        """Replace the model, and commit, so that after a crash the new model is used.
 
         Raises what a session raises.
         """
@@ -132,8 +133,8 @@ class Scoring:
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, with a row for each of its rows, or its error.
 
-        No two of the requests may be from one producer. Accepted rows are on disk before it
-        returns, if there is a log.
+        No two of the requests may be from one producer. If there is a log, accepted rows are on
+        disk before this returns.
         """
         with self.session.together():
             told = [self._told(asked) for asked in requests]
@@ -157,7 +158,8 @@ class Scoring:
     def _scored(self, asked: Sequence[Asked]) -> list[Any]:
         """Return the answers to new requests, or their errors; log the accepted rows.
 
-        Each is scored as a whole or not at all: if some fail together, they are scored by halves.
+        A request is scored as a whole or not at all: if requests fail together, each half of them
+        is scored on its own.
         """
         try:
             rows = self._rows_of(asked)
@@ -187,7 +189,7 @@ class Scoring:
         return answers
 
     def _rows_of(self, asked: Sequence[Asked]) -> pa.RecordBatch:
-        """Return the rows of some requests. Raises DataError, also if their types differ."""
+        """Return the rows of requests as a record batch. Raises DataError if their types differ."""
         batches: list[Any] = []
         for of_objects, alike in groupby(asked, lambda each: each.of_objects):
             rows = [each.rows for each in alike]
@@ -199,10 +201,10 @@ class Scoring:
         return pa.concat_batches(batches)
 
     def state_of(self, path: str) -> Objects:
-        """Return the state of a stream as a list of one object; an empty list if it has none.
+        """Return the state of a stream as a list of one object; an empty list if there is none.
 
-        `path`: a text for each key column, as in the path of a URL, with "/" between them. Raises
-        DataError.
+        `path`: the text of each key column, escaped as in the path of a URL, with "/" between the
+        texts. Raises DataError.
         """
         names = self._source.key
         key = [*map(unquote, path.split("/") if len(names) > 1 else [path])]
@@ -216,7 +218,7 @@ class Scoring:
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield record batches, several as one if they are small."""
+    """Yield the rows of record batches, with small record batches joined."""
     rows, waiting = 0, []
     for batch in batches:
         waiting.append(batch)
@@ -234,7 +236,7 @@ def _refused(reasons: pa.Array) -> pa.Array:
 
 
 def log_of(config: Config) -> AbstractContextManager[None]:
-    """Own the log, if there is one. Raises ConfigError for a URI or a folder in the output."""
+    """Own the log, if there is one. Raises ConfigError if it is at a URI or inside the output."""
     if config.serve.durable != "log":
         return nullcontext()
     sink, folder = str(config.sink.folder), log_folder(config)
@@ -266,13 +268,13 @@ class _Waiting(NamedTuple):
 
 
 class Service:
-    """Queues requests, and answers them from `scoring`, once that is set.
+    """Queues requests, and answers them with `scoring`, which a caller sets before `ready`.
 
     `name`: the model's name in requests. `ready`: whether callers may pass requests. A thread
     scores the requests, one call at a time. A call has at most `batch_rows` rows, or is for a
-    single request; and it has at most one request of each producer, as the next one may be its
-    retry. `waiting`: the number of rows in the queue, at most `queue_rows`. An error that no
-    request has caused is kept in `failure`, and sets `ended`.
+    single request; and it has at most one request of each producer, as the producer's next request
+    may be a retry. `waiting`: the number of rows in the queue, at most `queue_rows`. An error that
+    no request has caused is kept in `failure`, and sets `ended`.
     """
 
     def __init__(self, name: str, keys: ServeSection) -> None:
@@ -291,9 +293,9 @@ class Service:
     async def score(self, asked: Asked) -> Any:
         """Wait for the answer to a request.
 
-        Raises DataError and DTypeError for its rows; HTTPException if it has too many rows (413),
-        if too many wait (429), if it waits too long (429; 503 if the server stops), or if the
-        server ends (500, 507).
+        Raises DataError and DTypeError for the request's rows; HTTPException if it has too many
+        rows (413), if too many rows wait, or it waits too long (429), if the server stops (503), or
+        if an error ends the server (500; 507 for SinkError).
         """
         self.refuse_larger(len(asked.rows))
         if self._closed:

@@ -1,6 +1,7 @@
 """The process: it owns the output, listens, commits, and ends.
 
-Its connections close if clients are slow, stop midway or are too many: uvicorn would wait.
+A connection closes if its client is slow or stops midway, or if there are too many connections:
+uvicorn would wait.
 """
 
 import asyncio
@@ -136,7 +137,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def most_connections() -> int:
-    """Raise this process's limit of open files; return how many of them may be connections."""
+    """Set this process's limit of open files; return how many of these may be connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -184,7 +185,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Close the connection unless what is sent is read in time."""
+        """Close the connection unless the client reads the answer in time."""
         super().pause_writing()
         self._answer = self.loop.call_later(SLOWEST, self.transport.abort)
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol V2: requests and answers as tensors, in JSON or in bytes after it.
+"""The Open Inference Protocol V2: requests and answers as tensors, in JSON or in bytes behind JSON.
 
 https://github.com/open-inference/open-inference-protocol, with its binary tensor data extension.
 """
@@ -29,15 +29,15 @@ def _datatype(kind: pa.DataType) -> str:
 
 
 def tensors_of(fields: Iterable[pa.Field]) -> list[dict[str, Any]]:
-    """Return the description of columns as tensors of shape [rows]."""
+    """Return descriptions of columns as tensors of shape [-1], as the number of rows is open."""
     return [{"name": f.name, "datatype": _datatype(f.type), "shape": [-1]} for f in fields]
 
 
 class Request(NamedTuple):
     """A request: its rows, its parameters, its id if it has one, and the outputs to answer.
 
-    `named`: {"id": id}, or {} without an id. `outputs`: the name of each, and whether to answer it
-    in binary; if it is empty, all outputs are answered, in binary if `binary` is true.
+    `named`: {"id": id}, or {} without an id. `outputs`: (name, whether to answer in binary) of each
+    requested output; if there are none, all outputs are answered, in binary if `binary` is true.
     """
 
     rows: pa.RecordBatch
@@ -75,7 +75,10 @@ def read_request(
         for tensor in request["inputs"]:
             name, (size,) = tensor["name"], tensor["shape"]
             if type(size) is not int or size < 0 or rows not in (None, size):
-                raise DataError(f"tensor {name!r}: expected shape [rows], received [{size!r:.40}]")
+                raise DataError(
+                    f"tensor {name!r}: expected shape [rows], with as many rows as other tensors, "
+                    f"received [{size!r:.40}]"
+                )
             check(size)
             rows, taken = size, tensor.get("parameters", {}).get("binary_data_size")
             if taken is None:
@@ -83,7 +86,7 @@ def read_request(
             elif type(taken) is not int or not 0 <= taken <= len(body) - place:
                 raise DataError(
                     f"tensor {name!r}: expected a binary_data_size up to {len(body) - place}, the "
-                    f"bytes that are left, received {taken!r:.40}"
+                    f"number of bytes left, received {taken!r:.40}"
                 )
             else:
                 blob, place = body[place : place + taken], place + taken
@@ -93,7 +96,7 @@ def read_request(
             tensors.append((name, values))
         if place != len(body):
             raise DataError(
-                f"expected {place} bytes, of JSON and of all tensors, received {len(body)}"
+                f"expected {place} bytes of JSON and binary tensors, received {len(body)}"
             )
         parameters = request.get("parameters") or {}
         binary = parameters.get("binary_data_output", False)
@@ -178,9 +181,9 @@ def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
 
 
 def _without_nulls(column: pa.Array) -> pa.Array:
-    """Return a column without nulls, as tensors have none: they become NaN, "", 0 or False.
+    """Return a column for a tensor, which has no nulls: nulls become NaN, "", 0 or False.
 
-    Values of types without a datatype become text: JSON if they are nested.
+    Times become integers. Values of types without a datatype become text: JSON if nested.
     """
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64

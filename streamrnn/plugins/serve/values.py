@@ -14,17 +14,18 @@ from streamrnn.stream.sources import decoded, shown
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
-"""Types for which Arrow refuses JSON values of other types, except True as 1."""
+"""Types for which Arrow refuses JSON values of other types, but takes True as 1."""
 _DIGITS = 15
-"""Number of decimal digits that every float keeps; if JSON had more, some may be lost."""
+"""Number of decimal digits that a float64 always keeps; more digits in JSON may be lost."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 class RequestColumns:
     """The columns of requests, and the types to convert their values to.
 
-    `schema`: names and types; a type null stands for the type that the values have. `time`: the
-    time column, if there is one. `old_names`: column -> other names that requests may use for it.
+    `schema`: names and types; the type null stands for the type that the values have. `time`: the
+    time column, if there is one. `old_names`: column -> other names that requests may use for the
+    column.
     """
 
     def __init__(
@@ -45,9 +46,9 @@ class RequestColumns:
     def batch(self, columns: Iterable[tuple[str, Any]], rows: int) -> pa.RecordBatch:
         """Return columns, as lists of values or Arrow arrays, as a record batch of `rows` rows.
 
-        A missing column is null, and an unknown one is ignored. Times are ISO text, in UTC without
-        an offset, or integers in the unit of the column. Raises DataError for a value that its
-        column cannot hold, and for a column that is there twice.
+        A missing column is null, and an unknown column is ignored. Times are integers in the unit
+        of the column, or ISO text, which is in UTC if it has no offset. Raises DataError for a
+        value that its column cannot hold, and for a column that occurs twice.
         """
         by_name = self._renamed(columns)
         arrays = [
@@ -57,7 +58,7 @@ class RequestColumns:
         return pa.RecordBatch.from_arrays(arrays, [*self._kinds])
 
     def _renamed(self, columns: Iterable[tuple[str, Any]], place: str = "") -> dict[str, Any]:
-        """Return the columns in use by their new names; `place` is where messages say they are."""
+        """Return the columns in use by their new names. `place`: how a message names the row."""
         by_name: dict[str, Any] = {}
         for name, values in columns:
             new = self._new_names.get(name, name)
@@ -145,7 +146,7 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _nested(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Return lists or objects as an array of a type, if the types in it can hold what they have."""
+    """Return lists or objects as an array of a type, if its inner types can hold all values."""
     array = pa.array(values, kind)
     some = [value for value in values if value is not None]
     if pa.types.is_struct(kind):
@@ -198,7 +199,7 @@ def _inexact(advice: str) -> ValueError:
 
 
 def _in_utc(text: str) -> str:
-    """Return the ISO text of a time with its offset, Z if it has none."""
+    """Return the ISO text of a time with its offset, or with Z if it has none."""
     if len(text) == len("2024-01-01"):
         return f"{text}T00:00Z"
     return text if _ZONE.search(text, 11) else f"{text}Z"

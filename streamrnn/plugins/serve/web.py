@@ -41,7 +41,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
     The server has no page of its own, but browsers let pages of other sites send requests to it:
-    with an `Origin`, or, if the name of a page's own host now leads to this machine, without one.
+    with the header `Origin`; or without, if the host name of the page now leads to this machine.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -138,7 +138,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
 
     refused = (
         "expected no Origin, and localhost or 127.0.0.1 as Host: pages in browsers may not send "
-        "requests. If a proxy guards the server, start it with --behind-proxy"
+        "requests. If a proxy guards the server, start the server with --behind-proxy"
     )
     refusal = _json({"error": refused}, 403)
     about = {"name": "streamrnn", "version": __version__, "extensions": ["binary_tensor_data"]}
@@ -218,7 +218,7 @@ def _is_arrow(request: Request) -> bool:
 
 
 def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
-    """Return a request's producer and number, None and 0 if it has neither. Raises DataError."""
+    """Return a request's producer and number, or None and 0 without both. Raises DataError."""
     producer, sequence = parameters.get("producer"), str(parameters.get("sequence", ""))
     if producer is None and not sequence:
         return None, 0
@@ -280,10 +280,10 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[Iterable[tuple[
 
 
 def _is_compressed(message: pa.ipc.Message) -> bool:
-    """Return whether the buffers of a record batch or a dictionary may be larger than they seem.
+    """Return whether the buffers of a record batch or a dictionary are compressed.
 
-    pyarrow does not say so before it decompresses them. Arrow's Message.fbs names the tables and
-    fields of FlatBuffers in which a message says so.
+    pyarrow does not say so before it decompresses them. The numbers below are fields of FlatBuffers
+    tables in Arrow's Message.fbs, of which the last is set if buffers are compressed.
     """
     fields = {"record batch": (2, 3), "dictionary": (2, 1, 3)}.get(message.type, ())
     data = message.metadata

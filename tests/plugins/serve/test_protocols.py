@@ -181,7 +181,7 @@ def test_tensors_in_binary(server: serving.Server, scores: list[float]) -> None:
         (b"\2\0\0\0he", [1000], "expected a binary_data_size up to 6"),
         (b"\2\0\0\0he", [-1], "expected a binary_data_size up to 6"),
         (b"\2\0\0\0he", [True], "expected a binary_data_size up to 6"),
-        (b"\2\0\0\0hexx", [6], "bytes, of JSON and of all tensors, received"),
+        (b"\2\0\0\0hexx", [6], "bytes of JSON and binary tensors, received"),
         (b"\2\0\0\0he\2\0\0\0he", [6, 7], "expected a binary_data_size up to 6"),
     ],
 )

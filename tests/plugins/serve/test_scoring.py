@@ -203,7 +203,7 @@ def test_another_model_does_not_score_what_was_answered(tmp_path: Path) -> None:
             model={"path": str(tmp_path / "other.safetensors"), "on_change": "carry"},
         )
     )
-    with pytest.raises(CheckpointError, match=r"were answered by model .* once with that model"):
+    with pytest.raises(CheckpointError, match=r"were scored by model .* once with that model"):
         answered(with_other, number=9)
     answered(pipeline, [{**ROWS[0], "t": "2024-05-03"}], 9)
     answered(with_other, [{**ROWS[0], "t": "2024-05-04"}], 10)
@@ -407,5 +407,5 @@ def test_an_answered_row_is_not_dropped_at_the_start(tmp_path: Path, late: str) 
         tmp_path / "aside/0000000001.arrows.open", tmp_path / "out.accepted/0000000002.arrows.open"
     )
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="rows that were answered are refused"):
+        with pytest.raises(CheckpointError, match="rows of answered requests are refused"):
             answered(pipeline)
