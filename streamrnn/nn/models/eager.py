@@ -78,7 +78,7 @@ class Eager(Model):
         return outputs
 
     def _arrays(self, inputs: Any) -> Any:
-        """Return arrays, of float32 for float64; other types stay, as lookups and embeddings do."""
+        """Return arrays: float64 as float32, others as they are, for lookups and embeddings."""
 
         def array(x: Any) -> Any:
             x = x if isinstance(x, np.ndarray) else np.asarray(x)

@@ -59,7 +59,7 @@ def gives_moments(model: Model) -> bool:
 
 
 def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
-    """Return a model of quantiles of the normal distribution whose moments `model` gives.
+    """Return a model that outputs quantiles of the normal distribution that `model` describes.
 
     Raises ModelMismatchError unless `model` gives one mean and one deviation.
     """

@@ -339,7 +339,7 @@ def _are_vectors(model: Model) -> list[tuple[Symbol, bool]]:
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
     """Describe a layer that refuses inputs of these shapes, or returns vectors of another size.
 
-    None if there is no such layer. Two output vectors are compared without batch and time.
+    None if there is no such layer. Sizes are compared on all axes besides batch and time.
     """
     try:
         by_slot = graph.shapes(shapes)

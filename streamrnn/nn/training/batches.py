@@ -64,7 +64,7 @@ def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
     for number, weight in by_class.items():
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
             raise ArgumentError(
-                f"class_weight: expected the numbers of classes, as in {{0: 1, 1: 20}}, received "
+                f"class_weight: expected the ids of classes, as in {{0: 1, 1: 20}}, received "
                 f"{number!r}"
             )
         is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)

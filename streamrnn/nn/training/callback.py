@@ -228,9 +228,9 @@ class MonitorCallback(Callback):
         self.min_delta = abs(self.min_delta)
 
     def monitored(self, logs: Logs) -> float | None:
-        """Return the monitored value; None if it awaits a later epoch, with a validation.
+        """Return the monitored value; None in an epoch without the validation that reports it.
 
-        Raises ArgumentError if no epoch can report the value, or if it is an array.
+        Raises ArgumentError if no epoch reports the value, or if it is an array.
         """
         logs = logs or {}
         if self.monitor in logs:
@@ -279,11 +279,10 @@ class MonitorCallback(Callback):
 
 
 class CallbackList(Callback):
-    """Callbacks, called one after the other; later callbacks see changes that earlier ones make.
+    """Callbacks, called one after the other; each sees what earlier ones have changed in `logs`.
 
-    They share `logs`, in a copy for each event. callbacks: a callback, or (nested) lists of
-    callbacks; Keras's callbacks work, too. add_history, add_progbar: append a History or
-    ProgbarLogger if there is none. params: for set_params.
+    callbacks: a callback, or (nested) lists of callbacks; Keras's callbacks work, too. add_history,
+    add_progbar: append a History or ProgbarLogger if there is none. params: for set_params.
     """
 
     def __init__(

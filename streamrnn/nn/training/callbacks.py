@@ -1,6 +1,6 @@
 """Callbacks of fit and evaluate, with the names, arguments, defaults and order of Keras 3.
 
-Where Keras only warns, such as about a monitored name that is not reported, these raise an error.
+Where Keras only warns, such as about a monitored name that is not reported, an error is raised.
 """
 
 import json
@@ -46,7 +46,7 @@ class EarlyStopping(MonitorCallback):
     """Ends a fit when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
     monitor: a reported name, such as "val_loss", "loss" or "val_mae". min_delta: an improvement
-    must be larger than this. mode: "min", "max", or "auto": the direction that the metric has.
+    must be larger than this. mode: "min", "max", or "auto", as the loss or metric requires.
     baseline: a value that is not better than this does not restart the count of epochs.
     restore_best_weights: set the weights of the best epoch at the end of the fit, even of one that
     was not stopped. start_from_epoch: the first epoch that counts; epochs are numbered from 0.
@@ -242,8 +242,8 @@ class ModelCheckpoint(MonitorCallback):
         freq = self.save_freq
         if freq != "epoch" and (not isinstance(freq, int) or freq < 1):
             raise ArgumentError(
-                "ModelCheckpoint: save_freq must be 'epoch' or a number of batches, received "
-                f"{freq!r}"
+                "ModelCheckpoint: save_freq must be 'epoch' or a whole number of batches, 1 or "
+                f"more, received {freq!r}"
             )
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:

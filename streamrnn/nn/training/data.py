@@ -128,7 +128,7 @@ class Feed:
 
         anew: begin with the first batch, if the batches can be iterated again. Raises DataError if
         there are no batches, or if an iterator ends before the epoch has `steps` batches; warns if
-        other data ends before, as Keras does.
+        other data ends early, as Keras does.
         """
         if self._steps is None or self._rest is None or (anew and self._source.again):
             self._rest = self._source.run(key)

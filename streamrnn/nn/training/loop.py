@@ -225,7 +225,8 @@ def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
     if isinstance(frequency, list | tuple | set):
         return {epoch for epoch in range(begin, epochs) if epoch + 1 in frequency}
     raise ArgumentError(
-        f"fit: validation_freq must be 1 or more, or a list of epochs, received {frequency!r}"
+        "fit: validation_freq must be a whole number, 1 or more, or a list of epochs, received "
+        f"{frequency!r}"
     )
 
 

@@ -112,9 +112,9 @@ class Loss:
     where_to_write: ClassVar[str] = "Give its class a method"
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-        """Return the truth as float32, with a last axis of size 1 added or removed as needed.
+        """Return the truth as float32; a last axis of size 1 may be added or removed.
 
-        The predictions decide. Raises DataError unless the truth has numbers.
+        Raises DataError unless the truth has numbers; some losses raise ShapeError, too.
         """
         return in_rank_of(y_pred, numbers_of(self, y_true)).astype(np.float32)
 

@@ -60,7 +60,7 @@ class LearningRate(float):
     optimizer: "Optimizer"
 
     def assign(self, value: float) -> None:
-        """Set the optimizer's rate. Raises ArgumentError below 0, or if a schedule sets rates."""
+        """Set the optimizer's rate. Raises ArgumentError for a rate below 0, or with a schedule."""
         self.optimizer.learning_rate = value
 
 
@@ -68,7 +68,7 @@ class Optimizer:
     """The base of optimizers. `iterations` counts the updates so far."""
 
     slots: tuple[str, ...] = ()
-    """The names of the arrays that are kept for each weight, in its shape."""
+    """The names of the arrays that are kept for each weight, with the weight's shape."""
     initial = 0.0
     """The initial value of the slots."""
 
@@ -241,7 +241,7 @@ class Optimizer:
         self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
 
     def change(self, changes: Sequence[WeightUpdate]) -> None:
-        """Change weights in place, even read-only ones, by one update; layers do not notice."""
+        """Change weights in place, even read-only ones, by one update; do not notify layers."""
         rate = self._rate()
         self._require_same(
             all(

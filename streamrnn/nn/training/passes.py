@@ -34,8 +34,8 @@ def record(
 ) -> Recorded:
     """Run a graph, and record the backward pass; `wanted`: which inputs need a gradient.
 
-    A layer that no gradient passes through runs as in scoring, and may be of any class, except for
-    dropout and noise in training.
+    A layer that no gradient passes through runs as in scoring, and may be of any class; a layer
+    with dropout or noise is always recorded in training.
     """
     values: list[Any] = [None] * len(graph.slots)
     slot_masks: list[Any] = [None] * len(graph.slots)

@@ -242,7 +242,7 @@ def check_regularization(layer: Layer) -> None:
             _refuse(layer, argument, value, str(error))
         own = (of for of in type(regularizer).__mro__ if {"__call__", "slope"} & set(vars(of)))
         if "slope" not in vars(next(own, Regularizer)):  # its slope is of another penalty
-            why = "its class has its own __call__, and needs slope(weight), its derivative"
+            why = "its class defines __call__, so it needs slope(weight), the derivative of that"
             _refuse(layer, argument, value, why)
         switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
         parts = (layer, layer.children().get("cell"))
@@ -258,7 +258,7 @@ def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
 
 
 def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
-    """Yield (id of the holder, name of the weight there) and the regularizer of a weight."""
+    """Yield (id of the holder, name there) of each regularized weight, and its regularizer."""
     for argument, value in _passed(layer).items():
         place = _weight_of(layer, argument)
         if place is not None and (regularizer := regularizers.get(value)) is not None:

@@ -24,7 +24,7 @@ _LOWEST = -1e10
 
 
 class SummedMetric(MeanMetric):
-    """A metric that keeps several float64 sums, each added up sample after sample.
+    """A metric that keeps several float64 sums, each added up in the order of the samples.
 
     No bit of the sums depends on how the samples are cut into batches. Before the first sample
     that counts, there are no sums.
@@ -78,7 +78,8 @@ class Answers(NamedTuple):
 class ThresholdMetric(SummedMetric, direction="up"):
     """The base of metrics with thresholds.
 
-    There is a sum of weights for each truth (0 or not) and number of thresholds below a prediction.
+    Each pair of a truth (0 or not) and a number of thresholds below the prediction has a sum of
+    weights.
     """
 
     thresholds: list[float]
@@ -115,8 +116,8 @@ class Precision(ThresholdMetric, name="precision"):
     """The share of true positives among all positive predictions; 0 if there are none.
 
     thresholds: a number, or a list of numbers; with two or more, the result is an array. The
-    default is 0.5, or with top_k a number below all usual predictions. top_k: only the k largest
-    predictions of a sample can be positive. class_id: count this column alone.
+    default is 0.5, or -1e10 with top_k. top_k: only the k largest predictions of a sample can be
+    positive. class_id: count this column alone.
     """
 
     _others = "fp"
@@ -167,8 +168,8 @@ class AUC(ThresholdMetric, name="auc"):
 
     curve: "ROC" (true over false positive rate) or "PR" (precision over recall). summation_method:
     "interpolation", "minoring" or "majoring". thresholds: values from 0 to 1 to use instead of
-    evenly spaced ones; a point is added at each end, and num_thresholds is ignored. from_logits:
-    whether predictions are logits instead of probabilities.
+    evenly spaced ones; one below 0 and one above 1 are added, and num_thresholds is ignored.
+    from_logits: whether predictions are logits instead of probabilities.
     """
 
     def __init__(
