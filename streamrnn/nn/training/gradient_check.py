@@ -144,7 +144,7 @@ def _scale(entries: Sequence[_Entry]) -> float:
 def _point(
     cell: Any, step: Callable[..., None], weights: dict[str, Floats], features: int, random: Any
 ) -> _Point:
-    """Return an input, weights near the cell's own, and states reached from its initial ones."""
+    """Return an input, weights near the cell's, and states a few steps after its initial states."""
     near = tuple(w + 0.1 * random.normal(size=w.shape) for w in weights.values())
     shapes = cell.state_shapes().values()
     initial = leaves([cell.get_initial_state(1)])

@@ -158,7 +158,7 @@ class Loss:
     def with_slope(
         self, t: Floats, p: Floats, sample_weight: npt.ArrayLike | None, mask: Array | None
     ) -> tuple[float, Floats]:
-        """Return the loss and its derivative by each prediction.
+        """Return the loss, and the derivative of the loss by each prediction.
 
         mask: False where a step is left out; a mean is then over the remaining steps.
         """

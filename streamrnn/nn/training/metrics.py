@@ -352,7 +352,7 @@ _ALSO = (
 )
 """Other names that Keras accepts."""
 _FITTING = ("accuracy", "acc", "crossentropy", "ce")
-"""Names that stand for the metric that fits the loss and the number of units."""
+"""Names that stand for the metric that suits the loss and the number of units."""
 
 
 def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:

@@ -183,7 +183,7 @@ def _batch_normalization(
 
 
 def parts_of(dy: Floats, axis: int, inputs: Sequence[Floats]) -> list[Floats]:
-    """Return the gradients of arrays that were joined along an axis."""
+    """Return the gradients of arrays that were joined along an axis, cut from `dy`."""
     edges = np.cumsum([0, *(x.shape[axis] for x in inputs)]).tolist()
     before = (slice(None),) * (axis % dy.ndim)
     return [np.ascontiguousarray(dy[(*before, slice(a, b))]) for a, b in pairwise(edges)]

@@ -18,11 +18,11 @@ __all__ = [
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python, NumPy, and the initializers and dropout that have no seed of their own.
+    """Seed Python, NumPy, and the initializers, dropout and noise without a seed of their own.
 
-    Python's and NumPy's generators are seeded for the whole process, initializers and dropout for
-    this thread only. `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed`
-    is an integer from 0 to 2**32 - 1.
+    Python's and NumPy's generators are seeded for the whole process, the rest for this thread only.
+    `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed` is an integer from
+    0 to 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ArgumentError(

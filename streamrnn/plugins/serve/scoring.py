@@ -37,7 +37,7 @@ _LONGEST = 30.0
 
 
 class Asked(NamedTuple):
-    """A request: its rows, and its producer and sequence number, if it has them.
+    """A request: its rows, and a producer with a sequence number, if the request is numbered.
 
     Objects are answered with objects, a record batch with a record batch.
     """
@@ -131,7 +131,7 @@ class Scoring:
         self.commit()
 
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
-        """Return the answer to each request, with a row for each of its rows, or its error.
+        """Return, for each request, the answer, with a row for each of its rows, or an error.
 
         No two of the requests may be from one producer. If there is a log, accepted rows are on
         disk before this returns.
