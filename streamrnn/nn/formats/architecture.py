@@ -20,7 +20,7 @@ _EMBED = "embed"
 
 
 class EmbeddedIds(NamedTuple):
-    """A feature of `ids` different ids, each embedded in `width` numbers."""
+    """A feature with `ids` distinct ids, each embedded as a vector of `width` numbers."""
 
     feature: str
     ids: int
@@ -41,7 +41,7 @@ def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, lis
 
 
 def embedded_ids(model: Model) -> list[EmbeddedIds]:
-    """Return what a model that `untrained` returned embeds in front of its layers."""
+    """Return the ids that a model made by `untrained` embeds in front of its layers."""
     model = (members_of(model) or [model])[0]
     head = f"{_EMBED}_"
     return [
@@ -56,11 +56,11 @@ def untrained(
 ) -> Model:
     """Return a model with initial weights from a seed, for inputs of `features` features per step.
 
-    An Embedding, as the first layer, reads one id per step. A layer reads the one before it, or its
-    `inputs`: names of earlier layers, or "input", the features. Ids that are `embedded` are not
-    among the features: their vectors are joined to the features before the first layer, but after
-    the first layer if it is a Normalization. Raises ConfigError for a table with `weights`, and for
-    a name that no earlier layer has.
+    An Embedding, as the first layer, reads one id per step. A layer reads the layer before it, or
+    its `inputs`: names of earlier layers, or "input", the features. `embedded` ids are not counted
+    in `features`: their vectors are joined to the features before the first layer, or after it if
+    it is a Normalization of the features. Raises ConfigError for a table with `weights`, for
+    `inputs` that no earlier layer has, and for a layer that no layer reads.
     """
     tables = parse(layers, graph=True)
     for table in tables:
@@ -84,7 +84,7 @@ def untrained(
 def _graph(
     tables: list[LayerTable], layers: list[Layer], features: int, embedded: Sequence[EmbeddedIds]
 ) -> Model:
-    """Connect the layers by their inputs; a Normalization that comes first reads no ids."""
+    """Connect the layers by their inputs; a first Normalization reads the features, if any."""
     numbers = [Input((None, features), name="input")] if features else []
     ids = [Input((None,), dtype="int64", name=f"{of.feature}_ids") for of in embedded]
     vectors = [
@@ -106,7 +106,7 @@ def _graph(
             )
         if layer.name in outputs:
             raise ConfigError(
-                f"{table}: a layer before it already has the name {layer.name!r}: set name"
+                f"{table}: a layer before it already has the name {layer.name!r}: set another name"
             )
         sources = [outputs[name] for name in table.inputs or [previous]]
         read.update(table.inputs or [previous])
@@ -127,9 +127,9 @@ def _graph(
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    The model may have embedded ids before them, and after them a Rescaling to the scale of a fit's
-    target, and a Rescaling for the calibration of the fit. In a model of several seeds, each
-    member has these layers.
+    The model may embed ids in front of these layers, and may end with up to two more Rescalings,
+    which a fit adds: one to the scale of its target, one for its calibration. Of a model of several
+    seeds, the first member is compared.
     """
     model = (members_of(model) or [model])[0]
     tables, present = parse(layers, graph=True), model.layers
@@ -165,7 +165,10 @@ def check_layers(model: Model, layers: Tables) -> None:
 
 
 def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[Layer]:
-    """Return the layers of a model in the order of the tables, which must connect them alike."""
+    """Return the layers of a model in the order of the tables.
+
+    Raises ConfigError if the tables give the layers other names or inputs.
+    """
     embedded, first = embedded_ids(model), model.inputs[0]
     size = 0 if embedded and first.name != "input" else first.shape[-1]
     wires = _wires(untrained(layers, 1 if size is None else size, 0, embedded))

@@ -1,9 +1,9 @@
 """Conversion of any model file to the native format, Keras, PyTorch or ONNX, with a check.
 
 The check compares the model's outputs with outputs that were recorded in the original framework. An
-.npz has them with their inputs: inputs `x` and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, …
-in the model's order, or under the model's own names. The code that records them is on the guide's
-pages keras-model and torch-onnx-model.
+.npz file holds the recorded inputs and outputs: `x` and `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, …
+in the model's order, or under the model's own names. The guide's pages keras-model and
+torch-onnx-model show the code that records them.
 """
 
 import os
@@ -30,7 +30,10 @@ from streamrnn.nn.models.rounding import RoundingError
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute and relative difference of an output from its recorded values."""
+    """The largest difference of an output from its recorded values.
+
+    absolute: the largest difference. relative: the same, divided by the largest recorded value.
+    """
 
     output: str
     shape: tuple[int, ...]
@@ -61,9 +64,10 @@ def convert(
     target: .safetensors (the native format), .torch.safetensors (a state_dict of PyTorch), .keras,
     or .onnx (`plugins.onnx.export`). module: the .py file to write, with PyTorch's module for that
     state_dict. Other arguments and errors: see load_model. Raises DataError if the arrays in
-    `check` do not fit the model, UnsupportedError for a layer that the target does not have,
-    ConfigError for a module with another target, or if a model is rounded and the target is its
-    source. After an error, nothing is written, or only the state_dict without its module.
+    `check` do not fit the model, UnsupportedError for a layer that the target's format does not
+    have, ConfigError for a module with another target, or if a model is rounded and `target` is
+    the same file as `source`. After an error, nothing is written, or only the state_dict without
+    its module.
     """
     if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(
@@ -146,7 +150,7 @@ def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Arr
 
 
 def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the inputs by name, states and lengths of an ONNX graph too; and the other arrays."""
+    """Return the inputs by name (including states and lengths of a graph), and the other arrays."""
     left = dict(arrays)
     names = getattr(model, "call_names", None) or [name for name, _, _ in model.input_specs]
     inputs: dict[str, Array] = {}

@@ -66,7 +66,11 @@ def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded
 
 
 def load_weights(model: Model, path: str | Path) -> None:
-    """Set a model's weights from a native or a Keras file. Raises ModelFileError."""
+    """Set a model's weights from a native or a Keras file.
+
+    Raises ModelFileError if the file is damaged or its arrays do not fit, MissingFileError, and
+    UnsupportedError for a format without weights.
+    """
     with on_disk(path) as file:
         load = _format_of(file).load_weights
         if isinstance(load, str):
@@ -110,9 +114,9 @@ def _format_of(path: Path) -> ModelFormat:
 def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of a model file on a disk: the file itself, or a copy of a URI's object.
 
-    The copy lies in its own folder, under the object's name, and is removed afterwards. Errors
-    raised meanwhile name the URI, without credentials. Raises MissingFileError, and DataError if
-    the object cannot be read.
+    The copy lies in its own folder, under the object's name, and is removed afterwards.
+    StreamRNNErrors raised meanwhile name the URI, without credentials. Raises MissingFileError,
+    DataError if the object cannot be read, and ConfigError or DTypeError for an invalid path.
     """
     if not isinstance(path, str | os.PathLike):
         raise DTypeError(f"expected the path of a model file, received {path!r:.80}")

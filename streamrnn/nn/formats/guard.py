@@ -1,8 +1,8 @@
 """What all readers and writers of model files use.
 
 A file may be damaged or hostile: there are limits, and exceptions inside `reading` are raised as
-errors of streamrnn that name the file. Each stored array is assigned to a weight exactly once, or
-the load fails. A file that is written is complete, or does not exist.
+errors of streamrnn that name the file. Each weight gets a stored array, or the load fails. Files
+are written next to their places and moved there when they are complete.
 """
 
 import errno
@@ -53,7 +53,7 @@ _RAISED_BY_LIMITS = {errno.EMFILE, errno.ENFILE}
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Prefix StreamRNNErrors with the file's name, and turn other errors into ModelFileErrors."""
+    """Prefix StreamRNNErrors with the file's name; turn errors from damage into ModelFileErrors."""
     try:
         yield
     except StreamRNNError as error:
@@ -89,7 +89,7 @@ def require_file(path: str | Path, description: str = "model file") -> Path:
 
 
 def refuse_uri(path: str | Path, advice: str) -> None:
-    """Raise UnsupportedError, with `advice`, for a URI, in which pathlib would drop a slash."""
+    """Raise UnsupportedError, with `advice`, if the path is a URI (pathlib would drop a slash)."""
     text = os.fspath(path)
     if "://" in text or uri_fault(text):
         raise UnsupportedError(f"{location(text)}: {advice}")
@@ -118,7 +118,7 @@ def parse_json(text: str | bytes, name: str) -> object:
 
 
 class Budget:
-    """The number of values that the weights of a config may have, for a number of stored values.
+    """How many values a config's weights may have, given the number of values in the file.
 
     A config can declare a layer of any size, and layers allocate their weights when built.
     """
@@ -156,7 +156,10 @@ class Budget:
 
 
 def build(config: Mapping[str, object], stored: int) -> Layer:
-    """Build a config's layer or model; its zero weights fit the `stored` values of the file."""
+    """Build the layer or model of a config, with weights of zeros.
+
+    Raises ModelFileError if it has far more weights than the file has values (`stored`).
+    """
     budget = Budget(stored)
     budget.check(config)
     with initializers.replaced_by(budget.zeros):
@@ -182,7 +185,7 @@ class Loaded:
     left: list[str] = field(default_factory=list)
 
     def table(self) -> list[str]:
-        """Return lines with layer, source, shape and target of every weight."""
+        """Return lines with layer, source, shape and target of every weight, and unused arrays."""
         rows = [("layer", "source", "shape", "target")]
         for assignment in self.assignments:
             layer, _, weight = assignment.target.partition("/")
@@ -251,7 +254,7 @@ def require_finite(arrays: Mapping[str, Array]) -> None:
 
 def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     """Return the path of a model file to write. Raises UnsupportedError, SinkError."""
-    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
+    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, then copy it")
     path = Path(path)
     if path.suffix.lower() != suffix:
         raise UnsupportedError(f"{path}: expected the suffix {suffix} of {form}")

@@ -52,17 +52,18 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write a model atomically: the file is complete, or does not exist.
+    """Write a model atomically: after an error, an earlier file at `path` is unchanged.
 
-    Raises SinkError where no file can be written, OSError if writing it fails, UnsupportedError
-    for another ending, and for .torch.safetensors.
+    Raises SinkError where no file can be written, OSError if writing fails, UnsupportedError if
+    the name does not end in .safetensors, or ends in .torch.safetensors, and the errors of
+    `encoded`.
     """
-    form = "the native format; `streamrnn convert` makes .keras or .onnx of it"
+    form = "the native format, which `streamrnn convert` turns into .keras or .onnx"
     path = checked_target(path, ".safetensors", form)
     if path.name.lower().endswith(TORCH_SUFFIX):
         raise UnsupportedError(
-            f"{path}: {TORCH_SUFFIX} is the ending of a state_dict of PyTorch, which `streamrnn "
-            "convert` writes. Choose another name for the native format"
+            f"{path}: {TORCH_SUFFIX} is the ending of a PyTorch state_dict, which `streamrnn "
+            "convert` writes. Choose another name for a file in the native format"
         )
     write_atomically({path: encoded(model)})
 
@@ -70,8 +71,8 @@ def save(model: Model, path: str | Path) -> None:
 def encoded(model: Model) -> bytes:
     """Return the bytes of a native file.
 
-    Raises ConfigError for a model that is not built, UnsupportedError for one with classes of a
-    user that would not be read back.
+    Raises ConfigError for a model that is not built, UnsupportedError for a model with a user's
+    classes that could not be read back.
     """
     weights, packed = model.named_weights(), packed_weights(model)
     metadata = {
@@ -100,7 +101,7 @@ def encoded(model: Model) -> bytes:
 def _names_layers(layer: Layer) -> bool:
     """Return whether a layer, or one inside it, is a model of a user's class.
 
-    Its constructor makes the layers, whose names may then differ from the ones in a file.
+    Such a model's constructor makes its layers, whose names may differ from the names in a file.
     """
     of_user = isinstance(layer, Model) and not layer.is_built_in()
     return of_user or any(map(_names_layers, layer.children().values()))
@@ -121,7 +122,7 @@ def _refuse_own_initializers(layer: Layer) -> None:
 
 
 def _require_readable(model: Model, config: dict[str, Any]) -> None:
-    """Raise UnsupportedError unless a config gives layers with the weights of the model."""
+    """Raise UnsupportedError unless a config gives a model whose weights have the same shapes."""
     try:
         with counted_from_the_start():
             again = build(config, model.count_params()).named_weights()
@@ -192,8 +193,9 @@ def _assign(
 ) -> list[Assignment]:
     """Assign an array to every weight, and use every array once.
 
-    Arrays are matched by name, but by `order`, the names of all arrays, if other names are stored.
-    Arrays in `packed` become the integers of their layers and cells.
+    Arrays are matched to weights by name. If the names differ and `order` lists the names of all
+    arrays, they are matched in this order. Arrays in `packed` become the integers of their layers
+    and cells.
     """
     names = list(model.named_weights())
     by_order = set(names) != set(arrays) == set(order) and len(order) == len(names)
@@ -240,11 +242,11 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
     if metadata.get("format") != "streamrnn" or "config" not in metadata:
         suggested = tables_of({name: array.shape for name, array in arrays.items()})
         raise ModelFileError(
-            "this safetensors file is not a streamrnn model (no config in its metadata); weights "
-            "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
-            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
-            "needs no layers. Its arrays suggest these; put them in the order in which the model "
-            "calls its layers, with layers that have no weights (activations) in between:\n"
+            "this safetensors file is not a streamrnn model (no config in its metadata); PyTorch "
+            "weights need the architecture: [[model.layers]] in the pipeline file, "
+            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose OUT "
+            "needs no layers. The arrays suggest these layers; put them in the order in which the "
+            "model calls them, with layers that have no weights (activations) in between:\n"
             f"{suggested}"
         )
     if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):

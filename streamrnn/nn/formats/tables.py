@@ -1,7 +1,8 @@
 """[[model.layers]]: the architecture of files with weights only, one table per layer.
 
 `type` is the class of a layer, or PyTorch's name for it; `weights` is the prefix of its arrays'
-names; all other keys are arguments of the layer's constructor, as in Keras.
+names; `inputs`, in a model to be trained, names the layers that it reads; all other keys are
+arguments of the layer's constructor, as in Keras.
 
 The tables of a PyTorch state_dict are guessed from its arrays. They are in the order of the names,
 unless only another order makes each layer read as many features as the previous one returns: a
@@ -29,7 +30,7 @@ from streamrnn.nn.models import Sequential
 
 
 class TorchCell(NamedTuple):
-    """A recurrent layer of PyTorch: its gates, in PyTorch's order, as letters of the cell's kind.
+    """A recurrent layer of PyTorch: its gates in PyTorch's order, in the letters of SweptKind.
 
     `implied`: arguments that make the layer here compute the same. `nonlinearities`: the
     values of PyTorch's argument nonlinearity; without any, the layer has tanh and sigmoid.
@@ -68,7 +69,7 @@ INNER_KEYS = ("layer", "cell", "backward_layer")
 
 MAX_TABLES = 40
 MAX_TRIED = 20_000
-"""The most tables that are suggested, and the most orders of them that are tried."""
+"""The most tables that are suggested, and the most orders, complete or begun, that are tried."""
 
 TensorShape = tuple[int, ...]
 _Shapes = dict[str, TensorShape]
@@ -93,7 +94,7 @@ class LayerTable:
         return f"[[model.layers]] number {self.number} ({self.kind})"
 
     def make(self, config: Mapping[str, object] | None = None) -> Layer:
-        """Build the layer of a config, by default of the table's own.
+        """Build the layer of a config, by default the table's own config.
 
         Raises ArgumentError if an argument is unknown or invalid, ConfigError if one is missing, or
         if a class of another package raises TypeError.
@@ -107,7 +108,7 @@ class LayerTable:
         return layer
 
     def _missing(self) -> str:
-        """Describe missing required arguments, and arguments that may be meant for them."""
+        """Describe missing required arguments and present ones with similar names; "" if none."""
         parameters = inspect.signature(registry.get(self.kind)).parameters
         missing = [
             name
@@ -133,7 +134,7 @@ def layer_type(name: str) -> str:
 
 
 def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
-    """Return checked tables, with inputs only in a `graph`. Raises ConfigError, naming a table."""
+    """Return checked tables; only a `graph` may have `inputs`. Raises ConfigError."""
     entries = _from_toml(tables) if isinstance(tables, str | Path) else tables
     if not isinstance(entries, Sequence) or not entries:
         raise ConfigError(
@@ -142,8 +143,8 @@ def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
     parsed = [_parse_one(number, table, outer=True) for number, table in enumerate(entries, 1)]
     if not graph and (wired := next((table for table in parsed if table.inputs), None)):
         raise ConfigError(
-            f"{wired}: `inputs` are for a model to train; in a file of weights alone, each "
-            "layer reads the one before it. Remove `inputs`"
+            f"{wired}: `inputs` are for a model that is to be trained; with a file that has only "
+            "weights, each layer reads the layer before it. Remove `inputs`"
         )
     return parsed
 
@@ -189,7 +190,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
 
 
 def _inner(value: object) -> object:
-    """Return the config of the layer inside a wrapper, or of an RNN's cell, or a list of these."""
+    """Return the config of an inner table, or of each in a list; other values unchanged."""
     if isinstance(value, list):
         return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:
@@ -236,9 +237,10 @@ class _Guess:
 
 
 def tables_of(arrays: Mapping[str, TensorShape]) -> str:
-    """Return a [[model.layers]] table for each prefix of names, ready to paste.
+    """Return a [[model.layers]] table for each prefix whose arrays fit a layer, ready to paste.
 
-    Comments state what is guessed, and name arrays that no layer can take.
+    Comments state what is guessed, and name arrays that no layer can take. The text ends after
+    MAX_TABLES tables.
     """
     guesses, others = [], []
     for prefix, shapes in shapes_by_prefix(arrays).items():
@@ -330,7 +332,7 @@ def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
 
 
 def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]]:
-    """Return one guess per group, in an order that fits, and comments on what was guessed."""
+    """Return one guess per group, in an order that fits if one is found, and a comment on it."""
     by_name = [options[0] for options in guesses]
     if len(guesses) < 2:
         return by_name, []
@@ -345,7 +347,10 @@ def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]
 
 
 def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
-    """Return the first order in which the shapes fit, trying the names' order first, or None."""
+    """Return the first order found in which the shapes fit; None after MAX_TRIED orders.
+
+    Orders that start with a layer that reads ids are tried first, then in the names' order.
+    """
     if len(guesses) > MAX_TABLES:
         return None
     tried = 0

@@ -4,9 +4,9 @@ Layouts (docs of torch.nn): weights are (gates * U, F), the transpose of Keras's
 the order of `TORCH_CELLS`; there are two biases, which are summed unless the cell here has two.
 Each level of a recurrent layer becomes one layer, a Bidirectional if it has both directions.
 
-An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output before the projection.
-With recurrent weights W_hh W_hr it feeds back o(t) itself, which makes it an LSTM followed by a
-Dense without bias; the product of the weights is rounded once.
+An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output before the projection. An
+LSTM with the recurrent weights W_hh W_hr, which feeds back o(t), followed by a Dense without bias
+computes the same; the product W_hh W_hr is rounded once.
 """
 
 import re
@@ -48,7 +48,7 @@ _MAX_PROJECTED = 2048
 
 @dataclass
 class TorchLayer:
-    """A layer, the sources of its weights, and its number of input features."""
+    """A layer, its weights with their sources, and its number of input features, if known."""
 
     layer: Layer
     weights: TorchWeights
@@ -56,7 +56,7 @@ class TorchLayer:
 
 
 class Group:
-    """The arrays under one prefix, by the rest of their names, and a record of used arrays."""
+    """The arrays with one prefix, the rest of their names, and the names of the used ones."""
 
     def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         self.table, self.arrays = table, arrays
@@ -85,13 +85,17 @@ class Group:
 
 
 def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
-    """Return the layer's argument `name`, if any: the table's name, else its prefix."""
+    """Return the argument `name`: the table's name or else prefix, with the suffix; or {}."""
     base = group.table.arguments.get("name") or group.table.weights
     return {"name": f"{base}{suffix}"} if base else {}
 
 
 def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
-    """Build the layer with the arguments that its arrays imply, which the table may only repeat."""
+    """Build the layer with the arguments that its arrays imply, and the table's.
+
+    Of the implied arguments, the table can set epsilon and return_sequences, and repeat the others.
+    Raises ConfigError if another one differs.
+    """
     arguments = group.table.arguments
     for key, value in implied.items():
         if key not in ("epsilon", "return_sequences") and arguments.get(key, value) != value:
@@ -107,8 +111,9 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
 
     A table without a prefix takes the only arrays that fit its type, or the next arrays of an
     nn.Sequential. Raises ModelFileError (a missing array, or one of an invalid shape),
-    UnsupportedError (a type without a PyTorch layout, proj_size on too many units), ConfigError (a
-    prefix that no array has, or none where several fit).
+    UnsupportedError (`weights` for a type that is not read from PyTorch, proj_size on too many
+    units), ConfigError (a prefix that no array has, a missing prefix that the arrays do not
+    determine, or an argument that contradicts the arrays).
     """
     stored = sum(int(array.size) for array in arrays.values()) + _derived_values(arrays)
     layers: list[TorchLayer] = []
@@ -119,7 +124,7 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
             if reader is None:  # a layer whose type has no weights in PyTorch
                 if table.weights is not None:
                     raise UnsupportedError(
-                        f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and "
+                        f"{table}: PyTorch weights are read for {', '.join(_READERS)}, and "
                         "for the same layers under PyTorch's names. If this layer has no weights, "
                         "remove `weights`"
                     )
@@ -140,11 +145,11 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
 
 
 def _with_prefixes(tables: Sequence[LayerTable], arrays: Arrays) -> list[LayerTable]:
-    """Return the tables; tables of types that have arrays get a prefix that some arrays have.
+    """Return the tables, each with the prefix of its arrays if its type has weights in PyTorch.
 
     A table without a prefix takes the only prefix whose arrays fit its type. Several such tables of
     one type take the prefixes that fit, in order, if there are as many prefixes as tables, all in
-    one nn.Sequential. Raises ConfigError otherwise.
+    one nn.Sequential. Raises ConfigError otherwise, and for a prefix that no array has.
     """
     groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
     named = {table.weights for table in tables if table.weights is not None}
@@ -175,9 +180,10 @@ def _with_prefixes(tables: Sequence[LayerTable], arrays: Arrays) -> list[LayerTa
 
 
 def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted: int) -> list[str]:
-    """Return the prefixes of `wanted` layers of a type, in order; [] if the order is unknown.
+    """Return the prefixes whose arrays fit a type, in order; [] if their order is unknown.
 
-    The order of several layers is known if all are numbered members of one nn.Sequential.
+    The order of several is known if all are numbered members of one nn.Sequential. Also returns []
+    unless there are `wanted` prefixes.
     """
     prefixes = [p for p, shapes in groups.items() if kind in map(layer_type, kinds_of(shapes))]
     parents = {prefix.rpartition(".")[0] for prefix in prefixes}
@@ -238,7 +244,10 @@ def _recurrent_layers(group: Group) -> list[TorchLayer]:
 
 
 def _derived_values(arrays: Arrays) -> int:
-    """Return the number of values in the products of projections, which the file does not have."""
+    """Return how many values the products of recurrent weights and projections have.
+
+    The file does not store these products. Raises UnsupportedError for too many units.
+    """
     count = 0
     for name, array in arrays.items():
         if name.rpartition(".")[2].startswith("weight_hr") and array.ndim == 2:
@@ -278,7 +287,7 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
 
 
 def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[TorchLayer]:
-    """Return the Dense after a level with proj_size, with both directions side by side."""
+    """Return the Dense after a level, which projects each direction by itself; [] if none."""
     shorts = [f"weight_hr{ending}", *([f"weight_hr{ending}_reverse"] if both else [])]
     if shorts[0] not in group.shorts:
         return []

@@ -1,7 +1,7 @@
 """Models as a state_dict of PyTorch, and as the source of a module that loads it.
 
 The layers are a list: array `layers.1.weight_ih_l0` belongs to the second layer with weights. The
-file's metadata has their [[model.layers]], from which this package reads the file again.
+file's metadata has [[model.layers]] for all layers, from which this package reads the file again.
 """
 
 import json
@@ -118,19 +118,20 @@ def _arguments(layer: Layer) -> dict[str, Any]:
 
 
 def save_torch(model: Model, path: str | Path, module: str | Path | None = None) -> None:
-    """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
+    """Write a model as a state_dict, and the source of its module to the file `module`, if set.
 
-    Raises UnsupportedError that names a layer which PyTorch does not have in this form, SinkError
-    where no file can be written, OSError if writing one fails. Then neither is written, or only the
-    state_dict, which is moved to its place before the module is.
+    Raises UnsupportedError that names a layer which PyTorch does not have in this form, ConfigError
+    for several inputs or outputs, SinkError where no file can be written, OSError if writing one
+    fails. Then neither is written, or only the state_dict, which is moved to its place before the
+    module is.
     """
     path = checked_target(path, ".safetensors", "a state_dict")
-    refuse_integers(model, "a state_dict of PyTorch")
+    refuse_integers(model, "a PyTorch state_dict")
     written = _Written()
     for layer, shape in _chain(model):
         writer = _WRITERS.get(type(layer))
         if writer is None:
-            raise _refused(layer, "a layer of this type is not written for PyTorch")
+            raise _refused(layer, "a layer of this type cannot be written for PyTorch")
         writer(written, layer, shape)
     source = None if module is None else checked_target(module, ".py", "a module")
     metadata = {"layers": json.dumps(written.tables)}
@@ -165,8 +166,8 @@ def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
 
 def _refused(layer: Layer, why: str) -> UnsupportedError:
     return UnsupportedError(
-        f"layer {layer.name!r} ({type(layer).__name__}): {why}. Write .onnx, which PyTorch's "
-        "users run with ONNX Runtime, or train a model without this layer"
+        f"layer {layer.name!r} ({type(layer).__name__}): {why}. Write .onnx, which PyTorch users "
+        "can run with ONNX Runtime, or train a model without this layer"
     )
 
 
@@ -174,7 +175,7 @@ def _activation(layer: Layer, spec: Any) -> str:
     name, *numbers = [spec] if isinstance(spec, str) else spec
     written = TORCH_ACTIVATIONS.get(name)
     if written is None or len(numbers) > written.count("{0}"):
-        raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
+        raise _refused(layer, f"the activation {spec!r} cannot be written for PyTorch")
     return written.format(_literal(float(numbers[0])) if numbers else _DEFAULTS.get(name))
 
 
@@ -261,7 +262,7 @@ def _mirrored(layer: ours.Bidirectional) -> bool:
 
 
 def _options(layer: Layer, rnn: Any) -> str:
-    """Return the arguments of PyTorch's layer, which lacks some options: they are refused."""
+    """Return the options of PyTorch's layer, as source. Raises UnsupportedError if it lacks one."""
     cell = _RECURRENT.get(type(rnn))
     if cell is None:
         raise _refused(layer, f"PyTorch has no layer like {type(rnn).__name__}")
@@ -270,12 +271,12 @@ def _options(layer: Layer, rnn: Any) -> str:
     config, bias = rnn.get_config(), f", bias={bool(rnn.use_bias)}"
     for argument, value in cell.implied.items():
         if config[argument] != value:
-            raise _refused(layer, f"a {cell.name} of PyTorch has {argument}={value}")
+            raise _refused(layer, f"PyTorch's {cell.name} has {argument}={value}")
     if config["activation"] in cell.nonlinearities:
         return f', nonlinearity="{config["activation"]}"{bias}'
     if (config["activation"], config.get("recurrent_activation")) != ("tanh", "sigmoid"):
         raise _refused(
-            layer, "PyTorch's recurrent layers have tanh and sigmoid, and an RNN can have relu"
+            layer, "PyTorch's recurrent layers have tanh and sigmoid, but an RNN can have relu"
         )
     return bias
 

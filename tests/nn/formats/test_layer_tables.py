@@ -89,7 +89,10 @@ def test_tables_with_inputs_are_compared_with_a_file(tmp_path: Path) -> None:
         (changed(2, inputs="gate"), "no layer before it has the name 'gate'"),
         (changed(3, inputs=[]), "inputs must be the name of a layer before it, or a list of"),
         (changed(3, inputs=[1]), "inputs must be the name of a layer before it, or a list of"),
-        (changed(3, name="wide"), "a layer before it already has the name 'wide': set name"),
+        (
+            changed(3, name="wide"),
+            "a layer before it already has the name 'wide': set another name",
+        ),
         (changed(6, inputs=["input", "wide"]), "no layer reads 'add'"),
     ],
 )
@@ -106,7 +109,7 @@ def test_weights_alone_have_layers_in_a_row(tmp_path: Path) -> None:
     save_file(arrays, tmp_path / "m.safetensors")
     table: dict[str, object] = {"type": "Dense", "units": 1}
     load_model(tmp_path / "m.safetensors", layers=[table])
-    with pytest.raises(ConfigError, match="`inputs` are for a model to train"):
+    with pytest.raises(ConfigError, match="`inputs` are for a model that is to be trained"):
         load_model(tmp_path / "m.safetensors", layers=[{**table, "inputs": "input"}])
 
 

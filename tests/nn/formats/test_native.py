@@ -199,7 +199,7 @@ def test_the_form_of_the_file(tmp_path: Path) -> None:
 
 def test_a_native_file_has_no_name_of_another_format(tmp_path: Path) -> None:
     model = Sequential([Input((None, 2)), layers.Dense(1)])
-    with pytest.raises(UnsupportedError, match="the ending of a state_dict of PyTorch"):
+    with pytest.raises(UnsupportedError, match="the ending of a PyTorch state_dict"):
         model.save(tmp_path / "m.torch.safetensors")
     assert not [*tmp_path.iterdir()]
 

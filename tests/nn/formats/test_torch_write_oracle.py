@@ -131,7 +131,7 @@ def test_a_bias_of_minus_zero_keeps_its_sign(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "a GRU of PyTorch has reset_after=True": lambda: [layers.GRU(4, reset_after=False)],
+    "PyTorch's GRU has reset_after=True": lambda: [layers.GRU(4, reset_after=False)],
     "have tanh and sigmoid": lambda: [layers.LSTM(4, "relu")],
     "only the second direction .* goes backwards": lambda: [layers.GRU(4, go_backwards=True)],
     "merge_mode='concat'": lambda: [both(layers.GRU(4), merge_mode="sum")],

@@ -39,7 +39,7 @@ H5Text = str | list[str]
 class Tree:
     """The contents of a file: arrays by path, attributes by path of their group, all groups.
 
-    is_legacy: lists of names say which arrays a layer has, not the groups.
+    is_legacy: lists of names, not the groups, say which arrays a layer has.
     """
 
     arrays: dict[str, Array]
@@ -70,7 +70,7 @@ class Tree:
 
 
 def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
-    """Read a file except the groups named in `skip` (at the root)."""
+    """Read a file, except the members of its root that are named in `skip`."""
     with extra_needed("h5py", "keras", path):
         import h5py  # noqa: PLC0415 - an extra
     if data[:8] != b"\x89HDF\r\n\x1a\n":  # or a user block precedes it
@@ -235,7 +235,7 @@ def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> H5Text 
 
 
 def _stored(data: bytes, reference: bytes) -> bytes:
-    """Return a text in a global heap, given its length, the heap's address and its index."""
+    """Return a text from a global heap. `reference`: its length, the heap's address, its index."""
     length, heap, index = (_int(reference, start, n) for start, n in ((0, 4), (4, 8), (12, 4)))
     if length == 0:
         return b""

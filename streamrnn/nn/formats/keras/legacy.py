@@ -25,9 +25,10 @@ Stored = tuple[str, Array]
 class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
 
-    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: the arguments that its
-    CuDNN layer fixes; None if there is none. `keras_1`: the gates in the order of the arrays of
-    Keras 1 (W, U and b of each gate); "" if Keras 1 has today's arrays.
+    `before_3`: arguments that a config of Keras 1 or 2 may lack, with the defaults of that time.
+    `cudnn`: the arguments that the CuDNN layer fixes; None if there is no CuDNN layer. `keras_1`:
+    the gates in the order of the arrays of Keras 1 (W, U and b of each gate); "" if Keras 1 has
+    today's arrays.
     """
 
     before_3: Mapping[str, object] = MappingProxyType({})
@@ -73,7 +74,10 @@ def find_assignments(order: Sequence[Layer], tree: Tree) -> tuple[list[Assignmen
 
 
 def with_reset_after(config: object, tree: Tree) -> object:
-    """Set reset_after=True, in place, in each GRU without the key but with two rows of bias."""
+    """Set reset_after=True, in place, in each GRU of the model itself whose bias has two rows.
+
+    A GRU inside a wrapper, or whose config has reset_after, stays as it is. Returns the config.
+    """
     inner = config.get("config") if isinstance(config, Mapping) else None
     entries = inner.get("layers") if isinstance(inner, Mapping) else inner
     for entry in entries if isinstance(entries, list) else ():
@@ -90,7 +94,7 @@ def with_reset_after(config: object, tree: Tree) -> object:
 
 
 def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
-    """Return the first array of a layer, or of the file if group is None; None without arrays."""
+    """Return the first array in a group, or in the file if `group` is None; None without arrays."""
     groups = _names(tree) if group is None else [group]
     return next((array for name in groups for _, array in _arrays(tree, name)), None)
 
@@ -103,7 +107,7 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
 def _names(tree: Tree) -> list[str]:
     names = tree.attributes.get("", {}).get("layer_names")
     if not isinstance(names, list):
-        raise ModelFileError("it has no layer_names: this is not a weights file of Keras")
+        raise ModelFileError("it has no layer_names: this is not a Keras weights file")
     return names
 
 
@@ -146,7 +150,10 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
 
 
 def _gate_orders(leaf: Layer) -> tuple[str, str]:
-    """Return the gates of a cell in the order of Keras 1 ("" if as now), and in today's order."""
+    """Return the gates of a cell in the order of Keras 1, and in today's order.
+
+    The first is "" if the arrays of Keras 1 are today's; both are "" for other layers.
+    """
     row = row_of(type(leaf).__name__)
     return (row.keras_1, leaf.kind.gates) if row and isinstance(leaf, GatedCell) else ("", "")
 
@@ -181,7 +188,7 @@ def own_weights(layer: Layer) -> list[str]:
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
-    """Return a cell's kernels and bias in Keras's layout, and other arrays as they are."""
+    """Return a CuDNN cell's kernels and bias in the cell's layout; other arrays as they are."""
     row = row_of(type(cell).__name__)
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)
@@ -228,6 +235,9 @@ def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
 
 
 def joined(theirs: str, ours: str, arrays: Sequence[Array]) -> list[Array]:
-    """Join each gate's (W, U, b), in the order `theirs`, to kernel, recurrent kernel and bias."""
+    """Join each gate's (W, U, b) to a kernel, a recurrent kernel and a bias.
+
+    theirs, ours: the gates in the order of `arrays`, and in the order of the result.
+    """
     order = [theirs.index(gate) for gate in ours]
     return [np.concatenate([arrays[3 * gate + i] for gate in order], axis=-1) for i in range(3)]

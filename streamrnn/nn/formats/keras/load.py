@@ -86,7 +86,7 @@ def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree]:
 
 
 def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree) -> Loaded:
-    """Set all weights of a model; the file has its layers in the order of the config, if any."""
+    """Set all weights of a model; a config has the layers in the order of the file."""
     if stored.is_legacy:
         order = [layer for layer, _, _ in tree.members(model, config)]
         assignments, left = legacy.find_assignments(order, stored)
@@ -110,7 +110,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable]) -> Loaded:
 
     Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
     name in a legacy file, else a group such as "layers/lstm_1"). If tables name groups, the file
-    may contain more of them.
+    may contain other groups, which are not used.
     """
     version = str(stored.attributes.get("", {}).get("keras_version", "3"))
     form = legacy if stored.is_legacy else tree
@@ -219,8 +219,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None =
     allowed = _MAX_EXPANSION * info.compress_size + _FREE_BYTES
     if info.file_size > min(allowed, limit or allowed):
         raise ModelFileError(
-            f"{info.filename} would expand to {info.file_size:,} bytes, more than is allowed, from "
-            f"{info.compress_size:,}"
+            f"{info.filename} would expand to {info.file_size:,} bytes from "
+            f"{info.compress_size:,}, which is more than is allowed"
         )
     with archive.open(info) as member:
         data = member.read(info.file_size + 1)

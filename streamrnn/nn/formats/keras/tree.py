@@ -24,7 +24,7 @@ ROOTS = ("layers", "_layer_checkpoint_dependencies")
 NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
 """Groups at the root that serve only training."""
 OF_TOKENS = "vars/idf_weights"
-"""Where the group of a lookup has the weights of its numbers."""
+"""The path, in a lookup's group, of the weights of its tokens."""
 
 LayerEntry = Mapping[str, Any] | None
 """The config of a layer, as JSON, if the file has one."""
@@ -61,7 +61,10 @@ def written_arrays(model: Model) -> dict[str, Array]:
 
 
 def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:
-    """Return the first array of a group, by default of the first of the layer's class; or None."""
+    """Return the first array of a layer's group; None if there is none.
+
+    group: by default, the first group of the layer's class that has arrays.
+    """
     if group is None:
         root = next((name for name in ROOTS if name in tree.children("")), "")
         names = _numbered(tree.children(root), snake_case(_file_class(layer)))
