@@ -28,12 +28,12 @@ from streamrnn.stream.checkpoints import Manifest
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
 _FORBIDDEN = set(" ,;{}()\n\t=")
-# VACUUM deletes old files that the table does not name. Parts that left the output are deleted
-# without it, and parts that wait to be registered must stay: with this interval, no file is old.
+# VACUUM deletes old files that the table does not name. streamrnn deletes parts that left the
+# output, and parts that wait to be registered must stay: with this interval, no file is old.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
-"""Largest number of characters of a text that the log of a table has as a bound of a column."""
+"""The longest text, in characters, that the log of a table may have as a bound of a column."""
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 
@@ -71,7 +71,7 @@ class DeltaLog(PublishedTable):
         lake_schema(schema, delta_type, "Delta")
         if odd := [name for name in schema.names if _FORBIDDEN & set(name)]:
             raise ConfigError(
-                "[publish] delta: a column of a Delta table cannot have a space or any of "
+                "[publish] delta: a column of a Delta table cannot have white space or any of "
                 f",;{{}}()= in its name: {', '.join(map(repr, odd))}. Rename it ([output] names, "
                 "[source] rename), or leave it out of [output] columns."
             )
@@ -228,8 +228,9 @@ def _files(table: Any) -> dict[str, TableFile]:
 def delta_statistics(footer: pq.FileMetaData) -> str:
     """Return the number of rows, and the nulls and bounds of columns that are not nested, as JSON.
 
-    Bounds are the smallest and the largest value. Floats have none, as Parquet leaves NaN out of
-    its bounds, while Delta orders it above all numbers.
+    Bounds are the smallest and the largest value; only integers, timestamps, dates and short texts
+    have bounds. Floats have none, as Parquet leaves NaN out of its bounds, while Delta orders NaN
+    above all numbers.
     """
     nulls: dict[str, int] = {}
     bounds: dict[str, dict[str, Any]] = {"minValues": {}, "maxValues": {}}

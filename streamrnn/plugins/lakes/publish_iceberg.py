@@ -121,7 +121,7 @@ class IcebergCatalogTable(PublishedTable):
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
         gone = {file.path for file in changes.remove.values()}
-        if contents is not None:  # also files with the name of a part, or with other columns
+        if contents is not None:  # and files that have a part's name, or other columns
             names = (
                 {part.name for part in changes.add}
                 if contents.same_schema
@@ -284,7 +284,7 @@ def _iceberg_schema(manifest: Manifest) -> Any:
 
 
 def _types_of(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return columns without their ids."""
+    """Return the name and type of each field, and whether it is required, without its id."""
     return [(field.name, str(field.field_type), field.required) for field in fields]
 
 

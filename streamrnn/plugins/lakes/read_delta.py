@@ -41,8 +41,8 @@ _KINDS = {
     "timestamp": pa.timestamp("us", "UTC"),
     "timestamp_ntz": pa.timestamp("us"),
 }
-# Reader features that a table may name. The last two change how it is read only where it uses them,
-# which is refused separately.
+# Reader features that a table may name. The last two change how a table is read only if it uses
+# them, and a table that uses them is refused separately.
 _FEATURES = {"timestampNtz", "vacuumProtocolCheck", "deletionVectors", "columnMapping"}
 _MAPS = {"partitionValues", "configuration", "tags"}
 _Actions = list[dict[str, Any]]

@@ -253,8 +253,8 @@ def _commit(
 def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
     """Return the names of columns in older files: new name -> old names.
 
-    Raises DataError for a name that two columns have had: files do not tell which of them they
-    contain.
+    Raises DataError for a name that two columns have had, if one of them still exists: files do not
+    say which of the two they contain.
     """
     names: dict[int, list[str]] = {}
     ids: dict[str, set[int]] = {}
@@ -268,8 +268,8 @@ def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
     if twice:
         raise DataError(
             f"{path}: column {twice[0]!r}: two columns of the table have had this name, one after "
-            "the other, and files do not tell which of them they contain. Rename the current one, "
-            "and rewrite the data files."
+            "the other, and files do not say which of the two they contain. Rename the current "
+            "one, and rewrite the data files."
         )
     return {
         name: tuple(old for old in names[number] if old != name)

@@ -1,9 +1,9 @@
 """Operators of arrays: arithmetic, comparisons, reductions, quantization, and shapes.
 
-NumPy computes them where it is exact, our functions elsewhere. Between DequantizeLinear and the
-next QuantizeLinear, a graph computes in float32. Weights stored as integers become float32 when the
-graph is folded. QuantizeLinear followed by DequantizeLinear rounds a value to one that the integers
-of the file can express.
+NumPy computes an operator where NumPy is exact, our functions elsewhere. Between DequantizeLinear
+and the next QuantizeLinear, a graph computes in float32. Weights stored as integers become float32
+when the graph is folded. QuantizeLinear followed by DequantizeLinear rounds a value to one that the
+integers of the file can express.
 """
 
 import math
@@ -129,7 +129,7 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 @operator("Pow", check=_check_power)
 def _power(x: Array, exponent: Array) -> Array:
-    """Return powers of x in its type: products, and a square root for the half of an exponent."""
+    """Return powers of x in x's type: products, times a square root if the exponent has a half."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(shape, x, exponent)
     doubled = np.abs(exponent * 2.0).astype(np.int64)  # 64 * 2 is too large for int8
@@ -301,7 +301,7 @@ def _unsqueeze(x: Array, axes: ArrayLike | None = None) -> Array:
 
 @operator("Reshape", "allowzero")
 def _reshape(x: Array, sizes: Ints, allowzero: int = 0) -> Array:
-    """Reshape x; 0 copies a size, -1 is inferred."""
+    """Reshape x; a size of 0 is copied from x unless `allowzero`, -1 is inferred."""
     shape = ints_of(sizes)
     if not allowzero:
         shape = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]

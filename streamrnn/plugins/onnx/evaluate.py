@@ -22,7 +22,10 @@ _MAX_GROWTH = 1 << 14
 
 
 def fold(graph: GraphDef) -> GraphDef:
-    """Compute all nodes that depend on constants only, and drop unused constants."""
+    """Compute nodes that depend on constants only, and drop unused constants.
+
+    Recurrent and unsupported nodes, and nodes whose results are too large, stay as they are.
+    """
     constants = dict(graph.constants)
     kept = []
     for node in graph.nodes:
@@ -45,7 +48,7 @@ def fold(graph: GraphDef) -> GraphDef:
 
 
 def unused(graph: GraphDef) -> list[str]:
-    """Return the stored constants that no node reads."""
+    """Return the stored constants that no node reads and that are not outputs."""
     used = {name for node in graph.nodes for name in node.inputs}
     used |= {v.name for v in graph.outputs} | {o for n in graph.nodes for o in n.outputs}
     return [name for name in graph.constants if name not in used and name]

@@ -8,8 +8,8 @@ next one. Called in this way, a graph needs no mask, and `stateful` has no meani
 Layers are written as operators by their exact class; a subclass is refused, as it may compute
 anything. For recurrent operators, the order of their gates, and reading them back, see `recurrent`.
 
-The values that runtimes compute differ in the last bits. For an id below zero, which is an error
-here, Gather reads from the end of an Embedding's table.
+Values that other runtimes compute may differ in the last bits. For an id below zero, which is an
+error here, Gather reads from the end of an Embedding's table.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -56,10 +56,10 @@ _PEEPHOLES = ("input", "output", "forget")
 
 
 def save_onnx(model: Model, path: str | Path) -> None:
-    """Write a model as an .onnx file, which is complete or does not exist.
+    """Write a model as an .onnx file; after an error, an earlier file at `path` is unchanged.
 
     Raises UnsupportedError if a layer, which the error names, cannot be written as ONNX, or if the
-    extra onnx is missing; SinkError if the file cannot be written.
+    extra onnx is missing; SinkError where no file can be written, OSError if writing fails.
     """
     path = checked_target(path, ".onnx", "a graph")
     write_atomically({path: encode(graph_of(model), path)})
@@ -79,8 +79,8 @@ def graph_of(model: Model) -> GraphDef:
     Raises UnsupportedError that names a layer which cannot be written as ONNX.
     """
     if isinstance(model, OnnxModel):
-        raise UnsupportedError(f"{model} is already a graph of ONNX: copy its file")
-    refuse_integers(model, "a graph of ONNX")
+        raise UnsupportedError(f"{model} is already an ONNX graph: copy its file")
+    refuse_integers(model, "an ONNX graph")
     builder = GraphBuilder()
     inputs = []
     for name, shape, dtype in model.input_specs:

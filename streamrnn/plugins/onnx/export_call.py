@@ -15,10 +15,11 @@ from streamrnn.plugins.onnx.graph import NAMES, NamedArrays, NodeDef, Value
 
 
 class GraphBuilder:
-    """The nodes, constants and states of a graph so far; all values have different names.
+    """The nodes, constants and states of a graph that is being built.
 
-    states: pairs of an input (1, batch, units) and the output with its next value.
-    integers: the names of inputs that are integers; all other values are float32.
+    No two values have the same name. states: pairs of an input (1, batch, units) and the output
+    with its next value. integers: the names of inputs that are integers; other inputs and all
+    computed values are float32.
     """
 
     def __init__(self) -> None:

@@ -70,7 +70,7 @@ class GraphDef:
         return {name: a for name, a in self.constants.items() if a.dtype == np.float32}
 
     def with_constants(self, constants: NamedArrays) -> "GraphDef":
-        """Return the same graph with some constants replaced."""
+        """Return the same graph with more constants, which replace constants of equal names."""
         return replace(self, constants={**self.constants, **constants})
 
     def to_config(self) -> dict[str, object]:
@@ -94,7 +94,10 @@ class GraphDef:
 
 
 def require_sound(graph: GraphDef) -> None:
-    """Raise ModelFileError if a node or an output reads a value that no previous node makes."""
+    """Raise ModelFileError if a node or an output reads a value that does not exist yet.
+
+    Also raise it for a value that is made twice, and for a graph without outputs.
+    """
     values = {*graph.constants, *(v.name for v in graph.inputs)}
     for node in graph.nodes:
         if missing := [name for name in node.inputs if name and name not in values]:
@@ -109,7 +112,7 @@ def require_sound(graph: GraphDef) -> None:
 
 
 def from_config(config: Mapping[str, Any]) -> tuple[GraphDef, dict[str, tuple[int, ...]]]:
-    """Return the graph without its weights, and their shapes. Raises ModelFileError."""
+    """Return the graph without its weights, and the weights' shapes. Raises ModelFileError."""
     integers = {}
     for name, (dtype, shape, values) in config["integers"].items():
         if dtype not in INTEGERS:
@@ -191,7 +194,7 @@ def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 
 def one_of(attribute: str, *values: str) -> OperatorCheck:
-    """Return a check that refuses other values of an attribute; the first one is its default."""
+    """Return a check that an attribute has one of these values; the first is its default."""
 
     def check(node: NodeDef, constants: Mapping[str, Array]) -> None:
         if (value := node.attributes.get(attribute, values[0])) not in values:
@@ -226,7 +229,10 @@ def ints_of(value: ArrayLike | None) -> list[int]:
 
 
 def tree(x: Array, function: Pairwise, of_none: float) -> Array:
-    """Combine the entries of the first axis, in an order that depends on its size only."""
+    """Combine the entries of the first axis, in an order that depends on its size only.
+
+    of_none: the result if there are no entries.
+    """
     while len(x) > 1:
         half = len(x) // 2
         rest = x[2 * half :]
@@ -245,7 +251,8 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 class Row(NamedTuple):
     """An operator, and its attributes, one for each of our parameters: name -> default value.
 
-    in_nodes: recurrent nodes have it, too. by_kernel: our kernel computes exactly this operator.
+    in_nodes: it is also an activation of recurrent nodes. by_kernel: our kernel computes exactly
+    this operator.
     """
 
     operator: str

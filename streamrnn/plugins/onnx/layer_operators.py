@@ -1,7 +1,8 @@
 """Operators of layers: activations, normalizations, matrix products, convolutions and pooling.
 
-Kernels of layers compute them where there are any. The kernel of dense layers computes products, so
-no row depends on the others. Windows are over the axes after batch and channels, (N, C, …).
+Kernels of layers compute the operators for which such a kernel exists. The kernel of dense layers
+computes matrix products, so that no row depends on the others. Windows are over the axes after
+batch and channels, (N, C, …).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -136,9 +137,9 @@ def _layer_normalization(
     epsilon: float = 1e-5,
     node: NodeDef,
 ) -> list[Array]:
-    """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the axes from `axis` on.
+    """Return (x - mean) / sqrt(variance + epsilon) * scale + shift over the axes from `axis` on.
 
-    Also return the mean and 1 / sqrt(variance + epsilon), where they are outputs.
+    Also return the mean and 1 / sqrt(variance + epsilon) if one of them is an output.
     """
     shape = x.shape[axis % x.ndim :]
     if x.dtype != np.float32:
@@ -183,7 +184,7 @@ def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) ->
     check=_check_batch_normalization,
 )
 def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Array:
-    """Return (x - mean) / sqrt(variance + epsilon) * scale + b for each channel (axis 1)."""
+    """Return (x - mean) / sqrt(variance + epsilon) * scale + shift for each channel (axis 1)."""
     columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in weights]
     scale, shift, mean, variance = columns
     factor = scale / np.sqrt(variance + np.float32(epsilon))
@@ -193,7 +194,7 @@ def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Ar
 
 @operator("MatMul")
 def _matmul(x: Array, w: Array) -> Array:
-    """Return x W. W: one matrix, or matrices; their leading axes and x's are broadcast."""
+    """Return x W. Either is a vector, or matrices whose leading axes are broadcast."""
     if w.ndim == 1:
         return _matrices(np.atleast_2d(x), w[:, None]).reshape(x.shape[:-1])
     if x.ndim == 1:
@@ -278,7 +279,7 @@ def _windows(
 
 
 def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the padding before and after each axis of windows."""
+    """Return the padding before and after the values, for each axis along which windows move."""
     rank, attributes = x.ndim - 2, node.attributes
     if rank != len(sizes):
         raise ShapeError(f"kernel {list(sizes)} does not fit an input of shape {x.shape}")

@@ -111,7 +111,7 @@ def _carrier(
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
-    Among several outputs, prefer a node's state itself, or a concatenation of states.
+    If several are, only a state of a node or a concatenation counts; None unless one is left.
     """
     matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:
@@ -187,8 +187,8 @@ class GraphLayout:
 def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
     """Find the layout.
 
-    Raises ModelMismatchError if the output of a state is unknown, if the weights of a node are not
-    constant, or, with the graph's last error, if no layout works.
+    Raises ModelMismatchError if the output of a state is unknown, if the weights of a recurrent
+    node are not constant, or if no layout works: then with the error of the last layout tried.
     """
     if unknown := [name for name, output in wiring.states.items() if output is None]:
         raise ModelMismatchError(
@@ -224,7 +224,7 @@ def _layout(
     rows: int,
     steps: int,
 ) -> GraphLayout:
-    """Return the layout with these places of data and states; raise why the graph has another."""
+    """Return the layout with these places of data and states; raise an error if it is invalid."""
     by_name = {value.name: value for value in evaluator.graph.inputs}
     inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
     one_step = not any("T" in place.axes for place in places)

@@ -49,8 +49,8 @@ class OnnxGraph(Packable):
     """A graph as one layer of a model: (B, T, F) or (B, T) in, (B, T, U) or (B, U) out.
 
     Weights: the graph's float32 constants, by name. The pipeline carries inputs whose next value is
-    an output (`state`, input name -> output name), and the states of recurrent nodes whose initial
-    state is constant.
+    an output (`state`, input name -> output name), and the states of recurrent nodes of one
+    direction whose initial state is constant or zero.
     """
 
     ragged = False
@@ -252,7 +252,7 @@ class OnnxGraph(Packable):
 
 @builtin_layer
 class OnnxIds(BuiltIn):
-    """Reshape integers (B, T) to (B, T, 1): all of several inputs need three axes."""
+    """Reshape integers (B, T) to (B, T, 1): each of several inputs needs three axes."""
 
     stepwise = True
     input_dtype = "int64"
@@ -270,7 +270,8 @@ class OnnxModel(Model):
 
     A call returns a dictionary of the outputs, in the graph's order. In a pipeline, and in predict,
     it is a model whose inputs receive features; `state` maps each state input to the output with
-    its next value (not needed if exactly one output is computed from these states alone).
+    its next value. It need not name inputs whose output the graph shows: exactly one output that is
+    computed from the final values of this state alone.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Operator(NamedTuple):
 
     @property
     def kind(self) -> SweptKind:
-        """The gates and states of its cell."""
+        """The gates and states of the cells."""
         return self.cells[0].kind
 
 
@@ -117,11 +117,11 @@ class Recurrent:
     def run(
         self, x: Array, lengths: Ints | None, initial: Sequence[Array | None]
     ) -> tuple[Floats, list[Floats]]:
-        """Return Y (T, dirs, B, U) and the final states (dirs, B, U), in the node's own layout.
+        """Return Y (T, dirs, B, U) and the final states (dirs, B, U).
 
-        x: in the node's layout. lengths: int64 (B,) or None. initial: states (dirs, B, U) in the
-        node's layout, None for zeros. Y is 0 past a row's length; the state of a row of length 0 is
-        its initial state.
+        x (T, B, F), `initial` and the results have the node's layout: with layout=1, axis B comes
+        first. lengths: int64 (B,) or None. initial: states (dirs, B, U), None for zeros. Y is 0
+        past a row's length; the final state of a row of length 0 is its initial state.
         """
         if x.ndim != 3 or x.shape[2] != self.features or x.dtype != np.float32:
             raise ShapeError(
@@ -205,9 +205,9 @@ def _directions(node: NodeDef) -> tuple[bool, ...]:
 
 
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
-    """Return the weights of these nodes that can be integers, and whether each input has a factor.
+    """Return the weights that can be integers, by name, and whether their inputs have factors.
 
-    Nodes with peepholes, and weights that another operator reads, are left out.
+    These are weights of nodes that equal Keras's layers, if nothing else reads these weights.
     """
     plain = {
         id(recurrent.node): recurrent.node
@@ -231,7 +231,7 @@ def prepare(
 ) -> Recurrent:
     """Pack the weights of a checked node; `integers` has the weights that are integers, by name.
 
-    Raises ModelFileError if their shapes are invalid, UnsupportedError if they are computed.
+    Raises ModelFileError if weights have invalid shapes, UnsupportedError if weights are computed.
     """
     operator, attributes, backwards = RECURRENT[node.op], node.attributes, _directions(node)
     gates = len(operator.gates)

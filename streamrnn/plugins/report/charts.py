@@ -174,7 +174,7 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    """Return the rules; models and commits differ in colour, and their labels are on two lines.
+    """Return the rules. Models and commits differ in colour; labels of models are a line lower.
 
     A label that would reach the next one of its kind, or the edge, is left out; only the last
     label of the models moves to the other side of its rule instead.

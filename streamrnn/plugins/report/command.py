@@ -63,7 +63,7 @@ def report(
         drawn = Pipeline.from_toml(subject, overrides or []).report(written, **request)
     elif overrides:
         raise ConfigError(
-            f"--set overrides a key of a pipeline file; {location(subject)} is not one"
+            f"--set overrides a key of a pipeline file; {location(subject)} is not a pipeline file"
         )
     else:
         drawn = report_output(subject, written, **request)

@@ -56,7 +56,7 @@ class SourceValues:
 
     @classmethod
     def of(cls, loaded: LoadedPipeline, timeline: Timeline) -> Self:
-        """Return the values of a pipeline's first numeric features, before any is added."""
+        """Return an empty object for the values of a pipeline's first numeric features."""
         features, source = loaded.contract.features, loaded.config.source
         numeric = [f for f in features if f.kind == "float32" and f.vocabulary is None]
         return cls(numeric[:_MOST_FEATURES], str(source.time), timeline, source.time_zone)
@@ -121,7 +121,7 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
 
 
 def _sentence(panels: list[Panel]) -> str:
-    """Describe the feature whose median is farthest from the mean of its Normalization.
+    """Describe the feature whose median is farthest from its Normalization's mean, in deviations.
 
     Without a Normalization, describe the median of the first feature.
     """
@@ -185,7 +185,7 @@ class LayerNorms(NamedTuple):
 
 
 def layer_norms(table: pa.Table) -> list[LayerNorms]:
-    """Return the Euclidean norm of each state h, for each stream of a state table."""
+    """Return the norms and the saturated share of each state h in a state table."""
     layers = []
     for field in table.schema:
         layer, _, name = field.name.rpartition("/")
@@ -303,7 +303,7 @@ def _by_commit(commits: Sequence[tuple[int, list[LayerNorms]]]) -> list[Picture 
         )
     ]
     if all(row["share"] is None for panel in share_panels for row in panel.rows):
-        why = "units of this activation have no limit to saturate at."
+        why = "units of this activation have no limit at which they saturate."
         return [*items, Missing("saturated", _SHARE_TITLE, why)]
     texts = [f"{layer.layer} {short(100 * (layer.saturated or 0))} %" for layer in last]
     items.append(

@@ -73,7 +73,10 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
-    """Return where each commit begins; with more than `most`, only where the model changes."""
+    """Return where each commit after the first begins, at most the last 12 places.
+
+    With more than `most` commits, only places where the model changes are returned.
+    """
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)
     rules, before = [], ""

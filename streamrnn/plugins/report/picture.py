@@ -23,7 +23,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: its name, "" for the only chart of a picture, and its rows, one per mark.
+    """One chart: its name ("" if it needs none), and its rows, one per mark.
 
     `reference`: a mean, and the deviation on both sides of it, drawn behind the rows.
     """
@@ -45,10 +45,10 @@ class VerticalRule(NamedTuple):
 class Picture:
     """A picture with its panels, whose labels are free text, and the titles of its axes.
 
-    With a `clock`, `x_field` has dates as text, and `step`, the width of a bucket, is in seconds;
-    otherwise `x_field` has numbers or names, and `step` is a number of the same unit. `sentence`
-    says what the picture shows, `notes` how it was made. `shared`: panels have the same vertical
-    scale.
+    With a `clock`, `x_field` has dates or times as text, and `step`, the width of a bucket, is in
+    seconds; otherwise `x_field` has numbers or names, and `step` is in the unit of the numbers.
+    `sentence` says what the picture shows, `notes` how it was made. `shared`: panels have the same
+    vertical scale.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Missing:
-    """A picture that is not drawn: why, and how to get it, in one sentence."""
+    """A picture that is not drawn; `sentence` says why, and how to get it if there is a way."""
 
     id: str
     title: str
@@ -117,7 +117,7 @@ class ReportPage:
         return [item for item in self.items if isinstance(item, Picture)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers under all pictures, for JSON."""
+        """Return the facts, and the numbers and words of all pictures, for JSON."""
         return {**self.facts, "pictures": [item.as_dict() for item in self.items]}
 
     def html(self) -> str:
@@ -171,7 +171,7 @@ def short(value: float | None) -> str:
 
 
 def distinct(values: Sequence[float]) -> list[str]:
-    """Return different numbers as different texts, with three digits or as many as it takes.
+    """Return numbers as texts, with as many digits as it takes to tell distinct numbers apart.
 
     >>> distinct([1.5, 1.5103, 1.5108]), distinct([1, 1023])
     (['1.500', '1.510', '1.511'], ['1', '1,023'])

@@ -32,7 +32,7 @@ from streamrnn.stream.scoring import LoadedPipeline
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What to draw: streams by key (as for `drop_streams`), rows from `since` to `until`."""
+    """What to draw: streams by key (as for `drop_streams`), in rows with since <= time < until."""
 
     keys: Sequence[str] = ()
     since: str | datetime | int | None = None
@@ -107,7 +107,10 @@ def _refuse_page(path: str | os.PathLike[str] | None, config: Mapping[str, Any])
 
 
 def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:
-    """Write the page atomically. Raises SinkError, and UnsupportedError without vl-convert."""
+    """Write the page atomically to `file`, if set; return the report.
+
+    Raises SinkError, and UnsupportedError without vl-convert.
+    """
     if file is None:
         return report
     page = report.html().encode()
@@ -137,7 +140,7 @@ def _make_report(
     streams: int | None = manifest.state_rows
     first, last = None, None
     if extent is None:
-        limited = " from since to until" if since or until else ""
+        limited = " within since and until" if since or until else ""
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:

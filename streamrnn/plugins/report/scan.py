@@ -145,9 +145,10 @@ def _outputs(schema: pa.Schema, config: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Extent:
-    """The first and last place of all rows, and the first place of each commit and model.
+    """The number of rows, their first and last place, and the first place and model of each commit.
 
-    `commits`: number of a commit -> its first place; `models`: number -> fingerprint of its model.
+    `commits`: number of a commit -> its first place. `models`: number of a commit -> fingerprint of
+    its model.
     """
 
     rows: int

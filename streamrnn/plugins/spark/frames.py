@@ -193,8 +193,8 @@ def state_to_arrow(frame: Any) -> pa.Table:
 def state_from_arrow(spark: Any, table: Any) -> Any:
     """Return a state table (a StateTable, or its Arrow table) as a state DataFrame.
 
-    Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time that
-    is not a multiple of Spark's microseconds.
+    Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time with
+    nanoseconds, as Spark's times have microseconds.
     """
     table = pa.table(table)
     columns, fields = [], []

@@ -1,6 +1,6 @@
 """Score one partition, which has the state of its streams first, then their rows in order.
 
-A DataFrame has no order: columns give one, and each row its place in it.
+A DataFrame has no order: the values of some of its columns order the rows of each stream.
 
 Spark gets functions for its workers as code, not by name, so that a worker can report that it lacks
 this package.
@@ -33,8 +33,8 @@ _CHUNK = 4 << 20
 _OWNER = "state"
 _ADVICE = (
     'For files, name the order of a local run: order=["_metadata.file_path", '
-    '"_metadata.row_index"]. The time alone is enough only if no stream has two rows of one time '
-    "(ties are refused); late rows are then sorted into their place."
+    '"_metadata.row_index"]. The time alone is enough only if no stream has two rows with the same '
+    "time (ties are refused); late rows are then sorted into their place."
 )
 
 Mapped = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
@@ -137,7 +137,7 @@ class Places(Origin):
         return int(changed[-1]) + 1 if len(changed) else 0
 
     def tied(self) -> tuple[Ints, Ints]:
-        """Return the rows (K,) that share their order with others, and the number of their tie."""
+        """Return the rows (K,) whose order another row has, too, and the id of each one's tie."""
         changes = self._changes()
         group = np.concatenate([[0], np.cumsum(changes)])
         rows = np.flatnonzero(np.bincount(group)[group] > 1)
@@ -291,7 +291,7 @@ def _initial_table(
 def _placed_rows(
     task: Task, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[tuple[pa.RecordBatch, Places]]:
-    """Yield the rows in batches of the config's size; rows with equal order share a batch."""
+    """Yield the rows in batches of about the config's size; rows with equal order share a batch."""
     size = task.bound.loaded.config.source.batch_rows
     gathered: list[pa.RecordBatch] = []
     count, due = 0, size

@@ -157,7 +157,7 @@ def test_what_onnx_does_not_have_is_refused_by_name(what: str) -> None:
 def test_an_onnx_file_is_not_written_again(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="needs the onnx extra")
     save_onnx(two_layers(), tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedError, match="is already a graph of ONNX: copy its file"):
+    with pytest.raises(UnsupportedError, match="is already an ONNX graph: copy its file"):
         save_onnx(streamrnn.load_model(tmp_path / "m.onnx"), tmp_path / "n.onnx")
 
 

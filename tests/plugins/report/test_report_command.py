@@ -83,7 +83,10 @@ def test_arguments_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     run(log())
     assert command(capsys, "p.toml", "-o", "-", "--json")[0] == 2
     code, _, err = command(capsys, "out", "--set", "window.lanes=3")
-    assert (code, "--set overrides a key of a pipeline file; out is not one" in err) == (78, True)
+    assert (
+        code,
+        "--set overrides a key of a pipeline file; out is not a pipeline file" in err,
+    ) == (78, True)
     code, _, err = command(capsys, "p.toml", "--key", "nobody")
     assert (code, "no such stream in out" in err) == (78, True)
     code, _, err = command(capsys, "p.toml", "-o", "m.safetensors/r.html")
