@@ -69,7 +69,7 @@ def load_weights(model: Model, path: str | Path) -> None:
     """Set a model's weights from a native or a Keras file.
 
     Raises ModelFileError if the file is damaged or its arrays do not fit, MissingFileError, and
-    UnsupportedError for a format without weights.
+    UnsupportedError for an unknown format, or one whose weights cannot be read alone.
     """
     with on_disk(path) as file:
         load = _format_of(file).load_weights

@@ -150,7 +150,7 @@ class Budget:
             for n in value if isinstance(value, list) else [value]:
                 if isinstance(n, int | float) and not -1 <= n <= max(self.stored, MAX_FREE_SIZE):
                     raise ModelFileError(
-                        f"the config has {key} = {value}, which does not fit a file with "
+                        f"the config has {key} = {value}, which is out of range for a file with "
                         f"{self.stored:,} values"
                     )
 

@@ -239,8 +239,8 @@ class _Guess:
 def tables_of(arrays: Mapping[str, TensorShape]) -> str:
     """Return a [[model.layers]] table for each prefix whose arrays fit a layer, ready to paste.
 
-    Comments state what is guessed, and name arrays that no layer can take. The text ends after
-    MAX_TABLES tables.
+    Comments state what is guessed, and name arrays that no layer can take. Tables beyond MAX_TABLES
+    are only counted.
     """
     guesses, others = [], []
     for prefix, shapes in shapes_by_prefix(arrays).items():
@@ -332,7 +332,7 @@ def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
 
 
 def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]]:
-    """Return one guess per group, in an order that fits if one is found, and a comment on it."""
+    """Return one guess per group, in an order that fits if one is found; comment on the order."""
     by_name = [options[0] for options in guesses]
     if len(guesses) < 2:
         return by_name, []
@@ -347,9 +347,9 @@ def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]
 
 
 def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
-    """Return the first order found in which the shapes fit; None after MAX_TRIED orders.
+    """Return the first order in which the shapes fit; None if none is found within the limits.
 
-    Orders that start with a layer that reads ids are tried first, then in the names' order.
+    Orders that begin with a layer that reads ids come first; then the order of the names decides.
     """
     if len(guesses) > MAX_TABLES:
         return None

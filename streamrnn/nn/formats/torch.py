@@ -56,7 +56,7 @@ class TorchLayer:
 
 
 class Group:
-    """The arrays with one prefix, the rest of their names, and the names of the used ones."""
+    """The arrays of a table: their names without the prefix (`shorts`), and the used ones."""
 
     def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         self.table, self.arrays = table, arrays
@@ -85,16 +85,16 @@ class Group:
 
 
 def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
-    """Return the argument `name`: the table's name or else prefix, with the suffix; or {}."""
+    """Return the argument `name`, if any: the table's name, else its prefix; and the suffix."""
     base = group.table.arguments.get("name") or group.table.weights
     return {"name": f"{base}{suffix}"} if base else {}
 
 
 def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
-    """Build the layer with the arguments that its arrays imply, and the table's.
+    """Build the layer with the arguments that its arrays imply, and the table's arguments.
 
-    Of the implied arguments, the table can set epsilon and return_sequences, and repeat the others.
-    Raises ConfigError if another one differs.
+    Of the implied arguments, the table can change epsilon and return_sequences only. Raises
+    ConfigError if it changes another one.
     """
     arguments = group.table.arguments
     for key, value in implied.items():
@@ -287,7 +287,7 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
 
 
 def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[TorchLayer]:
-    """Return the Dense after a level, which projects each direction by itself; [] if none."""
+    """Return the Dense that projects a level's output, each direction by itself; [] without one."""
     shorts = [f"weight_hr{ending}", *([f"weight_hr{ending}_reverse"] if both else [])]
     if shorts[0] not in group.shorts:
         return []

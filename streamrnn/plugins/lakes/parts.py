@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.stream.sinks import number_of
 
 TypeRule = Callable[[pa.DataType], pa.DataType | str]
-"""Returns the table's type for an Arrow type that is not nested, in Arrow's form, or advice."""
+"""Returns the type that a table has for an Arrow type that is not nested, or advice if none."""
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 _PLAIN = {
@@ -101,15 +101,14 @@ def _common(kind: pa.DataType) -> pa.DataType | str:
 
 
 def delta_type(kind: pa.DataType) -> pa.DataType | str:
-    """Return the type, in Arrow's form, that a column has in a Delta table; if none, advice."""
+    """Return the type that a column has in a Delta table, in Arrow's form; if none, advice."""
     return pa.binary() if pa.types.is_fixed_size_binary(kind) else _common(kind)
 
 
 def iceberg_type(kind: pa.DataType) -> pa.DataType | str:
-    """Return the type, in Arrow's form, that a column has in an Iceberg table (version 2).
+    """Return the type that a column has in an Iceberg table, in Arrow's form; if none, advice.
 
-    If there is none, return advice. pyiceberg cannot read files with times in a zone other than
-    UTC.
+    The table has version 2. pyiceberg cannot read files with times in a zone other than UTC.
     """
     if pa.types.is_timestamp(kind) and kind.tz not in (None, "UTC", "+00:00", "Etc/UTC", "Z"):
         return _CAST.format("timestamp[us, tz=UTC]")

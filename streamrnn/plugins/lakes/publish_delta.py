@@ -33,7 +33,7 @@ _FORBIDDEN = set(" ,;{}()\n\t=")
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
-"""The longest text, in characters, that the log of a table may have as a bound of a column."""
+"""Texts of more characters are left out of the bounds of columns in a log."""
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 

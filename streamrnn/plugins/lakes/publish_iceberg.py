@@ -121,7 +121,7 @@ class IcebergCatalogTable(PublishedTable):
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
         gone = {file.path for file in changes.remove.values()}
-        if contents is not None:  # and files that have a part's name, or other columns
+        if contents is not None:  # files with the name of a new part, or with other columns, too
             names = (
                 {part.name for part in changes.add}
                 if contents.same_schema
@@ -221,9 +221,9 @@ class IcebergCatalogTable(PublishedTable):
         return same and divided_by == [(field.name, "identity") for field in folders]
 
     def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
-        """Raise PublishError if another folder still has an output with our id.
+        """Raise PublishError if another folder still has an output with the id of this one.
 
-        Our output is then a copy of the other one, not the moved original. Raises CheckpointError
+        This output is then a copy of the other one, not the moved original. Raises CheckpointError
         if the other manifest is damaged; SinkError or ConfigError if its store does not answer.
         """
         levels = len(partitions_of(manifest)) + 1

@@ -251,8 +251,8 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 class Row(NamedTuple):
     """An operator, and its attributes, one for each of our parameters: name -> default value.
 
-    in_nodes: it is also an activation of recurrent nodes. by_kernel: our kernel computes exactly
-    this operator.
+    in_nodes: recurrent nodes can have it as activation. by_kernel: our kernel computes exactly this
+    operator.
     """
 
     operator: str

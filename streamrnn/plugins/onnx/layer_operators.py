@@ -194,7 +194,7 @@ def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Ar
 
 @operator("MatMul")
 def _matmul(x: Array, w: Array) -> Array:
-    """Return x W. Either is a vector, or matrices whose leading axes are broadcast."""
+    """Return x W. Each is a vector, a matrix, or matrices whose leading axes are broadcast."""
     if w.ndim == 1:
         return _matrices(np.atleast_2d(x), w[:, None]).reshape(x.shape[:-1])
     if x.ndim == 1:

@@ -2,8 +2,8 @@
 
 Files define neither. The roles follow from what each value is computed from. For the axes, the
 graph is run on zeros with numbers of rows and steps that occur nowhere else in it: a layout of the
-inputs is valid if the recurrent nodes receive these sizes on the expected axes; the axes of the
-outputs are identified by their sizes.
+inputs is valid if the graph runs, and the recurrent nodes receive this number of rows on the axis
+of the batch; the axes of the outputs are identified by their sizes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,8 @@ class Wiring:
 
     data: inputs that receive features. lengths: inputs that are used as sequence_lens only.
     states: state input -> the output that is its next value, None if unknown.
-    computed: recurrent nodes (labels) whose initial state is computed from data.
+    computed: recurrent nodes (labels) whose initial state is computed from data or from the values
+    of another recurrent node.
     own: recurrent nodes of one direction whose initial state is constant or zero; it is carried
     outside the graph.
     """
@@ -111,7 +112,7 @@ def _carrier(
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
-    If several are, only a state of a node or a concatenation counts; None unless one is left.
+    If several are, only states of nodes and concatenations count; None unless exactly one is left.
     """
     matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:

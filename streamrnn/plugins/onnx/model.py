@@ -270,8 +270,8 @@ class OnnxModel(Model):
 
     A call returns a dictionary of the outputs, in the graph's order. In a pipeline, and in predict,
     it is a model whose inputs receive features; `state` maps each state input to the output with
-    its next value. It need not name inputs whose output the graph shows: exactly one output that is
-    computed from the final values of this state alone.
+    its next value. It can leave out an input if exactly one output is computed from the final
+    values of this state alone.
     """
 
     def __init__(

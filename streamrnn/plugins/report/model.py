@@ -56,7 +56,7 @@ class SourceValues:
 
     @classmethod
     def of(cls, loaded: LoadedPipeline, timeline: Timeline) -> Self:
-        """Return an empty object for the values of a pipeline's first numeric features."""
+        """Return the SourceValues of a pipeline's first numeric features, without rows yet."""
         features, source = loaded.contract.features, loaded.config.source
         numeric = [f for f in features if f.kind == "float32" and f.vocabulary is None]
         return cls(numeric[:_MOST_FEATURES], str(source.time), timeline, source.time_zone)

@@ -73,9 +73,9 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
-    """Return where each commit after the first begins, at most the last 12 places.
+    """Return a rule where each commit after the first begins, but at most the last 12 rules.
 
-    With more than `most` commits, only places where the model changes are returned.
+    With more than `most` commits, only those that begin with another model have rules.
     """
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)

@@ -140,7 +140,7 @@ def _make_report(
     streams: int | None = manifest.state_rows
     first, last = None, None
     if extent is None:
-        limited = " within since and until" if since or until else ""
+        limited = " in the range of since and until" if since or until else ""
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:

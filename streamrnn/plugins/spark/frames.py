@@ -62,8 +62,8 @@ def quoted(name: str) -> str:
 def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
     """Return the names and the Arrow types of all columns of a DataFrame.
 
-    A column whose type has no counterpart in Arrow has type null. Raises DTypeError if such a
-    column is in `used`. `zone` is the time zone of timestamps.
+    A column of a type that cannot be read has type null. Raises DTypeError if such a column is in
+    `used`. `zone` is the time zone of timestamps.
     """
     fields = []
     for field in frame.schema:
@@ -78,7 +78,7 @@ def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
 
 
 def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
-    """Return the Arrow type for a Spark type; None if there is none."""
+    """Return the Arrow type for a Spark type; None if the type cannot be read."""
     name = type(kind).__name__
     if name == "TimestampType":
         return pa.timestamp("us", zone)
@@ -193,8 +193,8 @@ def state_to_arrow(frame: Any) -> pa.Table:
 def state_from_arrow(spark: Any, table: Any) -> Any:
     """Return a state table (a StateTable, or its Arrow table) as a state DataFrame.
 
-    Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time with
-    nanoseconds, as Spark's times have microseconds.
+    Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time that
+    is not a whole number of microseconds, Spark's unit.
     """
     table = pa.table(table)
     columns, fields = [], []

@@ -49,7 +49,7 @@ class Order:
 
     @classmethod
     def of(cls, frame: Any, order: Sequence[str]) -> "Order":
-        """Check the order of a DataFrame; a hidden column can be named.
+        """Check the columns of an order, which may be hidden ones, and return the order.
 
         Raises ConfigError without an order, or for anything but names; DataError for a missing
         column; DTypeError for a nested or unknown type, and for floats, as NaN does not equal
@@ -122,7 +122,7 @@ class Places(Origin):
         return f"the DataFrame: row {named_values(self.order.names, self.values, row)}"
 
     def key(self, row: int) -> list[tuple[bool, str | int]]:
-        """Return values that sort rows as their order does, null first, for JSON."""
+        """Return values, for JSON, that sort as the order of the rows does, with null first."""
         values: list[tuple[bool, str | int]] = []
         for array in self.values:
             one = array.slice(row, 1)
@@ -166,8 +166,9 @@ class Task:
     """What a worker needs to score a partition.
 
     The first column of its record batches is 0 for the state of a stream, 1 for a row; c0, c1, …
-    are the columns of `bound.schema`. `order` and `state` name the columns of the order, and of the
-    flat state, whose table has the schema `state_schema` (None: no state).
+    are the columns of `bound.schema`. `order` names the columns of the order `order_of`, and
+    `state` the columns of the flat state. `state_schema` is the schema of the state table (None: no
+    state).
     """
 
     bound: BoundPipeline

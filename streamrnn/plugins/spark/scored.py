@@ -78,7 +78,7 @@ class ScoredFrames:
         return self._unpacked(REJECTS, spark_schema(self._task.rejects_schema()))
 
     def summary(self) -> Summary:
-        """Compute the result once, and return its counts.
+        """Return the counts of the result, which is computed if it was not yet.
 
         Raises DataError if more rows are rejected than [source] max_rejects allows, and a worker's
         error.

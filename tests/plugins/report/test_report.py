@@ -288,7 +288,7 @@ def test_since_until_and_keys_limit_what_is_drawn(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="since"):
         pipeline.report(since="some day")
     empty = by_id(pipeline.report(since="2050-01-01"))
-    assert "has no rows within since and until" in empty["outputs"]["missing"]
+    assert "has no rows in the range of since and until" in empty["outputs"]["missing"]
 
 
 def test_commits_that_are_not_marked_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

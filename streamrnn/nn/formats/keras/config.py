@@ -271,7 +271,7 @@ def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
 
 
 def _from_old(node: object, name: str, takes_state: bool) -> Call:
-    """Translate [[layer, node, tensor, kwargs], …], the form in which states are more inputs."""
+    """Translate [[layer, node, tensor, kwargs], …], in which states are additional inputs."""
     if not isinstance(node, list) or not node:
         raise ModelFileError(
             f"layer {name!r}: expected an inbound node that lists tensors, received {node!r:.60}"

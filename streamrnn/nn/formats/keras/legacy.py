@@ -74,9 +74,10 @@ def find_assignments(order: Sequence[Layer], tree: Tree) -> tuple[list[Assignmen
 
 
 def with_reset_after(config: object, tree: Tree) -> object:
-    """Set reset_after=True, in place, in each GRU of the model itself whose bias has two rows.
+    """Set reset_after=True, in place, in each GRU that stores a bias of two rows.
 
-    A GRU inside a wrapper, or whose config has reset_after, stays as it is. Returns the config.
+    A GRU whose config has reset_after, or which is inside a wrapper or an inner model, stays as it
+    is. Returns the config.
     """
     inner = config.get("config") if isinstance(config, Mapping) else None
     entries = inner.get("layers") if isinstance(inner, Mapping) else inner

@@ -86,7 +86,7 @@ def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree]:
 
 
 def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree) -> Loaded:
-    """Set all weights of a model; a config has the layers in the order of the file."""
+    """Set all weights of a model; `config` (None: the model) has the layers in the file's order."""
     if stored.is_legacy:
         order = [layer for layer, _, _ in tree.members(model, config)]
         assignments, left = legacy.find_assignments(order, stored)
