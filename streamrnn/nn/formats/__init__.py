@@ -29,14 +29,15 @@ def load_model(
     """Read a model file: .safetensors (native, or PyTorch's weights), .keras, .h5, .hdf5, .onnx.
 
     path: a file, or a URI that pyarrow.fs supports, such as s3://bucket/model.safetensors.
-    layers: for weights without an architecture, a list of tables (or a TOML file with them), one
-    per layer: its type, `weights` (the prefix of its arrays' names), and Keras's arguments.
+    layers: for weights without an architecture, a list of tables, or a TOML file with such a list.
+    A table is a layer: its type, `weights` (the prefix of its arrays' names), Keras's arguments.
     node: the recurrent node to extract from an ONNX graph.
     state: for an ONNX graph in a pipeline, input name -> name of the output that is its next value.
     strict: refuse a file with arrays that no layer uses.
-    precision: "int16" or "int8" rounds the weights of LSTM, GRU and SimpleRNN (nodes of an ONNX
-    graph too), and of Dense and Conv1D of 128 inputs and 64 units or more, to integers: faster,
-    with a rounding error (`streamrnn convert --check` shows it). "auto": as stored in the file.
+    precision: "int16" or "int8" rounds the weights of LSTM, GRU and SimpleRNN (including nodes of
+    an ONNX graph), and of Dense and Conv1D with 128 inputs (times taps) and 64 units or more, to
+    integers: faster, with a rounding error (`streamrnn convert --check` shows it). "auto": as
+    stored in the file.
 
     Raises MissingFileError, UnsupportedError (suffix, layer, option, operator), ConfigError (an
     argument) or ModelFileError (damaged, or arrays that do not fit), naming the file.

@@ -87,7 +87,7 @@ class Model(nn.Module):
 
 @dataclass
 class _Written:
-    """What is written so far: arrays by name, the layers' tables, lines of the module."""
+    """The parts of the result: arrays by name, the layers' tables, lines of the module."""
 
     arrays: dict[str, Array] = field(default_factory=dict)
     tables: list[dict[str, Any]] = field(default_factory=list)

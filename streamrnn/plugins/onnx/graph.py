@@ -1,6 +1,7 @@
 """A graph as plain values, as read from a file and stored in the native format; its operators.
 
-The table of operators has all but the recurrent ones. Attributes are either honoured or refused.
+The table of operators has all operators except the recurrent ones. Attributes are honoured or
+refused.
 Errors of operators do not name the node: `evaluate` adds its name.
 """
 

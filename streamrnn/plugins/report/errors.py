@@ -154,7 +154,7 @@ class ForecastErrors:
 
     `means` collects the output with the number `output` and its label, for chosen streams, by the
     slots of the labels. `all` has all rows in one group; `by_time`, `by_stream` and `by_hour` group
-    them by bucket of the timeline, by slot of the labels, and, with a clock, by hour of day.
+    rows by bucket of the timeline, by slot of the labels, and, with a clock, by hour of day.
     `reliability` is None for several targets, quantiles and distributions, and for a target of
     floats.
     """

@@ -48,7 +48,7 @@ _FRAME = "the DataFrame"
 class ScoredFrames:
     """Scored rows, the new state of all streams, and rejected rows.
 
-    All of them are in one DataFrame, `both`, which is computed once: the first action on `rows`,
+    All three are in one DataFrame, `both`, which is computed once: the first action on `rows`,
     `state`, `rejects` or `summary` keeps it on the disks of the executors, until `unpersist`.
     """
 
