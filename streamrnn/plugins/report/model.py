@@ -305,7 +305,11 @@ def _by_commit(commits: Sequence[tuple[int, list[LayerNorms]]]) -> list[Picture 
     if all(row["share"] is None for panel in share_panels for row in panel.rows):
         why = "units of this activation have no limit at which they saturate."
         return [*items, Missing("saturated", _SHARE_TITLE, why)]
-    texts = [f"{layer.layer} {short(100 * (layer.saturated or 0))} %" for layer in last]
+    texts = [
+        f"{layer.layer} "
+        + ("unknown" if layer.saturated is None else f"{short(100 * layer.saturated)} %")
+        for layer in last
+    ]
     items.append(
         Picture(
             "saturated",

@@ -52,8 +52,8 @@ class Order:
         """Check the columns of an order, which may be hidden ones, and return the order.
 
         Raises ConfigError without an order, or for anything but names; DataError for a missing
-        column; DTypeError for a nested or unknown type, and for floats, as NaN does not equal
-        itself.
+        column; DTypeError for a type that is not text, an integer, a time or a date: NaN does not
+        equal itself, and a decimal is not one of the numbers that say which row is the first.
         """
         several = isinstance(order, Sequence) and not isinstance(order, str)
         names: tuple[Any, ...] = tuple(order) if several else (order,)
@@ -69,8 +69,10 @@ class Order:
                 f"each stream. {_ADVICE}"
             )
         types = [arrow_type(_type_of(frame, name), "UTC") for name in names]
+        is_ = pa.types
         for name, kind in zip(names, types, strict=True):
-            if kind is None or pa.types.is_nested(kind) or pa.types.is_floating(kind):
+            refused = (is_.is_nested, is_.is_floating, is_.is_decimal, is_.is_binary)
+            if kind is None or any(test(kind) for test in refused):
                 raise DTypeError(
                     f"order: column {name!r}: expected text, an integer, a time or a date, "
                     f"received {_type_of(frame, name).simpleString()}"

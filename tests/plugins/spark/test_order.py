@@ -21,6 +21,8 @@ CASES: list[tuple[type[StreamRNNError], str, dict[str, str], Any]] = [
     (ConfigError, "order: expected names of columns, received int 3", {}, 3),
     (DataError, "order: column 'offset' not found. Available columns: id, t", {}, ["offset"]),
     (DTypeError, "order: column 'a': expected text, .* received double", {}, ["t", "a"]),
+    (DTypeError, "'z': expected text, .* received decimal", {"z": "1.5"}, ["t", "z"]),
+    (DTypeError, "'z': expected text, .* received binary", {"z": "X'41'"}, ["t", "z"]),
     (DTypeError, "key: column 'id': expected a type that a key can have", {"id": "1.5d"}, ["t"]),
     (DTypeError, "column 'a': expected number or boolean, received string", {"a": "'x'"}, ["t"]),
     (DTypeError, "column 'a': interval month cannot be read", {"a": "interval 1 month"}, ["t"]),
