@@ -322,7 +322,7 @@ def test_validate_and_explain(cli, folder):
         ("b", 0, 100),
     ]
     piped = ("--set", "source.path='-'")
-    note = "the source has no files to check: its columns are checked when it is read"
+    note = "the source has no files to check: columns are checked when rows are read"
     assert cli("validate", "p.toml", *piped)[1] == f"p.toml is valid\nnote: {note}\n"
     _, out, _ = cli("validate", "p.toml", *piped, "--json")
     assert json.loads(out)["notes"] == [note]

@@ -459,7 +459,7 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
         call("fit p.toml --continue"),
         DONE,
     ),
-    ("fit p.toml", fitted, "anew with --full-refresh", call("fit p.toml --full-refresh"), DONE),
+    ("fit p.toml", fitted, "again with --full-refresh", call("fit p.toml --full-refresh"), DONE),
     (
         "fit p.toml",
         fitted_otherwise,

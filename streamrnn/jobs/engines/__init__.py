@@ -6,4 +6,4 @@ from streamrnn.jobs.engines.splitting import epoch_rows
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 
 Engine = LocalEngine | ShardedEngine
-"""Scores the rows of a run into a target, and makes the commits."""
+"""Scores the rows of a run into a target, and has them committed."""

@@ -59,9 +59,9 @@ class LocalEngine:
     ) -> None:
         """Score the rows of the source from `start` on and commit them.
 
-        `before` is the content of the rows before `start`; `total` is the number of rows of the
-        run, if known, for the progress. With `last` the run ends with these rows, unless it is
-        stopped before.
+        `before` is the content of the rows before `start` in the same file; `total` is the number
+        of rows of the run, if known, for the progress. With `last` the run ends with these rows,
+        unless it is stopped before.
         """
         self._loop.total_rows = total
         self._loop.run(source.batches(start, before), target, last=last)
@@ -86,8 +86,9 @@ def open_engine(
     """Start or join the cluster of [engine] address, check its nodes, and return an engine on it.
 
     `state` returns the state table to start from; it is not called if each shard can read its own
-    from the output. Raises ConfigError if Ray is not installed, or if a node does not see the
-    source or the output; EngineError if there is no such cluster.
+    state from the output. Raises UnsupportedError without the engine's plug-in; ConfigError if Ray
+    is not installed, or if a node does not see the source or the output; EngineError if there is no
+    such cluster.
     """
     config = bound.loaded.config
     engine: Callable[[str, int], Tasks]

@@ -1,4 +1,4 @@
-"""The second task of a worker: score the chunks of one shard, and write its share of a commit."""
+"""The second task of a worker: score a shard's chunks, and write the shard's part of a commit."""
 
 import os
 import time
@@ -59,7 +59,7 @@ class OutputPlace:
 
     @property
     def path(self) -> str:
-        """The folder of the rows, which has the state too."""
+        """The folder of the rows, which also has the state."""
         return self.folders["rows"]
 
 
@@ -68,7 +68,7 @@ class ShardTask:
     """One shard of one commit.
 
     `last`: the run ends with this commit. `stored`: the state to start from, in the output; None:
-    the state comes with the previous outcome, or there is none yet.
+    the state is passed to the task as a table, or there is none yet.
     """
 
     shard: int
@@ -82,10 +82,10 @@ class ShardTask:
 class Outcome:
     """The result of scoring one shard of one commit.
 
-    `facts` is None after an `error`, or if a range could not be read. `rejected` is the number of
-    rejected rows, `times` the first and last time in ticks, `looked_up` is what became of values
-    that have a vocabulary, `first` has the first row of each kind, late or repeated, and `seconds`
-    is the time of the whole task.
+    `facts` is None after an `error` or a range that could not be read, in this commit or an earlier
+    one. `rejected` is the number of rejected rows, `times` are the first and last time in ticks,
+    `looked_up` is what became of values that have a vocabulary, `first` has the first late and the
+    first repeated row, and `seconds` is the time of the whole task.
     """
 
     shard: int
@@ -112,7 +112,7 @@ class ShardTarget:
     def commit(
         self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """Return a call that finishes the attempt with the current state."""
+        """Return a function that finishes the attempt with the current state."""
         delta = self._attempt.delta(Snapshot.of(scorer.table, copy=continues))
 
         def finish() -> None:
@@ -130,8 +130,8 @@ def score_shard(
 ) -> tuple[Outcome, pa.Table | None]:
     """Score the chunks of one shard after the rows of the outcome `before`.
 
-    Returns the outcome, and the state for the next commit. Errors are returned, not raised: the
-    driver reports the error of the earliest row.
+    Returns the outcome, and the state for the next commit. A StreamRNNError is returned in the
+    outcome, not raised: the driver reports the error of the earliest row.
     """
     outcome = Outcome(task.shard)
     if before is not None and before.facts is None:

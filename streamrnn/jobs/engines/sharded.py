@@ -47,7 +47,7 @@ from streamrnn.stream.sources import (
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
 
 Handle = Any
-"""The result of a task, which may not be done yet."""
+"""A handle to the result of a task that may still be running."""
 _SECONDS_BETWEEN_RENEWALS = 60.0
 _MOST_PIECE_ROWS = 2_000_000
 _SMALL_CHUNK_BYTES = 100_000
@@ -69,24 +69,24 @@ class Tasks(Protocol):
         """Hand over a state table."""
 
     def split(self, row_range: RowRange, shards: int) -> tuple[Handle, list[Handle]]:
-        """Start to divide a row range; return the `Split` and one `Chunk` per shard."""
+        """Start to divide a row range; return handles to a `Split` and to one `Chunk` per shard."""
 
     def score(
         self, task: ShardTask, before: Handle, state: Handle, chunks: Sequence[Handle]
     ) -> tuple[Handle, Handle]:
-        """Start to score a shard; return the `Outcome` and the state after it."""
+        """Start to score a shard; return handles of the `Outcome` and of the state after it."""
 
     def ready(self, handles: Sequence[Handle]) -> list[Handle]:
         """Wait a moment for results; return the handles of tasks that are done."""
 
     def get(self, handle: Handle) -> Any:
-        """Return a result. Raises EngineError if its workers died again and again."""
+        """Return the result of a task. Raises EngineError if the workers of the task died."""
 
     def cancel(self) -> None:
-        """Give up all tasks."""
+        """Cancel all tasks."""
 
     def close(self) -> None:
-        """Release what was started."""
+        """Release what this engine started."""
 
 
 class WorkloadCounts:
@@ -128,7 +128,7 @@ class WorkloadCounts:
             )
 
     def largest(self) -> str:
-        """Return the share of the largest stream, for the progress; "" if not known yet."""
+        """Return a note on the largest stream for the progress; "" if its share is unknown."""
         share = self.workload.largest_share
         return f", largest stream {share:.1%}" if share else ""
 
@@ -304,7 +304,7 @@ class ShardedEngine:
         self._committed()
 
     def _collected(self, epoch: _Running, total: int | None, epochs: int) -> list[Outcome] | None:
-        """Wait for the outcomes of an epoch; None if the run is stopped and cannot commit it."""
+        """Wait for the outcomes of an epoch; None if a run that needs the input's end stops."""
         waiting, outcomes = list(epoch.outcomes), []
         while waiting:
             if self._options.stop.is_set() and self._bound.loaded.kind.needs_end:
@@ -353,7 +353,7 @@ class ShardedEngine:
             refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
-        """Return what was read of each file up to the end of these row ranges, by name."""
+        """Return what was read from each file up to the end of these row ranges, by name."""
         readings: dict[str, Reading] = {}
         for split in splits:
             for name, reading in split.readings.items():
@@ -382,13 +382,16 @@ def divided(table: pa.Table, bound: BoundPipeline, shards: int) -> list[pa.Table
 
 
 def _first(outcomes: Sequence[Outcome]) -> dict[str, FirstRow]:
-    """Return the first row of each kind in the input, over all shards."""
+    """Return the first late and the first repeated row in the input, over all shards."""
     rows = [(name, row) for outcome in outcomes for name, row in outcome.first.items()]
     return dict(sorted(rows, key=lambda item: item[1].number or 0, reverse=True))
 
 
 def _raise_first(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> None:
-    """Raise the error of the first row in the input, as a run in one process would."""
+    """Raise the error of the earliest row in the input, as a run in one process would.
+
+    An error of a shard without a row comes first.
+    """
     errors: list[tuple[int, StreamRNNError]] = [
         (split.reached, split.error) for split in splits if split.error is not None
     ]

@@ -84,14 +84,14 @@ def epoch_rows(source: FileSource, loaded: LoadedPipeline) -> list[int]:
 
 
 def rows_of_an_epoch(source: FileSource, loaded: LoadedPipeline) -> int:
-    """Return [engine] epoch_rows, or the number of all rows if the kind needs the input's end."""
+    """Return [engine] epoch_rows; if the kind needs the input's end, the number of all rows."""
     if loaded.kind.needs_end:
         return max(1, source.total_rows())
     return loaded.config.engine.epoch_rows
 
 
 def _groups(source: FileSource, start: Position | None, scored: int) -> Iterator[_Group]:
-    """Yield the row groups of all files; a file without rows yields one empty group."""
+    """Yield the row groups from `start` on; a file without rows left yields one empty group."""
     number = scored
     for file in source.files:
         begin = start.file_row if start is not None and start.file == file.name else 0
@@ -148,11 +148,11 @@ def _end(last: _Group, following: _Group) -> Position:
 _BUCKETS = 1 << 16
 _KEPT = 4
 Heavy = dict[int, tuple[int, str]]
-"""Bucket of the key's hash -> number of rows, and the key as text."""
+"""Bucket of key hashes -> number of its rows, and one of its keys as text."""
 
 
 class KeyCounts:
-    """Counts rows by a part of the hash of their keys.
+    """Counts rows by the lowest bits of the hashes of their keys.
 
     Streams share buckets: with many streams, a bucket has about a 65,536th of the rows.
     """
@@ -173,7 +173,7 @@ class KeyCounts:
             self._keys[largest] = named_values([field.name for field in self._fields], keys, row)
 
     def heaviest(self) -> Heavy:
-        """Return the buckets with the most rows; each was the largest one of a record batch."""
+        """Return up to 4 buckets with the most rows, of all that were largest in a record batch."""
         rows: Heavy = {
             bucket: (int(self._counts[bucket]), key) for bucket, key in self._keys.items()
         }
@@ -253,7 +253,7 @@ def split(
     """Read a row range of the source and divide its rows.
 
     Returns what the driver needs, and a chunk per shard. An error of the source is returned, not
-    raised: the rows before it may have an earlier error.
+    raised: the rows before it may cause an earlier error.
     """
     result = Split([0] * shards, reached=row_range.first)
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]

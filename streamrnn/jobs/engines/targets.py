@@ -37,7 +37,7 @@ class FolderTarget:
     def commit(
         self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """Return a call that commits rows, position and the current state together."""
+        """Return a function that commits rows, position and the current state together."""
         position = progress.position
         return partial(
             self.folder.commit,
@@ -51,7 +51,7 @@ class FolderTarget:
         )
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        """Return the counters of the run until it is complete, and of rows that are in no file."""
+        """Return a commit's counters: of the run unless it is complete, of rows in no file."""
         if self._counters is not None:
             return self._counters()
         beyond = self._beyond
@@ -91,7 +91,7 @@ class StreamTarget:
     def commit(
         self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
-        """Return a call that ends the stream and commits the rejects."""
+        """Return a function that ends the stream and commits the rejects."""
 
         def end() -> None:
             self._sink.close()  # writes the end marker: the reader can detect a truncated stream

@@ -41,16 +41,17 @@ class Evaluation:
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
     by stream or month; a key column with the name of a figure has `_` after its name. Figures are
-    null where there is nothing to measure. `rows` were compared; the other counts are of output
-    rows that were not compared: without a score (warm-up), without a row in the source, without a
-    label, with weight 0.
+    null where there is nothing to measure. `rows` is the number of rows compared; the other counts
+    are of output rows that were not: without a score (warm-up), without a row in the source,
+    without a label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
-    forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
-    `better_persistence` the share by which the model's is smaller. `better` is the smallest such
-    share: by how much the model beats the `best_baseline`. All other figures are over all rows.
-    Months are in `zone`: [source] time_zone, else UTC; "" for times without a zone. `baselines`
-    describes the baselines by name; `notes` say what else a reader of the figures has to know.
+    forecast: for numbers, `rmse_persistence` is its error, `rmse_where_persistence` the model's
+    error over these rows, `better_persistence` the share by which the model's error is smaller.
+    `better` is the smallest such share: by how much the model beats the `best_baseline`. Figures
+    that name no baseline are over all rows. Months are in `zone`: [source] time_zone, else UTC; ""
+    for times without a zone. `baselines` describes the baselines by name; `notes` say what else a
+    reader of the figures has to know.
     """
 
     output: str
@@ -70,7 +71,7 @@ class Evaluation:
 
 
 _MARK = b"streamrnn.evaluation"
-"""The key of the metadata that shows that a Parquet file is the table of an evaluation."""
+"""The metadata key that shows that a Parquet file is the table of an evaluation."""
 
 
 def _is_table(file: BinaryIO) -> bool:
@@ -184,10 +185,10 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> tuple[FileSource, list[list[SourceFile]]]:
-    """Open the files that an output was scored from, in order, then those that a run would read.
+    """Open the files that an output was scored from, in order, then the files that a run would add.
 
-    New files may have labels for the last rows. Also return the files in runs: between two runs,
-    files that were scored are gone. Rows at which a run would stop raise no error. Raises
+    New files may have labels for the last rows. Also return the files in sequences: between two of
+    them, scored files are gone. Rows at which a run would stop raise no error. Raises
     MissingFileError if no used file is left.
     """
     loaded, manifest = lenient(loaded), read_manifest(output)
@@ -228,7 +229,7 @@ def _watched(
 def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     """Return the means of the labels that this model was trained on.
 
-    Return None unless the fit beside the model file wrote it, with these [target] columns. Raises
+    Return None unless the fit beside the model file wrote that file, and had these labels. Raises
     ConfigError if the fit had the same labels in another order: outputs are compared by position.
     """
     fit = FitFolder(loaded.config.model.path).result()
@@ -289,7 +290,7 @@ class GroupedMeasures:
 
 
 class _Run:
-    """One evaluation: reads both sides, and sums up the pairs."""
+    """One evaluation: reads output and source, and measures the pairs of their rows."""
 
     def __init__(self, path: str, labels: SourceLabels, plan: EvaluationPlan) -> None:
         self.path, self.labels, self.plan = path, labels, plan
@@ -316,7 +317,7 @@ class _Run:
         table = self._table(means)
         texts = {
             "persistence": "the value at the row itself",
-            "seasonal": f"the value {plan.season} before the label, or a multiple of it",
+            "seasonal": f"the value {plan.season}, or a multiple of it, before the label",
             "mean": mean,
             "base_rate": "the share of each class in the rows compared, known only afterwards",
         }
@@ -333,7 +334,7 @@ class _Run:
         )
 
     def _groups(self, rows: ScoreRows) -> list[Ints]:
-        """Return the groups (N,) of the rows: 0 for all of them; from 1, by stream or month."""
+        """Return group numbers (N,) of the rows: 0 for all rows; from 1, by stream or month."""
         groups: list[Ints] = [np.zeros(len(rows.slot), np.int64)]
         if self.plan.by == "stream":
             groups.append(rows.slot + 1)
@@ -379,7 +380,7 @@ class _Run:
         return whole.take(pa.array(np.argsort(rank, kind="stable"))).combine_chunks()
 
     def _group_columns(self, shown: Ints) -> dict[str, pa.Array]:
-        """Return the columns that name groups, null for all rows."""
+        """Return the columns that name groups; they are null for the group of all rows."""
         if self.plan.by is None:
             return {}
         if self.plan.by == "month":
@@ -395,7 +396,7 @@ class _Run:
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
     """Return the best baseline of each group, and by what share the model errs less.
 
-    Both are null for a group without a baseline; if no group has one, no column is returned.
+    Both are null for a group without a baseline; if there is no `better_` figure, return {}.
     """
     shares = {
         name.removeprefix("better_"): values
@@ -412,7 +413,7 @@ def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
 
 
 def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
-    """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
+    """Choose how each output is compared. Raises ConfigError if outputs do not match targets."""
     scores, targets, forecasts = plan.scores, plan.targets, plan.forecasts
     if plan.spreads and len(scores) == 2 * len(targets):
         half = len(targets)
@@ -422,7 +423,7 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         ]
     if not all(0 < value < 1 for value in plan.quantiles):
         raise ConfigError(
-            "quantiles: expected numbers between 0 and 1, such as 0.1,0.5,0.9, received "
+            "quantiles: expected numbers between 0 and 1 (excluded), such as 0.1,0.5,0.9, received "
             f"{','.join(f'{value:g}' for value in plan.quantiles)}"
         )
     if plan.quantiles:
@@ -450,7 +451,7 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         f"[target] column: expected one column and horizon per output of the model "
         f"({', '.join(scores)}), or one column of integers: the classes that the outputs are "
         f"probabilities of, received {', '.join(plan.labels)}. If the outputs are "
-        "quantiles of one column, give them: --quantiles 0.1,0.5,0.9"
+        "quantiles of one column, list the quantiles: --quantiles 0.1,0.5,0.9"
     )
 
 

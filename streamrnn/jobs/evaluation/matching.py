@@ -54,7 +54,7 @@ class Matcher:
     Rows with the same stream and time are matched in their order. A row waits until its partner
     comes, or a later row of its stream is matched, or nothing can come any more. Few rows wait if
     the output is in the order of the source; otherwise the rows of an epoch wait. If not `ordered`,
-    the score rows of a stream come in any order (by partition): then a row waits until its partner
+    the score rows of a stream come in the order of partitions: then a row waits until its partner
     comes, or nothing can come any more.
 
     `missing` is the number of score rows that have no source row.
@@ -81,7 +81,7 @@ class Matcher:
     def match(
         self, *, scores_ended: bool, labels_ended: bool
     ) -> tuple[ScoreRows, LabelledRows] | None:
-        """Return the rows that are matched now, pair by pair; None if there are none.
+        """Return the rows that match now, pair by pair; None if matching was put off or impossible.
 
         Matching sorts all waiting rows again, so it is put off until there are at least half as
         many new rows as earlier ones, or nothing more can come.
@@ -110,7 +110,7 @@ class Matcher:
         return pairs
 
     def _remaining(self, matched: Ints, slot: Ints) -> Array:
-        """Return which rows may still be matched: in order, those after a match in their stream."""
+        """Return which rows may still match: if ordered, rows after all matches in their stream."""
         if self._ordered:
             last = np.full(int(slot.max(initial=-1)) + 1, -1)
             np.maximum.at(last, slot[matched], matched)
@@ -140,7 +140,7 @@ class EvaluationPlan:
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
     outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean targets,
-    `horizons` how much later each label is; `ahead`: labels are of later rows. `zone` is the time
+    `horizons` how much later each label is; `ahead`: labels lie in later rows. `zone` is the time
     zone of months, "" for UTC. `since` (included) and `until` (not included) limit the rows, in
     ticks. `quantiles` are forecast by the outputs. `spreads`: the first half of the outputs are
     means, the second half their standard deviations. `source_begins`: the earliest time of the
@@ -183,8 +183,9 @@ def score_rows(
 ) -> Iterator[ScoreRows]:
     """Read key, time and scores of the committed parts, in order (within each partition).
 
-    Raises CheckpointError for a missing or damaged part, ConfigError for a missing column, and for
-    scores in another order than they were written in, as outputs are compared by their order.
+    Raises CheckpointError for a missing or damaged part; ConfigError for a missing column, or if
+    the plan has the scores in another order than they were written in, as outputs are compared by
+    their order.
     """
     written = decode_schema(manifest.schema).names
     in_order = [name for name in written if name in plan.scores]
@@ -269,7 +270,7 @@ class LabelMeans:
             yield item
 
     def means(self) -> list[float] | None:
-        """Return the mean (K) of each target so far, None if there were no labels."""
+        """Return the means (K) of the labels added; None if there were none with a weight."""
         return np.divide(self._sums, self._weight).tolist() if self._weight else None
 
 
@@ -283,8 +284,9 @@ def compared_rows(
     """Read the side that is behind until nothing more can match; yield pairs of rows.
 
     `find` returns the slot (N,) of each of N keys, as in the rows of `labels`; new keys are added.
-    Pairs are complete: scores are finite, labels are there, weights are above zero. The others are
-    added to `counts`, which are final at the end. Raises what `evaluate` raises.
+    Pairs are complete: scores are finite, labels are there, weights are above zero. Score rows that
+    are not in a complete pair are added to `counts`, which are final at the end. Raises what
+    `evaluate` raises.
     """
     manifest = read_manifest(path)
     matcher = Matcher(ordered=set(layout_in(manifest.config)) <= set(plan.keys))

@@ -19,9 +19,9 @@ _SIGN = np.uint32(1 << 31)
 class Ranks:
     """Weights of positive and negative rows, by group and score.
 
-    Equal scores count as one. If there are more than `limit` different scores, over all groups,
+    Equal scores count as one. If there are more than `limit` distinct scores, over all groups,
     their lowest bits are dropped one by one, so that near scores become equal, until there are at
-    most `limit`: from then on the areas of `auc` have an error bound.
+    most `limit`: from then on the error bounds of `auc` may be above 0.
 
     >>> ranks = Ranks()
     >>> score = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
@@ -65,7 +65,7 @@ class Ranks:
         self._weight = np.stack(sums, axis=1)
 
     def auc(self, groups: int) -> tuple[Doubles, Doubles]:
-        """Return the area and a bound of its error (groups,); NaN without rows of both kinds."""
+        """Return areas and bounds for their errors (groups,); NaN without rows of both kinds."""
         self._merge()
         group = self._code >> _BITS
         negative, positive = self._weight.T
@@ -133,11 +133,12 @@ class Sums:
 
 
 class Measure(Protocol):
-    """Measures the errors of one output, or of all of them, and of baselines beside it.
+    """Measures the errors of one output, or of all outputs, and of baselines.
 
-    A baseline `b` is compared over the `rows_b` for which it has a forecast: `rmse_b` is its error,
-    `rmse_where_b` the model's over the same rows, and `better_b` the share of the baseline's error
-    by which the model's is smaller (below 0: worse). Other figures are over all rows.
+    A baseline `b` is compared over the `rows_b` for which it has a forecast: for numbers, `rmse_b`
+    is its error, `rmse_where_b` the model's error over the same rows, and `better_b` the share of
+    the baseline's error by which the model's is smaller (below 0: worse). Figures that name no
+    baseline are over all rows.
     """
 
     def add(self, pairs: Pairs) -> None:
@@ -147,7 +148,8 @@ class Measure(Protocol):
         """Return figures (groups,) by name; NaN where there is none.
 
         `mean`: a constant forecast; by default the mean of the labels of each group. As this
-        default is known only afterwards, it gives `better_mean` only without other baselines.
+        default is known only afterwards, the model is compared with it only if there is no other
+        baseline.
         """
 
 
@@ -197,7 +199,7 @@ class Distance(Measure):
     """MAE and RMSE; of a quantile also the pinball loss, and the share of labels at or below it.
 
     The RMSE is compared with the RMSE of the mean, and of the baselines named by `forecasts`. A
-    quantile is compared with these baselines by pinball loss.
+    quantile is compared, by pinball loss, with the baselines in `forecasts` only.
     """
 
     def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
@@ -264,7 +266,9 @@ class Distance(Measure):
 
 
 class Band(Measure):
-    """MAE and RMSE of a mean (N, 2: mean, standard deviation), and the coverage of its band.
+    """MAE and RMSE of a forecast mean, and the coverage of its band.
+
+    Scores are (N, 2): mean and standard deviation.
 
     `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645
     deviations of the mean, which is 0.9 for a normal distribution. `crps`: the mean
@@ -328,7 +332,7 @@ class Binary(Measure):
     """Log-loss, accuracy and AUC of a probability.
 
     The base rate is the group's own, so no constant forecast does better. The model is compared
-    with the base rate by log-loss.
+    with the base rate by log-loss, and with other baselines by accuracy.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
@@ -368,8 +372,8 @@ class Classes(Measure):
         if wrong.any():
             raise ConfigError(
                 f"[target] column: {self._target!r} has the label {pairs.label[wrong][0]:g}, but "
-                f"the {self._count} outputs are for classes 0 to {self._count - 1}. If they are "
-                "quantiles, give them: --quantiles 0.1,0.5,0.9"
+                f"the {self._count} outputs are for classes 0 to {self._count - 1}. If the outputs "
+                "are quantiles, list the quantiles: --quantiles 0.1,0.5,0.9"
             )
         label = pairs.label.astype(np.int64)
         chosen = pairs.score[np.arange(len(label)), label].astype(np.float64)
@@ -387,7 +391,8 @@ class Classes(Measure):
 class Number(Measure):
     """The measure of an output for a target of integers or booleans: `Binary` or `Distance`.
 
-    The output is a probability if all labels are 0 or 1 and all scores from 0 to 1.
+    The output is a probability if there are rows, all labels are 0 or 1, and all scores are from 0
+    to 1.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:

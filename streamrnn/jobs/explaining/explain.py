@@ -67,7 +67,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     last = _last_commit(loaded)
     source = _files_of(loaded, last)
     if source is None:
-        return ["the source has no files to check: its columns are checked when it is read"]
+        return ["the source has no files to check: columns are checked when rows are read"]
     bound = _bind(loaded, source)
     RunPublisher(loaded.config, Summary()).check(bound.emitter.schema)
     used = set() if last is None else {file.path for file in last.sources}
@@ -359,7 +359,7 @@ _COPIES = 2
 _ROW = 24
 """Bytes of a row's slot, time and position."""
 _STREAM = 200
-"""Bytes of a stream besides its state: its key, again in the index, and copies for a commit."""
+"""Bytes of a stream besides its state: its key, here and in the index, and copies for a commit."""
 _LOADING = 2.7
 """Copies of a state while it is read from an output."""
 _GROUP = 0.6

@@ -68,7 +68,7 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
 
     Both times, streams start from the model's initial states. Returns the errors, and notes: on an
     error that grows, or why there is nothing to compare with. Both lists are empty for a model in
-    float32, and for a source that cannot be read again.
+    float32, and without a source that can be read again.
     """
     precision = loaded.model.precision
     if precision == FLOAT32 or loaded.config.source.path is None or loaded.config.source.piped:
@@ -78,8 +78,8 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
         exact = LoadedPipeline(config, loaded.read_init)
     except ConfigError:
         return [], [
-            f"the file of the model has weights in {precision}: to see their error, name the "
-            "float32 file that it was made from in [model] path, or use streamrnn convert --check"
+            f"the model file has {precision} weights: to see their error, set [model] path to the "
+            "float32 file that they were made from, or use streamrnn convert --check"
         ]
     previews = []
     for each in (exact, loaded):

@@ -88,7 +88,7 @@ class Baselines(NamedTuple):
 
 
 class AgainstBaselines:
-    """Errors of the model over all steps; and, for each baseline, of both over its steps."""
+    """Errors of the model over all steps, and of model and baseline where a baseline forecasts."""
 
     def __init__(self) -> None:
         self._model = ErrorSums()
@@ -178,7 +178,7 @@ def best_season(
 
 
 def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]:
-    """Yield the first step of each block of staged steps, and the forecasts (N, K) for them."""
+    """Yield the first step of each block of N staged steps, and the block's forecasts (N, K)."""
     join, targets = SeasonJoin(season), staged.targets
     for begin in range(0, staged.steps, _BLOCK):
         step = np.arange(begin, min(begin + _BLOCK, staged.steps))
@@ -221,8 +221,8 @@ class Calibration:
     def shifts(self) -> list[float]:
         """Return what to add to each quantile, so that its share of the labels is at or below it.
 
-        Of n sorted differences this is the one with the number (n + 1) q; if that is not an
-        integer, it is rounded away from the median.
+        Of n sorted differences, this is the difference of rank (n + 1) q; a fractional rank is
+        rounded away from the median.
         """
         shifts = []
         for q, above in zip(self._quantiles, self._above[:, : self._count], strict=True):

@@ -92,9 +92,9 @@ class FitRecord:
     """What a commit records of a fit.
 
     `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
-    staged rows. `done`: the results are written; `state`: also the state after the last row.
-    `label_means`: the mean of each label of [target]. `members`: hashes of the models of several
-    seeds.
+    staged rows. `done`: the results are written; `state`: they include the state after the last
+    row. `label_means`: the mean of each label of [target]. `members`: hashes of the models of
+    several seeds.
     """
 
     identity: FitIdentity
@@ -109,7 +109,7 @@ class FitRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the record whose `asdict` was written. Raises TypeError for other keys."""
+        """Return the record of a written `asdict`. Raises TypeError or KeyError for other keys."""
         if "own" in values:  # the former name of model_digests
             values["model_digests"] = values.pop("own")
         files = [FitFile(*file) for file in values["files"]]
@@ -177,7 +177,7 @@ class FitCommit:
 _COMMIT, _LOCK, _NOTICE = "commit", "lock", ".gitignore"
 _INITIAL, _NEXT = "initial.safetensors", "next."
 MEMBERS = "seeds"
-"""Name of the folder for the fits of several seeds, which has a folder for each of them."""
+"""Name of the folder for the fits of several seeds, which has a folder for each seed."""
 HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 """Names of results in the folder."""
 
@@ -185,9 +185,9 @@ HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 class FitFolder:
     """The folder `<model path>.fit`: each commit replaces the last one, in a single rename.
 
-    If the path is a link, it is beside the file that it leads to. A folder without a commit is
-    removed. A commit is durable before the fit goes on. Staged rows are made again when a fit
-    resumes.
+    If the model path is a link, the folder is beside the file that the link leads to. A folder
+    without a commit is removed. A commit is durable before the fit continues. Staged rows are made
+    again when a fit resumes.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -198,7 +198,7 @@ class FitFolder:
         self._files = LocalFiles(str(self.path))
 
     def result(self) -> FitRecord | None:
-        """Return the record of the fit that wrote the present model file; None if none did."""
+        """Return the record of the fit that wrote the present model file; None if it is unknown."""
         try:
             last, digest = self.read(), self.model_digest()
         except (CheckpointError, ConfigError):
@@ -246,7 +246,10 @@ class FitFolder:
         return FitCommit.of_bytes(data, str(self.path / _COMMIT))
 
     def last(self) -> FitCommit | None:
-        """Return the last commit, after putting the results of a finished fit into place."""
+        """Return the last commit, after putting results of a finished fit into place.
+
+        Other pending results are removed.
+        """
         last = self.read()
         if last is not None and last.record.done:
             self.publish(last.record)
@@ -321,7 +324,7 @@ class FitFolder:
                 folder.rmdir()
 
     def restore_model(self, commit: FitCommit) -> None:
-        """Write the model of a finished fit again, unless its file is there, unchanged."""
+        """Write the model of a finished fit again, unless the model file is there, unchanged."""
         if self.model_digest() != commit.record.model_digests[-1]:
             LocalFiles(os.fspath(self.model.parent)).put(
                 self.model.name, commit.arrays["model"].tobytes()
@@ -341,7 +344,7 @@ class FitFolder:
         return self.rows
 
     def model_digest(self) -> str | None:
-        """Return the hash of the model file; None if there is none."""
+        """Return the hash of the model file; None if there is no such file."""
         try:
             return LocalFiles(os.fspath(self.model.parent)).sha256(self.model.name)
         except FileNotFoundError:

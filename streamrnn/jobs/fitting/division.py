@@ -18,10 +18,10 @@ class TrainingWindow:
 
     `lanes` (B,): the numbers of the lanes. `inputs`: (B, T, F) float32 or (B, T) int64; zero after
     the last step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,): steps
-    of each lane. Only steps from `counted` on have a weight. With `at_end`, labels and
-    weights are of the last step of each lane, without the axis T. `counts`: which steps count in
-    the loss, in the shape of `weight`. `mask` (B, T): which steps exist; `ragged_lengths`: the
-    lengths; both are None if all lanes have all steps.
+    of each lane. If `counted` is passed, only steps from there on have a weight. With `at_end`,
+    labels and weights are of the last step of each lane, without the axis T. `counts`: which steps
+    count in the loss, in the shape of `weight`. `mask` (B, T): which steps exist; `ragged_lengths`:
+    the lengths; both are None if all lanes have all steps.
     """
 
     def __init__(
@@ -189,10 +189,10 @@ def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Sampl
 
 
 def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints, Ints]:
-    """Return the windows that a run would have, with strides that begin anew after each reset.
+    """Return the windows that a run would have, with strides that begin again after each reset.
 
-    The results are the windows to train and to validate on. Each row of them has the beginning, the
-    end, and the first step that counts, which is the last step of the window.
+    The results are the windows to train and to validate on. Each row has the beginning, the end,
+    and the first step that counts, which is the last step of the window.
     """
     windows = [np.zeros((0, 4), np.int64)]
     sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)
@@ -206,7 +206,7 @@ def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints,
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""Where a piece starts: the initial state; its stream's state before the fit, or at the cut."""
+"""The first state of a piece: the initial one, or its stream's before the fit, or at the cut."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Pieces(StepRuns):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in `order`; a placement's `sequence_B` are their indices."""
+        """Place the pieces on lanes in `order`; `sequence_B` of a placement has their indices."""
         sequences = Sequences(order, self.begin[order], self.length[order], order)
         for placement in place(sequences, lanes, steps):
             yield placement._replace(sequence_B=order[placement.sequence_B])

@@ -37,9 +37,9 @@ class RateSchedule:
 
     `name` and the numbers are set in [train] schedule.
 
-    `warmup`: the share over which the factor first rises from 0, linearly. "step" multiplies by
-    `factor` at each share in `at`; "exponential" falls to `factor` at the end; "plateau" is for
-    ReduceLROnPlateau.
+    `warmup`: the share over which the factor first rises linearly from 0. After the warm-up, "step"
+    multiplies by `factor` at each share in `at` of the remaining training, "exponential" falls to
+    `factor`, and "cosine" to 0; "constant" and "plateau", which is for ReduceLROnPlateau, stay 1.
     """
 
     name: str = "constant"
@@ -78,7 +78,7 @@ class BaseRate:
 
     @property
     def learning_rate(self) -> float:
-        """The rate, with all reductions so far."""
+        """The rate after all reductions."""
         return self.rate * self.scale
 
     @learning_rate.setter
@@ -156,7 +156,7 @@ class FitLoop:
     # ---- commits
 
     def resume(self, commit: FitCommit) -> None:
-        """Continue where a commit was made."""
+        """Restore what a commit recorded, to continue from there."""
         learner, arrays = self.learner, commit.arrays
         self.status = status = commit.record.status
         self.set_weights(_listed(_under("weights", arrays)))
@@ -171,7 +171,10 @@ class FitLoop:
         self._best = _listed(_under("best", arrays)) or None
 
     def start(self) -> int:
-        """Restore the state of the callbacks; return the first epoch."""
+        """Restore the state of the callbacks; return the epoch to continue with.
+
+        This is the number of epochs if no epoch follows.
+        """
         status, stopping = self.status, self._stopping
         self.optimizer.scale = status.rate_scale
         self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
@@ -215,7 +218,7 @@ class FitLoop:
     def _is_commit_due(self) -> bool:
         """Return whether a commit is due: after many steps, or once it takes little of the time.
 
-        The first epoch is committed, which shows how long a commit takes. Small logs have many
+        A commit is due after the first epoch, and shows how long commits take. Small logs have many
         short epochs: if only steps counted, a fit that is killed after 20 s would start over. The
         times of commits change no bit.
         """
@@ -418,9 +421,10 @@ class TriedRate(NamedTuple):
 
 
 def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
-    """Train at a rate that rises from update to update, until the model diverges (Smith 2017).
+    """Train at a rate that rises from update to update (Smith 2017).
 
-    The model is of no use afterwards.
+    This ends when the model diverges, the rate is 1, or `stopped` returns True. The model is of no
+    use afterwards.
     """
     ratio = _HIGHEST_RATE / _LOWEST_RATE
     rates = [_LOWEST_RATE * real_power(ratio, n / (_UPDATES - 1)) for n in range(_UPDATES)]

@@ -88,13 +88,16 @@ class FitJob:
     # ---- what is to be done
 
     def _in_scratch(self, scratch: str) -> Callable[[], None]:
-        """Check all but the rows of a first fit in a temporary folder; return the call to train."""
+        """Check all but the rows of a first fit; return the function that trains.
+
+        The fit is in a temporary folder.
+        """
         self._folder = FitFolder(Path(scratch) / "model.safetensors")
         self._folder.path.mkdir()
         return self._begin_or_resume(None, [])
 
     def _after_last(self) -> Callable[[], None]:
-        """Decide what is to be done after the last fit here."""
+        """Return the function that does what is left to do after the last fit here."""
         folder, options = self._folder, self.options
         try:
             committed = folder.last()
@@ -113,7 +116,7 @@ class FitJob:
         return self._begin_or_resume(last, digests)
 
     def _begin_or_resume(self, last: FitCommit | None, digests: list[str]) -> Callable[[], None]:
-        """Check all but the rows; return the call that trains, or reports that nothing is new."""
+        """Check all but the rows; return a function that trains, or reports that nothing is new."""
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
@@ -153,7 +156,7 @@ class FitJob:
                 if not self.options.extend and (changed or done.record.identity["continues"]):
                     raise CheckpointError(
                         f"{location(str(folder.path))}: the source has changed since this model "
-                        "was fitted. Train it on the new rows alone with --continue, or fit anew "
+                        "was fitted. Train it on the new rows alone with --continue, or fit again "
                         "with --full-refresh."
                     )
                 if not (self.options.extend and staged.steps):
@@ -209,12 +212,12 @@ class FitJob:
         if last.record.done and not last.record.state:
             raise ConfigError(
                 "--continue: the last fit saved no state, so it is unknown which rows are new. Set "
-                "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
+                "[train] state = true, and fit again with --full-refresh; a fit of whole streams "
                 "has no state"
             )
         if not path.exists():
             raise CheckpointError(
-                f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
+                f"--continue: {path}, the state after the last fit, is gone. Fit again with "
                 "--full-refresh."
             )
         return self.config.with_keys(state={"init": str(path)})
@@ -271,7 +274,7 @@ class FitJob:
         if not summary.labels:
             raise ConfigError(f"fit: no training row has a label that counts. {advice}")
         if parts.validation.judged and not parts.validation.counts(staged):
-            raise ConfigError(f"fit: no row of the validation has a label that counts. {advice}")
+            raise ConfigError(f"fit: no validation row has a label that counts. {advice}")
         if train.validation is not None and not parts.validation.judged:
             if train.patience:
                 raise ConfigError(

@@ -63,7 +63,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
         )
     if units != expected:
         raise ConfigError(
-            f"fit: the model has {units} outputs, and the loss {loss.name} needs {expected}: {per}."
+            f"fit: the model has {units} outputs, but the loss {loss.name} needs {expected}: {per}."
             " Change the units of the last layer"
         )
     if isinstance(loss, _OF_CLASSES) and units < 2:
@@ -85,7 +85,7 @@ def refuse_wrong_label(
     `columns` (K,) are the columns of the labels; `place` names a row, by its `Staged.origin`.
     """
     targets, weights = staged.targets, learner.class_weights
-    # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
+    # Class weights are for classes: probabilities above 0 and below 1 are then refused.
     only_classes = weights is not None and weights.binary
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
@@ -94,7 +94,7 @@ def refuse_wrong_label(
             row = place(*staged.origin(begin + int(infinite[0])))
             raise DataError(
                 f"{row}: the weight from [target] weight is more than float32 holds. Divide all "
-                "weights by one number"
+                "weights by the same number"
             )
         wrong, expected = _wrong(learner.loss, block[:, :targets], units, only_classes)
         places = np.argwhere(wrong & (block[:, -1:] > 0))
@@ -165,7 +165,7 @@ States = dict[str, Floats]
 class Judged(NamedTuple):
     """The mean loss over the `counted` steps of a window.
 
-    `norm` is the norm of the gradient before clips, 0 if there was no update.
+    `norm` is the norm of the gradient before clipping, 0 if there was no update.
     """
 
     loss: float
@@ -176,10 +176,10 @@ class Judged(NamedTuple):
 class Learner:
     """Trains a model window by window, from the states that earlier windows left.
 
-    The gradient stops at the beginning of a window. `runner` scores with the model. The
-    default one carries states; then training does, too. `metrics` sum over windows until they are
-    reset. `output` (B, T, U): the last outputs, on the scale of the target. `class_weights` apply
-    to the loss in training, not to metrics.
+    The gradient stops at the beginning of a window. `runner` scores with the model; if it
+    carries states, as the default runner does, training does, too. `metrics` sum over windows until
+    they are reset. `output` (B, T, U), or (B, U) for one output per window: the last outputs, on
+    the scale of the target. `class_weights` apply to the loss in training, not to metrics.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Learner:
     def train(self, window: TrainingWindow, states: States) -> Judged:
         """Update the weights once, unless no step counts; advance `states`, in place.
 
-        Raises DivergedError, and then leaves all weights as they were.
+        Raises DivergedError, and then leaves the trainable weights as they were.
         """
         if not window.counts.any():
             return self.test(window, states)
@@ -246,7 +246,10 @@ class Learner:
         return Judged(value, int(window.counts.sum()), math.sqrt(square))
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
-        """Return the loss of the outputs that a run would give; advance `states`, in place."""
+        """Return the loss of the outputs that a run would give; advance `states`, in place.
+
+        Raises DivergedError.
+        """
         inputs, lengths, runner = window.inputs, window.ragged_lengths, self.runner
         if isinstance(runner, StepRunner):
             (output,) = runner.run(inputs, lengths, states)
@@ -260,7 +263,7 @@ class Learner:
     def _judge(
         self, window: TrainingWindow, output: Floats, weight: Floats
     ) -> tuple[float, Floats]:
-        """Return the loss, with weights of steps, and its derivative by the outputs."""
+        """Return the loss, with weights of steps, and its derivative with respect to outputs."""
         output = np.ascontiguousarray(output)
         label = window.label
         if self.scale is not None:
@@ -288,7 +291,7 @@ WindowCall = Callable[[TrainingWindow, States], Judged]
 
 
 class LaneStates:
-    """The states that B lanes carry from window to window; none if every window starts anew.
+    """The states that B lanes carry from window to window; none if a window carries no state.
 
     `table` has the states of the streams that resume, by `Staged.slot_S`. `values`: states of the
     lanes by name, (B, size); `at_cut`: states of the streams, (S, size).
@@ -312,7 +315,7 @@ class LaneStates:
             self.at_cut = runner.initial_state(len(staged.slot_S) if carries else 0)
 
     def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
-        """Return states for the lanes of validation, whose pieces continue pieces of training."""
+        """Return states for the lanes of validation; its pieces may continue training pieces."""
         states = copy(self)
         states._pieces = pieces
         if isinstance(self._runner, StepRunner):

@@ -1,4 +1,4 @@
-"""The model, loss and optimizer of a fit, checked before any row is read, and the scales of rows.
+"""The model, loss and optimizer of a fit, checked before any row is read; scales from its rows.
 
 Means and deviations are computed from the training rows, for Normalization layers and for the
 target. Sums are in float64, in the order of the rows, so that a fit has the same bits on any
@@ -48,8 +48,8 @@ from streamrnn.stream.sources import parse_time
 class FitModel:
     """A model to train: `learner` trains all of it but a Rescaling at its end.
 
-    `model_scale` is the scale of that Rescaling, None if there is none or if it is trained like
-    other layers. `scales`: whether labels are standardized.
+    `model_scale` is the scale of that Rescaling; None if there is no such layer, or if the layer is
+    trained like others. `scales`: whether labels are standardized.
     """
 
     model: Model
@@ -91,7 +91,10 @@ class FitModel:
         return cls(model, learner, model_scale, scales, units)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
-        """Set the scale of the labels, from the training rows unless the model has one."""
+        """Compute the scale of the labels from the training rows, if one is needed.
+
+        None is needed if the model has a scale, or labels are not standardized.
+        """
         if self.scales and self.model_scale is None:
 
             def labels() -> Iterator[Array]:
@@ -147,12 +150,12 @@ def _optimizer(config: Config) -> Optimizer:
 
 
 def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
-    """Raise ConfigError unless the model's end, Gaussian or not, and its `scale` fit the loss."""
+    """Raise ConfigError unless the model's end, Gaussian or not, and its `scale` suit the loss."""
     ends = isinstance(core.graph.outputs[0].node.layer, Gaussian)
     if ends != isinstance(loss, GaussianNLL):
         said = "ends in Gaussian" if ends else "does not end in Gaussian"
         raise ConfigError(
-            f"fit: the model {said}, and the loss is {loss.name}. The loss of Gaussian is "
+            f"fit: the model {said}, but the loss is {loss.name}. The loss of Gaussian is "
             "gaussian_nll: set both [train] loss and, at the end of [model] layers, { type = "
             '"Gaussian" }, or neither'
         )
@@ -197,7 +200,7 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
 
 
 def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> DivisionRule:
-    """Return how steps are divided. Raises ConfigError for an invalid time."""
+    """Return how steps are divided. Raises ConfigError, UnsupportedError."""
     train, window, source = config.train, config.window, config.source
     validation = train.validation
     since = None if validation is None else validation.since
@@ -218,7 +221,10 @@ def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> 
 
 
 def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
-    """Return how windows are cut; None where they carry a state. Raises ConfigError."""
+    """Return how windows are cut; None where they carry a state.
+
+    Raises ConfigError, UnsupportedError.
+    """
     kind, window = loaded.kind, config.window
     if kind.carries_state:
         return None
@@ -253,9 +259,9 @@ _BLOCK = 1 << 16
 
 
 def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
-    """Return the model without the Rescaling at its end, and this layer.
+    """Return the model without the Rescaling at its end, and that layer.
 
-    If the model does not end in one, or has several outputs, return the model itself and None.
+    If the model does not end in a Rescaling, or has several outputs, return it unchanged and None.
     """
     symbols = model.graph.outputs
     last = symbols[0].node.layer
@@ -307,7 +313,8 @@ def label_means(staged: Staged, training: StepRuns) -> Floats:
 def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> None:
     """Set mean and variance of each Normalization that has none, from the training rows.
 
-    Raises UnsupportedError for one that does not read an input of the model.
+    Raises UnsupportedError if such a layer does not read an input of the model, and DataError for
+    values whose variance float32 cannot hold.
     """
     inputs = {id(symbol): number for number, symbol in enumerate(model.graph.inputs)}
     for node in model.graph.nodes:
@@ -315,7 +322,7 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
         if not isinstance(layer, Normalization):
             continue
         weights = layer.named_weights()
-        # A count of 0 alone does not show that weights are initial: files of Keras have it, too.
+        # A count of 0 alone does not show that weights are initial: Keras files have it, too.
         if weights.get("count") != 0 or weights["mean"].any() or (weights["variance"] != 1).any():
             continue
         (symbol,) = leaves(node.inputs)

@@ -69,7 +69,7 @@ def check_request(config: Config) -> None:
     if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
         raise ConfigError(
             f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
-            "disk; expected a path that ends in .safetensors, and no URI. To train a model of "
+            "disk; expected a path that ends in .safetensors, and no URI. To train a model in "
             "another format, name it in [train] init"
         )
     train = config.train
@@ -87,7 +87,7 @@ def check_request(config: Config) -> None:
         )
     if config.output.calibrate and not (train.quantiles and train.validation):
         raise ConfigError(
-            "[output] calibrate: a fit calibrates quantiles by the rows of the validation; set "
+            "[output] calibrate: a fit calibrates quantiles on its validation rows; set "
             "[train] loss = { quantile = [0.1, 0.5, 0.9] } and [train] validation"
         )
     since = None if train.validation is None else train.validation.since
@@ -108,8 +108,8 @@ def initial_model(
 ) -> bytes:
     """Return the native file of the model to start from.
 
-    This is the start of an interrupted fit, the model of the last fit, [train] init, or the layers
-    in [model] with the weights of the seed.
+    An interrupted fit has stored its own; --continue starts from the model of the last fit; else
+    this is [train] init, or [model] layers with the weights of the seed.
     """
     if last is not None and not last.record.done:
         return folder.initial()
@@ -121,7 +121,10 @@ def initial_model(
 
 
 def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeline | None:
-    """Load a pipeline with the model that a first fit starts from; None if `config` names none."""
+    """Load a pipeline with the model that a first fit starts from.
+
+    Returns None without [train] init if [model] layers is empty or has weights.
+    """
     layers = config.model.layers
     if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
         return None
@@ -163,7 +166,7 @@ def without_layers(config: Config) -> Config:
 def load_for_training(
     config: Config, read_init: Callable[[str], pa.Table], model: bytes
 ) -> LoadedPipeline:
-    """Load the model to train, a native file; refuse an [output] that runs could not get from it.
+    """Load the model to train, a native file; check that it suits the pipeline, with its [output].
 
     Precision, quantiles and the names of quantiles apply only to later runs.
     """
@@ -193,7 +196,10 @@ def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> FitI
 
 
 def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -> None:
-    """Raise CheckpointError if the fits differ; it lists the differences."""
+    """Raise CheckpointError if the fits differ.
+
+    The message lists the differences, unless only one of the fits has --continue.
+    """
     changed = [
         f"{key}: {_short(before)} then, {_short(after)} now"
         for key, before, after in differences(then, now)
@@ -201,7 +207,7 @@ def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -
     if then.get("continues") and now.get("continues") is False:
         raise CheckpointError(
             f"{location(str(folder.path))}: an interrupted fit with --continue is there. Resume it "
-            "with --continue, or fit anew with --full-refresh."
+            "with --continue, or fit again with --full-refresh."
         )
     if now.get("continues") and then.get("continues") is False:
         raise CheckpointError(
@@ -211,14 +217,14 @@ def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -
     if changed:
         raise CheckpointError(
             f"{location(str(folder.path))} is of another fit:\n  " + "\n  ".join(changed) + "\n"
-            "Restore these keys, or fit anew with --full-refresh."
+            "Restore these keys, or fit again with --full-refresh."
         )
 
 
 def differences(then: FitIdentity, now: FitIdentity) -> list[tuple[str, object, object]]:
     """Return the keys in which two fits differ, with both values.
 
-    If a fit is older than a key of the pipeline file, the key counts as its default.
+    If a fit is older than a key of the pipeline file, the key has its default value there.
     """
     values = [(key, _value(key, then), _value(key, now)) for key in sorted({*then, *now})]
     return [item for item in values if item[1] != item[2]]
@@ -247,7 +253,8 @@ def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions)
         )
     if options.extend and last is None:
         raise ConfigError(
-            f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
+            f"--continue: there is no fit in {location(str(folder.path))}; run fit without "
+            "that option"
         )
 
 
@@ -255,7 +262,7 @@ class FitSource:
     """The rows that a fit reads, from files that its initial state has not seen.
 
     `files` are the name, size and time of the files that were there when the fit began, in order;
-    `later` is the number of files that came after that, which are not read. `plain` reads the new
+    `later` is the number of files that came later, which are not read. `plain` reads the new
     files as a run would, and `wide` also reads the columns of [target]; `seen` are the files that
     the initial state has seen; None if its table lists none.
     """
@@ -294,7 +301,7 @@ class FitSource:
         return self.wide.batches(self.plan.position, self.plan.before)
 
     def refuse_changes(self) -> None:
-        """Raise CheckpointError if one of the files that were read has changed."""
+        """Raise CheckpointError if a file of the source has changed or gone since the fit began."""
         now = {file.name: file for file in _fit_files(file_source(self.loaded).files)}
         for file in self.files:
             if now.get(file.name) != file:
@@ -346,7 +353,7 @@ def save_state(
     if reader.mixed:
         summary.notes.append(
             "rows before and after [train] until alternate in the files, so the saved state does "
-            "not record what it has seen: start a run from it with [source] after"
+            "not record what it has seen: start a run from that state with [source] after"
         )
     else:
         used, position = _used(source, readings, reader.left)

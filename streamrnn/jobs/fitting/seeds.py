@@ -61,7 +61,7 @@ _PAUSE = 0.05
 _CODE = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; work()"
 """The code of a new process, which does not import the script of its parent."""
 _PATIENCE = 10.0
-"""Seconds to wait for a process: it ends within milliseconds after the one that started it."""
+"""Seconds to wait for a process, which ends within milliseconds after its parent."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
 
 
@@ -219,7 +219,7 @@ class SeedsJob:
     def _describe(self, results: list[FitSummary | None]) -> None:
         """Sum up the members that began.
 
-        What all have in common is from the first, the history from the best.
+        What all have in common is taken from the first member, the history from the best.
         """
         fits = {seed: of for seed, of in zip(self.seeds, results, strict=True) if of is not None}
         summary, members = self.summary, fits.values()
@@ -289,7 +289,7 @@ class SeedsJob:
     # ---- the state after the last row
 
     def _save_state(self) -> bool:
-        """Write the state of the model that is kept; return False if it has no state."""
+        """Write the state of the model that is kept; return False if no state is to be saved."""
         folder, seed = self._folder, self.summary.seed
         if seed is not None:
             path = self._of(seed).path / STATE_FILE
@@ -357,9 +357,9 @@ def fit_all(
 ) -> list[FitSummary | None]:
     """Run fits in `workers` processes (1: in this one); return their summaries.
 
-    `report` is called with the number of a request, and its progress. Once `stop` is set all fits
-    commit and end; the result of a fit that did not begin is None.
-    If a fit fails, or its process dies, the other fits commit, and the error is raised.
+    `report` is called with the number of a request, and its progress. Once `stop` is set, all fits
+    commit and end; the result of a fit that did not begin is None. If a fit fails, or its process
+    dies, the other running fits commit, and the error is raised.
     """
     if workers < 2:
         return [

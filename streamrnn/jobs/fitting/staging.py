@@ -83,7 +83,7 @@ class Reader:
     """Reads the rows of a source before [train] until, again and again; at most `most` of them.
 
     After a pass, `rows` is the number of rows read, `left` the file and row of the first row that
-    was left out (None if all were read), and `mixed` whether a row after it was read.
+    was left out (None if there was none), and `mixed` whether a row after that was read.
     """
 
     scorer: Scorer
@@ -193,7 +193,8 @@ def stage(reader: Reader, batches: Iterator[SourceBatch], folder: Path) -> Stage
     """Read all rows up to the reader's limit into `folder`, which exists and is empty.
 
     Only a record batch, and some numbers for each stream, are held in memory. Raises DataError,
-    also for a feature all of whose values are unknown.
+    including for a feature with 100 or more values that are all unknown; UnsupportedError for a
+    model that reads strings; SinkError.
     """
     with ExitStack() as stack:
         staged_rows = _Rows(reader, folder, stack)

@@ -18,8 +18,8 @@ class FitOptions:
     """Options of one fit.
 
     `extend` trains the model of the last fit on new rows; `full_refresh` starts over; `overwrite`
-    replaces a model file that no fit wrote; `limit`: read at most this many rows, and write
-    nothing; `find_rate`: try learning rates, and write nothing.
+    replaces a model file that the last fit did not write; `limit`: read at most this many rows, and
+    write nothing; `find_rate`: try learning rates, and write nothing.
     """
 
     extend: bool = False
@@ -58,14 +58,15 @@ class SeedResult:
 class FitSummary:
     """The result of `Pipeline.fit`.
 
-    `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
-    one, without validation). `rows` rows of `streams` streams were read; `labels` steps count in
-    the loss, `validation_rows` rows only validate. `scaled`: losses are of standardized labels.
-    `state` is the saved state, None if it was not saved. With several `seeds`, the model is the
-    best seed's (`seed`) or all of them (None); `epochs` and `updates` are totals. `season` is as in
-    [target], "" for none. `rates` were tried with `find_rate`; `good_rate` is a tenth of the rate
-    at which the loss was lowest, None if no rate lowered it. `shifts`: what [output] calibrate adds
-    to each quantile.
+    `history` has a row per epoch; `best_epoch` is the epoch whose weights the model has (0: the
+    last one, without validation). `rows` rows of `streams` streams were read; `labels` training
+    steps count in the loss, `validation_rows` rows only validate. `scaled`: losses are of
+    standardized labels. `state` is where the state was saved, None if it was not. With several
+    `seeds`, the model is the best seed's (`seed`), or combines the models of all seeds (`seed` is
+    None); `epochs` and `updates` are totals. `season` is as in [target], "" for none. `rates` were
+    tried with `find_rate`; `good_rate` is a tenth of the rate at which the loss was lowest, None if
+    no rate lowered it or after an interrupt. `shifts`: what [output] calibrate adds to each
+    quantile.
     """
 
     model: str = ""
@@ -113,7 +114,7 @@ class FitSummary:
 
     @property
     def better(self) -> dict[str, float]:
-        """The share by which the RMSE is smaller than each baseline's: see `share_better`."""
+        """The shares by which the RMSE is smaller than each baseline's: see `share_better`."""
         return shares_better(self.best)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Guesses of what each column of a log is: key, time, or a feature of an input of the model.
 
-Rows of one stream have different times that do not go back. Among the columns for which this holds,
+Rows of one stream have distinct times that do not go back. Among the columns for which this holds,
 the likeliest key has a usual name, is text and has few values. An integer column of another name
 may be a measure: its many values separate equal times, too. So it is a key only if no other column
 is one, and if its values number things, that is, leave out few integers between the lowest and the
@@ -50,7 +50,7 @@ class Streams:
 
 
 class _Candidate(NamedTuple):
-    """A column that can be the key, if another one is the time; `streams`: its different values."""
+    """A column that can be the key if `time` is the time; `streams`: the number of its values."""
 
     key: str
     time: str
@@ -59,7 +59,7 @@ class _Candidate(NamedTuple):
 
 
 def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
-    """Guess key and time from rows in the order of the log; the `taken` columns feed inputs."""
+    """Guess key and time from rows in the order of the log; `taken` columns are not the key."""
     times = _time_columns(sample)
     keys = [f.name for f in sample.schema if fits(f.type, "string") or fits(f.type, "int64")]
     keys.sort(key=lambda name: not like_a_key(name))
@@ -121,7 +121,7 @@ def _may_be_a_measure(field: pa.Field) -> bool:
 
 
 def _numbers_things(column: pa.ChunkedArray, count: int) -> bool:
-    """Return whether `count` different integers fill at least half of their range."""
+    """Return whether `count` distinct integers fill at least half of their range."""
     ends = pc.min_max(column).as_py()
     return ends["min"] is not None and bool(ends["max"] - ends["min"] < 2 * count)
 
@@ -145,7 +145,7 @@ def _time_columns(sample: pa.Table) -> list[str]:
 def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
     """Return the share of rows whose time is not after the previous time of their stream.
 
-    Also return the number of rows with an earlier row in their stream.
+    Only rows with an earlier row in their stream count; also return their number.
     """
     order = np.argsort(codes, kind="stable")
     same = np.diff(codes[order]) == 0
@@ -222,7 +222,10 @@ def fits(kind: pa.DataType, dtype: str) -> bool:
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column of this name, else the only one whose name extends or begins it."""
+    """Return the column of this name, else the only column whose name extends or begins `name`.
+
+    Only letters and digits are compared, in lower case; names of 1 or 2 do not count as beginnings.
+    """
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())
@@ -308,7 +311,8 @@ def _by_scaling(
 ) -> list[str] | None:
     """Return a column for each mean and deviation, nearest pairs first; None if one has no match.
 
-    If the last two have mean 0 and variance 1/2, they are a sine and a cosine of the time.
+    The last two are taken for a sine and a cosine of the time if there are times, more than two
+    means, and these two have mean 0 and variance 1/2.
     """
     waves = 0
     tail = np.abs(means[-2:]) < 0.05, np.abs(deviations[-2:] - np.sqrt(0.5)) < 0.05

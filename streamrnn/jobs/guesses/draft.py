@@ -39,7 +39,7 @@ from streamrnn.stream.sources import (
 
 _SINK = "scores"
 _ON_STEPS = (
-    "the model's inputs have {steps} steps: each row is scored from zero by the {steps} rows that "
+    "the model's inputs have {steps} steps: each row is scored from zero on the {steps} rows that "
     "end with it, as predict does; for a model trained on a carried state see `streamrnn guide "
     "keras-model`"
 )
@@ -102,7 +102,7 @@ def draft_pipeline(
 
 
 def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
-    """Return the source; text files are read with the delimiter that gives several columns."""
+    """Return the source; text that has no columns by comma is read with another delimiter."""
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     try:
         len(source.schema)  # read now
@@ -117,7 +117,7 @@ def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
 
 
 def _in_common(source: FileSource, files: Sequence[SourceFile]) -> tuple[FileSource, list[str]]:
-    """Return the source with the columns that all these files have in types that fit together.
+    """Return the source with the columns that all these files have in compatible types.
 
     Numbers are read in the type of each file. Also return the columns that are left out.
     """
@@ -178,7 +178,7 @@ def _draft(
     offset = texts.offset()
     if left:
         features.notes.append(
-            "columns left out, as some files lack them or have them in a type that does not fit: "
+            "columns left out, as some files lack them or have them in incompatible types: "
             f"{', '.join(left)}"
         )
     steps = model.declared_steps

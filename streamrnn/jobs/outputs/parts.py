@@ -44,8 +44,8 @@ class Verified:
 
     `rows_checksum` and `state_checksum` cover the decoded values, whatever the order of the rows
     and their division into parts: outputs with equal rows and states have equal checksums. `live`
-    rows were scored in sessions. `behind`: how tables of [publish] differ from the output; `left`:
-    a table in the folder that is not in [publish].
+    rows were scored in sessions. `behind`: how tables of [publish] differ from the output; `left`
+    describes a table in the folder that is not in [publish].
     """
 
     commit: int
@@ -66,8 +66,8 @@ def verify(path: AnyPath, *, rejects: AnyPath | None = None) -> Verified:
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
     commit). Tables of [publish] are compared by their files; they are behind for a moment while a
-    run commits. Raises a CheckpointError that names all missing or damaged files, and all files of
-    rows that readers of the folder find but no commit names.
+    run commits. Raises a CheckpointError that names all missing or damaged files, and up to 5 files
+    with rows that readers of a folder find but no commit names.
 
     >>> found = verify("out/weather")
     >>> found.commit, found.parts, found.rows, found.state_rows
@@ -119,7 +119,7 @@ def _checksum(batches: Iterable[pa.RecordBatch]) -> str:
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    """Describe files of rows that are not parts, but are visible to readers."""
+    """Describe files with rows that are not parts, but are visible to readers."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
     foreign = [
@@ -132,8 +132,9 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     if not foreign:
         return []
     return [
-        f"{directory.path} holds files of rows that none of its commits names: "
-        f"{first_of(foreign, 5)}. Readers of the folder find their rows too. Move them elsewhere."
+        f"{directory.path} holds files with rows that none of its commits names: "
+        f"{first_of(foreign, 5)}. Readers of the folder find these rows, too. Move the files "
+        "elsewhere."
     ]
 
 

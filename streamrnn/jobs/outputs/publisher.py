@@ -49,8 +49,9 @@ class TableContents:
 
     `files`: name in the output -> its file; `foreign` are paths of files that are not parts of this
     output. `commit` is the last registered commit of this output; None if the table's last version
-    is from another output or writer, which `others` describes: then all parts are registered anew.
-    `same_schema`: the table has the columns of the output. `version` names its version in messages.
+    is from another output or writer, which `others` describes: then all parts are registered again.
+    `same_schema`: the table has the columns of the output. `version` names the table's version in
+    messages.
     """
 
     files: Mapping[str, TableFile]
@@ -66,8 +67,8 @@ class TableChanges:
     """The changes that make a table equal to an output: parts to add, and files to remove.
 
     A part to add replaces a file of its name. `moved`: names, both to add and to remove, of files
-    whose rows the table had before: its readers need not see these as new. `columns`: the table
-    does not exist, or has other columns; it then changes even if the output has no part.
+    whose rows the table had before: readers of the table need not see these rows as new. `columns`:
+    the table does not exist, or has other columns; it then changes even if the output has no part.
     """
 
     add: Sequence[Part] = ()
@@ -188,7 +189,7 @@ def _moved(
 
 
 def _number(name: str) -> str:
-    """Return the name of a part without the leading zeros of its number."""
+    """Return the folder and the number of a part's name, without leading zeros."""
     folder, _, last = name.rpartition("/")
     return f"{folder}/{last.removeprefix('part-').lstrip('0')}"
 
@@ -380,8 +381,8 @@ def publish(path: AnyPath, *, rejects: AnyPath | None = None) -> list[Published]
 
     The last commit names the tables. A missing table is created; changes that others made to a
     table are undone, as far as they concern parts of the output. `rejects` is the folder of
-    rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
-    missing; CheckpointError if the folder is in use or damaged; PublishError.
+    rejected rows, if it was moved. Raises ConfigError if the last commit names no table, or a
+    library is missing; CheckpointError if the folder is in use or damaged; PublishError.
     """
     path = os.fspath(path)
     with OutputFolder.reopen(path, rejects=rejects) as folder:

@@ -21,7 +21,7 @@ class CommitInfo:
 
     `time` is when it was made, or when the commit that it restores was made (UTC); `newest` is the
     file of the source that was read last, `model` the fingerprint of the model, `complete` whether
-    its run had read all of the source. `live` rows so far were scored in sessions.
+    its run had read all of the source. `live` of its rows were scored in sessions.
     """
 
     commit: int
@@ -80,9 +80,9 @@ def rewind(
     to
         The number of a commit of `history`.
     before
-        Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
-        (a datetime, a date, or text in ISO 8601; UTC where it names no zone). This selects the last
-        commit that had read no row of that file or partition, or was made before that time.
+        Instead of `to`: a file or partition of the source, by its path or the end of its path, or a
+        time (a datetime, a date, or text in ISO 8601; UTC where it names no zone). This selects the
+        last commit that had read no row of that file or partition, or was made before that time.
     rejects
         Where the rejects of the output are, if they were moved.
     force
@@ -129,7 +129,7 @@ def restore_commit(
     if (lost := listed.live - target.live) > 0 and not force:
         raise CheckpointError(
             f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "
-            f"{'is' if lost == 1 else 'are'} in no source: going back to it would drop "
+            f"{'is' if lost == 1 else 'are'} in no source: going back to that commit would drop "
             f"{'it' if lost == 1 else 'them'} for good. Say with --force that "
             f"{'it' if lost == 1 else 'they'} may go."
         )

@@ -28,7 +28,7 @@ def own_log(folder: str, output: str) -> Iterator[None]:
     """Lock a log for the server of an output, which may then call `put_ahead`.
 
     A block that ends without an error must leave no row in the log that the output does not have.
-    Raises ConfigError if another server has the log, or if it has rows of another output.
+    Raises ConfigError if another server has the log, or if the log has rows of another output.
     """
     files = LocalFiles(folder)
     files.make("")
@@ -36,9 +36,10 @@ def own_log(folder: str, output: str) -> Iterator[None]:
         lock = lock_file(files.show(_LOCK))
     except BlockingIOError:
         raise ConfigError(
-            f"[serve] log: {folder} is in use by another server. End it, or set another folder"
+            f"[serve] log: {folder} is in use by another server. End that server, or set another "
+            "folder"
         ) from None
-    # The log records where it is, and its output; one that was moved or copied is taken over.
+    # The log records where it is, and its output; a log that was moved or copied is taken over.
     place, own = os.path.realpath(folder), canonical_name(output)
     then, other = place, own
     with lock:
@@ -67,7 +68,7 @@ def put_ahead(files: LocalFiles) -> None:
 def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
     """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
 
-    Looks at the log of the `last` commit, and at other `logs`. A log that a server in this process
+    Checks the log of the `last` commit, and other `logs`. A log that a server in this process
     has locked may be behind: the server is about to add its rows.
     """
     then = None if last is None else value_of("serve.log", last.config)
@@ -75,8 +76,8 @@ def refuse_behind(output: str, last: Manifest | None, *logs: str) -> None:
         behind = "://" not in folder and _AHEAD in LocalFiles(folder).entries("")
         if behind and os.path.realpath(folder) not in _owned:
             raise CheckpointError(
-                f"{output}: a server ended without a commit, so that rows that it answered may be "
-                f"only in its log, {folder}. Start `streamrnn serve` once (with [serve] durable = "
-                f'"log" and log = "{folder}"), which adds them, and stop it; or move the log away, '
-                "to give them up"
+                f"{output}: a server ended without a commit: rows of requests that it answered may "
+                f"be only in its log, {folder}. Start `streamrnn serve` once (with [serve] durable "
+                f'= "log" and log = "{folder}") to add them, and stop it again; or move the log '
+                "away to give the rows up"
             )

@@ -48,7 +48,8 @@ def read_states(
     With `keys` (as for `drop_streams`), read only these streams; with `sort`, sort by that column,
     largest first, null last; rows with equal values keep their order. With `seen` the table's
     metadata lists the files that the state has seen, as in an exported table, for a run that starts
-    from it.
+    from the table.
+
     Raises ConfigError for an unknown key or column, MissingFileError, DataError, CheckpointError,
     and StateError if there is no state.
 
@@ -99,8 +100,9 @@ def import_state(file: AnyPath, output: AnyPath) -> int:
 
     Returns the number of streams. Raises StateError unless keys, states and model match the folder
     and all values are valid, as for `[state] init`; no stream may lose its last time. If the table
-    is a checkpoint of `Pipeline`, its position is kept: for a `process` that starts from the state
-    of the folder, and for messages of a run over files whose rows `process` has scored.
+    is a checkpoint of `Pipeline`, its position is kept: a later `process` that starts from the
+    folder continues after it, and a run can say in its messages that `process` may have scored rows
+    of its files.
 
     >>> export_state("out/weather", "states.parquet")
     3
@@ -177,8 +179,8 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
             values = next(csv.reader([key]), []) or [key]
         except csv.Error:
             raise ConfigError(
-                f"--key {key}: expected a line of CSV, which has a value with a line break in "
-                "double quotes"
+                f"--key {key}: expected a line of CSV, with double quotes around a value that has "
+                "a line break"
             ) from None
         if len(values) != len(names):
             raise ConfigError(
@@ -198,7 +200,7 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
 
 
 def _equal(column: pa.ChunkedArray, text: str, name: str) -> Bools:
-    """Return which values of a key column a text stands for: by their type, or as it is shown."""
+    """Return which values of a key column a text means: by their type, else as they are shown."""
     equal = np.zeros(len(column), bool)
     mistyped = False
     try:
@@ -242,8 +244,8 @@ def drop_idle(output: AnyPath, silence: timedelta) -> int:
     """Forget streams whose last row is older than the newest row of all by more than `silence`.
 
     Silence is measured in the data's time, not by the clock. Returns how many were dropped. Raises
-    ConfigError unless `silence` is above 0, StateError if the last times in the state are neither
-    timestamps nor dates, CheckpointError.
+    ConfigError unless `silence` is above 0, StateError if there is no state, or its last times are
+    neither timestamps nor dates, CheckpointError.
 
     >>> from datetime import timedelta
     >>> drop_idle("out/weather", timedelta(days=90))
@@ -303,7 +305,7 @@ def reset_streams(output: AnyPath, keys: Sequence[str]) -> int:
 def clear_leftovers(output: str) -> int:
     """Finish or remove what a killed run left behind, as the next run would.
 
-    Returns the number of files.
+    Returns the number of files that were moved or removed.
 
     >>> clear_leftovers("out/weather")
     0

@@ -109,7 +109,7 @@ class Pipeline(StatefulPipeline):
         `new_model` says how a model other than the last run's takes over, in place of [model]
         on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
         its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
-        before the used files that changed, or before the named ones; `follow` looks for new files
+        before used files were read that changed, or that it names; `follow` looks for new files
         every `poll` seconds until `stop` is set. Once `stop` is set, the run commits and ends
         (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
         `metrics` names a file for Prometheus, which no other pipeline may use. It is replaced when
@@ -126,7 +126,7 @@ class Pipeline(StatefulPipeline):
             expected = choices(get_args(EngineType))
             raise ConfigError(f"engine: expected {expected}, received {engine!r}")
         if not isinstance(poll, int | float) or not 0 <= poll <= threading.TIMEOUT_MAX:
-            raise ConfigError(f"poll: expected a number of seconds, received {poll!r}")
+            raise ConfigError(f"poll: expected a number of seconds, 0 or more, received {poll!r}")
         options = RunOptions(
             full_refresh=full_refresh,
             force=force,
@@ -157,13 +157,14 @@ class Pipeline(StatefulPipeline):
     ) -> FitSummary:
         """Train the model on the source and [target] as set in [train], and write [model] path.
 
-        A fit that was interrupted resumes; one that is done has nothing to do. `extend` trains the
-        model of the last fit on new rows, from the state after its last row; `full_refresh` starts
-        over; `overwrite` replaces a model file that no fit wrote; with `limit` at most this many
-        rows are read, and nothing is written. With `find_rate` the learning rate rises from update
-        to update until the loss rises, too (see `FitSummary.rates` and `good_rate`), and nothing is
-        written. Once `stop` is set, the fit commits and ends. Raises what `run` raises, and
-        ConfigError or UnsupportedError for what cannot be trained.
+        An interrupted fit resumes; a finished fit has nothing to do if its rows are the same.
+        `extend` trains the model of the last fit on new rows, from the state after its last row;
+        `full_refresh` starts over; `overwrite` replaces a model file that the last fit did not
+        write; with `limit` at most this many rows are read, and nothing is written. With
+        `find_rate` the learning rate rises from update to update until the loss rises, too (see
+        `FitSummary.rates` and `good_rate`), and nothing is written. Once `stop` is set, the fit
+        commits and ends. Raises what `run` raises, and ConfigError or UnsupportedError for what
+        cannot be trained.
         """
         from streamrnn.jobs.fitting import FitOptions, fit_job
 
@@ -240,9 +241,9 @@ class Pipeline(StatefulPipeline):
         and, on Ray, on the number of rows in an epoch. The table is also written to a Parquet
         `file`, a path or a URI; the only file that it may replace is an earlier such table.
 
-        Raises ConfigError without [target], and for a `file` that exists and is another file, or
-        lies in the source or an output; MissingFileError or CheckpointError without an output,
-        DataError, SinkError.
+        Raises ConfigError without [target], and for a `file` that exists and is not such a table,
+        is the model, or lies in the source or an output; MissingFileError or CheckpointError
+        without an output, DataError, SinkError.
         """
         from streamrnn.jobs.evaluation import evaluate_pipeline
 

@@ -55,7 +55,7 @@ from streamrnn.stream.states import StateTable
 IN_MEMORY = "memory:"
 """What the name of a state in memory begins with, in [state] init."""
 CALIBRATION = "calibration"
-"""The name of the layer with which a fit shifts quantiles."""
+"""The beginning of the name of the layer with which a fit shifts quantiles."""
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
@@ -70,7 +70,7 @@ def run_config(bound: BoundPipeline) -> dict[str, Any]:
 
 
 def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
-    """Return a note if [output] calibrate is set, and no fit has calibrated the model."""
+    """Return a note if [output] calibrate is set, but no fit has calibrated the model."""
     config = loaded.config
     if not config.output.calibrate or not config.model.path.lower().endswith(".safetensors"):
         return []
@@ -110,7 +110,8 @@ def file_source(
 ) -> FileSource:
     """List the files of the source (or of its table), and return a source of them.
 
-    Raises what `open_source` raises, and ConfigError without [source] path.
+    Raises what `open_source` raises (for a table without rows only if there is no output folder),
+    and ConfigError without [source] path.
     """
     config = loaded.config.source
     if config.path is None:
@@ -280,7 +281,7 @@ class ModelFile:
 
 
 def check_sink(config: Config) -> None:
-    """Raise ConfigError unless output and rejects are directories, or do not exist."""
+    """Raise ConfigError if output or side outputs exist, but are not directories."""
     for name, path in _outputs(config).items():
         refuse_no_directory(path, name)
 
@@ -288,8 +289,8 @@ def check_sink(config: Config) -> None:
 def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> None:
     """Refuse paths that overlap; `read` are the files of the source.
 
-    Raises ConfigError if two of source, sink, rejects and saved state are the same or one of them
-    lies inside the other, or if one lies in another output.
+    Raises ConfigError if two of source, sink, side outputs and saved state are the same or one lies
+    inside the other, or if one lies in the output of another pipeline.
     """
     config = loaded.config
     outputs = _outputs(config)
@@ -370,9 +371,9 @@ def refuse_result(
     """Refuse a path at which the file that a command writes would do harm.
 
     `example`: a name for such a file; `config` has the values of a pipeline by key; `is_earlier`
-    says whether a file was written by the command. Raises ConfigError if a file that it did not
-    write is there, if `path` is the model, or lies in the source or an output; SinkError if it
-    cannot be read.
+    says whether a file was written by the command. Raises ConfigError if `path` is empty, a folder,
+    a file that the command did not write, or the model, or lies in the source or an output;
+    SinkError if the file cannot be read.
     """
     noun = example.partition(".")[0]
     if not path:
@@ -407,6 +408,6 @@ def refuse_result(
         raise SinkError(f"{location(path)}: cannot write the {noun}: {error}") from error
     if not earlier:
         raise ConfigError(
-            f"{command}: {location(path)} exists, and is not an earlier {noun}: no other file is "
-            "replaced. Choose another path, or delete that file."
+            f"{command}: {location(path)} exists, and is not an earlier {noun}, the only file "
+            "that is replaced. Choose another path, or delete that file."
         )

@@ -18,8 +18,8 @@ FAR = 6.0
 class FeatureFacts:
     """One feature: nulls, minimum and maximum in all files, and the model's normalization.
 
-    `rows` counts the rows whose statistics are recorded; if there are no such rows, `nulls` is
-    None. `mean` and `deviation` are None if no `Normalization` reads the feature.
+    `rows` counts the rows whose statistics are recorded; `nulls` is None if their number is not
+    recorded. `mean` and `deviation` are None if no `Normalization` reads the feature.
     """
 
     name: str
@@ -47,7 +47,7 @@ def features_of(loaded: LoadedPipeline, source: FileSource | None) -> list[Featu
 
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
-    """Return mean and deviation by feature; {} for a model that is to be fitted."""
+    """Return mean and deviation by feature, for inputs whose Normalization has been fitted."""
     by_feature = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():
         if not means.any() and (deviations == 1).all():

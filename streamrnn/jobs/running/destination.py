@@ -43,7 +43,7 @@ class Destination:
 
     @property
     def place(self) -> str | None:
-        """Where the state is stored, None if nowhere."""
+        """Where the state is stored; None if it is stored nowhere."""
         return None if self.folder is None else self.folder.path
 
     @property

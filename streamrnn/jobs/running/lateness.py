@@ -28,7 +28,7 @@ _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject"
 
 
 def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> str | None:
-    """Return a note if times go back between consecutive files; None if not, or if unknown."""
+    """Return a note if times go back between consecutive files in an `order` other than "time"."""
     if source.time is None or order == "time":
         return None
     pairs = steps_back(source.times(files))
@@ -81,8 +81,8 @@ def name_the_files(
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
-    `used` are the files that earlier runs read. If one of them with the same times is gone, the
-    error also says how to rerun if the late row's file replaces it.
+    `used` are the files that earlier runs read. If used files are gone whose times overlap with the
+    late row's file, the error also says how to rerun if that file replaces them.
     """
     times = source.times(source.files)
     index = next((i for i, item in enumerate(times) if item.path == error.file), None)
@@ -171,7 +171,7 @@ def _rewind(output: Destination, absent: Container[str], first: int, late: str, 
     setting = 'set [source] order = "time", ' if by_name else ""
     advice = (
         f"To score this file before later ones, {setting}go back with `{back}`, and rerun: "
-        f"{count(len(again), 'used file')} after it {'is' if len(again) == 1 else 'are'} scored "
+        f"{count(len(again), 'used file')} {'is' if len(again) == 1 else 'are'} then scored "
         "again."
     )
     if missing:

@@ -60,7 +60,7 @@ METRICS = {
     "last_run_success": "1 if the last run that ended was a success (exit code 0), else 0.",
     "last_run_exit_code": "Exit code of the last run that ended.",
     "last_run_duration_seconds": "Seconds that the last run took, or has taken so far.",
-    "last_success_timestamp_seconds": "When the last run that was a success ended.",
+    "last_success_timestamp_seconds": "When the last successful run ended.",
 }
 """Help text of each metric. Names in `_total` are counters, the others gauges."""
 
@@ -112,7 +112,7 @@ class MetricsFile:
             match = _LINE.fullmatch(line)
             if match is None or match[1] not in METRICS:
                 raise ConfigError(
-                    f"--metrics: {location(self.path)} exists, and is not a file of metrics that "
+                    f"--metrics: {location(self.path)} exists, and is not a metrics file that "
                     f"streamrnn wrote: received the line {line[:60]!r}. Name another file, or "
                     "delete this one."
                 )
@@ -182,7 +182,7 @@ class ProcessMetrics:
         self._file = file
 
     def write(self, counts: RowCounts, table: StateTable | None) -> None:
-        """Replace the file: counts of all calls, and the streams and newest time of a state table.
+        """Replace the file: counts of all calls; number of streams, and newest time, of a table.
 
         The table is None before the first call. Raises SinkError if the file cannot be written.
         """
@@ -231,7 +231,7 @@ class RunMetrics:
         self._file.write(self._values)
 
     def watch(self, summary: Summary, output: Destination) -> None:
-        """From now on, report this summary and the commits of this output."""
+        """Report this summary and the commits of this output from now on."""
         self._summary, self._output = summary, output
         state = output.load_state()
         if state is not None and "last_time" in state.column_names:
@@ -274,7 +274,7 @@ class RunMetrics:
             _LOGGER.warning("%s The run continues.", error)
 
     def succeed(self) -> None:
-        """Record success so far, after a look at the source with --follow."""
+        """Record a success, after a look at the source with --follow."""
         self._conclude(0)
         self.update()
 

@@ -19,8 +19,8 @@ class RunPublisher:
     """The tables of one run; `check` and `titles` are as in `Publisher`.
 
     A failure does not stop the run: it is logged as a warning, and the tables are retried when the
-    files listed so far are scored. A failure that remains at the end is an error, raised after
-    everything is committed.
+    files that were listed have been scored. A failure that remains at the end is an error, raised
+    after everything is committed.
     """
 
     def __init__(self, config: Config, summary: Summary) -> None:
@@ -40,7 +40,7 @@ class RunPublisher:
             _LOGGER.warning("%s", table)
 
     def after_commit(self, manifest: Manifest | None) -> None:
-        """Publish a commit, unless an earlier one failed: then `publish` or `retry` catches up."""
+        """Publish a commit; if publishing failed before, leave it to `publish` or `retry`."""
         if self._error is None:
             self.publish(manifest)
 

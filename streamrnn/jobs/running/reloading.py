@@ -128,8 +128,8 @@ def rewind_before_changes(
 
     With `force`, changed files that the initial state has seen do not count. What can be checked
     without reading rows is checked first. Returns what was done, and what to add to the error of a
-    run that fails; None if no used file changed. Raises ConfigError for a name that no used file
-    has or a source without files; CheckpointError if no retained commit is early enough, if
+    run that fails; None if there is nothing to reload. Raises ConfigError for a name that no used
+    file has or a source without files; CheckpointError if no retained commit is early enough, if
     sessions have scored rows since, unless `force` allows dropping them, or if the output is
     another pipeline's or model's; DataError and DTypeError for files that a run would refuse.
     """

@@ -94,7 +94,7 @@ class Replay:
         return table
 
     def report(self, replayed: StateTable, table: StateTable) -> None:
-        """Add what was read, and how many streams of the output had no row there, to `summary`."""
+        """Add to the summary what was read, and how many streams of the output had no row there."""
         summary = self._summary
         missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
         summary.replay_fresh_streams = missing
@@ -216,7 +216,7 @@ def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterato
 class LastRows:
     """The last `most` rows of each stream in batches that are read twice.
 
-    What is kept between the rounds, one number per stream, does not grow with the rows.
+    What is kept between the rounds, a key and a number per stream, does not grow with the rows.
     """
 
     def __init__(self, keys: Sequence[pa.Field], most: int) -> None:
@@ -234,7 +234,7 @@ class LastRows:
             self._left = counts
 
     def least(self, keys: Sequence[pa.Array]) -> int:
-        """Return the smallest number of rows of these streams; 0 if one of them has none."""
+        """Return the smallest number of rows of one of these streams; 0 if a stream has none."""
         slots = self._index.find(keys, add=False)
         counts = np.where(slots >= 0, self._left[slots], 0) if len(self._left) else slots * 0
         return int(counts.min(initial=2**62))

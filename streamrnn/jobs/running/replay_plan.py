@@ -27,9 +27,9 @@ class ReplayPlan:
     """The rows that a new model reads: rows of `files`, in order, up to `stop` in the last file.
 
     With `first`, only rows of this time, in ticks, or later are read. With `last`, only this many
-    rows of each stream are read; then `gone` are missing used files before `files`, which must not
-    have any of these rows. `most` is the largest possible number of rows. `range` describes the
-    rows; `note` says what is missing, and is "" if nothing is.
+    rows of each stream are read; then `gone` are used files before `files` that are missing: there
+    can be a replay only if they have none of these rows. `most` is the largest possible number of
+    rows. `range` describes the rows; `note` says what is missing, and is "" if nothing is.
     """
 
     files: tuple[SourceFile, ...]
@@ -65,7 +65,8 @@ def plan_replay(
     `state` is the state at the commit `manifest`, `scored` the number of rows written and rejected
     up to it (default: as in the manifest). With `force`, rows that are in no file (of pipes and
     sessions) are left out. Raises ConfigError where there is nothing to replay (kind whole, a
-    pipe), or for a range that does not fit; CheckpointError if rows in the range are in no file.
+    pipe), or for a length of time without a column of times; CheckpointError if files with rows in
+    the range are gone, or if rows of the output were in no file.
     """
     config, output = bound.loaded.config, str(bound.loaded.config.sink.folder)
     path = location(output)
@@ -127,7 +128,7 @@ def _refuse_other_rows(
     config = bound.loaded.config
     if bound.loaded.kind.needs_end:
         raise ConfigError(
-            f'replay: kind "{bound.loaded.kind.name}" keeps no state from run to run, so that a '
+            f'replay: kind "{bound.loaded.kind.name}" keeps no state from run to run, so a '
             "new model needs no earlier rows. To score new streams with it, use --new-model carry; "
             "to score more rows of earlier streams, start over with --full-refresh."
         )
@@ -150,7 +151,7 @@ def _refuse_other_rows(
         )
     if config.state.init is not None and config.model.replay == "all":
         raise CheckpointError(
-            f"replay: {path} began from [state] init = {location(config.state.init)}, so that not "
+            f"replay: {path} began from [state] init = {location(config.state.init)}, so not "
             "all of its rows are in this source. Say how far back to read: [model] replay = "
             f'"90d", or a number of rows of each stream; {_OTHERWISE}'
         )
@@ -163,7 +164,7 @@ def _time_type(bound: BoundPipeline) -> pa.DataType:
 def _tick_ns(bound: BoundPipeline) -> int:
     """Return the length of a tick of the time column, in nanoseconds.
 
-    Raises ConfigError unless it is a column of timestamps or dates.
+    Raises ConfigError unless there is such a column, of timestamps or dates.
     """
     name = bound.loaded.config.source.time
     kind = None if name is None else _time_type(bound)

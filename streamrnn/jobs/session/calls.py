@@ -67,8 +67,8 @@ class Calls:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises.
 
         The data may be rows of `requests`, which have no position of their own: then a row at which
-        a run would stop raises that error even with `align`. `unfit`: number of a row -> why its
-        dict is refused.
+        a run would stop raises the error of the run even with `align`. `unfit`: number of a row ->
+        why its dict is refused.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
@@ -124,7 +124,7 @@ class Calls:
         return table_of_dicts(rows, loaded, types, read, complete=complete)
 
     def _check(self, rows: list[Any]) -> None:
-        """Raise DataError or DTypeError if rows of dicts do not have the types of earlier rows.
+        """Raise DataError or DTypeError if dicts cannot be read in the types of earlier rows.
 
         Before there are earlier rows, any types that the pipeline can read are accepted.
         """

@@ -68,7 +68,7 @@ def check_writable(path: object) -> None:
 
 
 def write_all(file: Writable, data: bytes | memoryview) -> None:
-    """Write all bytes, also to an unbuffered file, which may write only some of them per call."""
+    """Write all bytes, even to an unbuffered file, which may write only some bytes per call."""
     rest = memoryview(data)
     while rest:
         written = file.write(rest)
@@ -191,7 +191,7 @@ class CheckpointHeader:
 
     @classmethod
     def of(cls, table: pa.Table, owner: str) -> "CheckpointHeader":
-        """Read the header of a checkpoint; `owner` names it. Raises StateError."""
+        """Read the header of a checkpoint, which messages call `owner`. Raises StateError."""
         metadata = table.schema.metadata or {}
         if _HEADER not in metadata:
             raise StateError(
@@ -307,9 +307,9 @@ def resume_scorer(
     owner: str,
     on_change: OnChange | None,
 ) -> Scorer:
-    """Return a scorer with the state and the counts of a checkpoint; `owner` names it.
+    """Return a scorer with the state and the counts of a checkpoint, which messages call `owner`.
 
-    `on_change` is as in `Pipeline.resume`; if None, it is as in the pipeline file. Raises
+    `on_change` is as in `Pipeline.resume`; None means the value in the pipeline file. Raises
     StateError.
     """
     bound = loaded.bind(header.schema, owner)

@@ -31,11 +31,11 @@ REQUEST = "the request"
 class CheckedSchema(NamedTuple):
     """A valid schema of data, and how its record batches are converted for scoring.
 
-    `used` has the columns in use as the data has them, dictionaries decoded; `target` has them with
-    the types to cast them to; `origin` says in messages where these types come from. `indices` are
-    the places of these columns in the data (None if one must be converted), and `all_in_order` says
-    that they are all columns of the data, in order. `changed` is the number of columns whose type
-    differs from the type in `origin`.
+    `used` has the columns in use as the data has them, dictionaries decoded; `target` has the same
+    columns with the types to cast to; `origin` says in messages where these types come from.
+    `indices` are the places of the columns in the data (None if a column must be converted), and
+    `all_in_order` says that they are all columns of the data, in order. `changed` is the number of
+    columns whose type differs from the type in `origin`.
     """
 
     schema: pa.Schema
@@ -144,11 +144,11 @@ def table_of_dicts(
     `types`: the types of earlier rows, None before there are any; `first_row`: the number of the
     first row in messages. A column that a row lacks is null there; one that the pipeline does not
     use is ignored. Numbers become float64 where the model reads them as float32, or earlier rows
-    had floats; decimals have room for more digits than the first decimals have; integers beyond
-    int64 are uint64. Times in several zones are converted to the first zone. Raises DTypeError if a
-    row is not a dict, or the name of a column is not text; DataError, with row and column, for
-    values that Arrow cannot hold in one column, for floats where earlier rows had integers, and, if
-    the rows have to be `complete`, for a key column or time that no row has.
+    had floats; the first decimals become decimal128(38, 18) if that type can hold them; integers
+    beyond int64 are uint64. Times in several zones are converted to the first zone. Raises
+    DTypeError if a row is not a dict, or the name of a column is not text; DataError, with row and
+    column, for values that Arrow cannot hold in one column, for floats where earlier rows had
+    integers, and, if the rows have to be `complete`, for a key column or time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):

@@ -53,14 +53,14 @@ _RENEW_SECONDS = 60.0
 
 @contextmanager
 def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
-    """Own the output of a pipeline, which metrics call `label`: see `Pipeline.session`."""
+    """Own the output of a pipeline; `label` names it in metrics: see `Pipeline.session`."""
     require_output(loaded.config, "session")
     if loaded.kind.needs_end:
         raise ConfigError(f'session: kind "{loaded.kind.name}" needs all rows at once; use run()')
     if loaded.config.output.emit == "final":
         raise ConfigError(
             'session: [output] emit = "final" writes the last row of each stream when the input '
-            'ends, and the input of a session does not. Set emit = "every" or "last", or use run()'
+            'ends, but a session has no such end. Set emit = "every" or "last", or use run()'
         )
     check_sink(loaded.config)
     refuse_own_output(loaded, ())
@@ -78,7 +78,7 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
 class Session:
     """Rows of a caller, scored into the output of a pipeline: see `Pipeline.session`.
 
-    Several threads may use it. Calls of `process` run one at a time, also while a commit is
+    Several threads may use it. Calls of `process` run one at a time, even while a commit is
     written.
     """
 
@@ -145,7 +145,7 @@ class Session:
         return answer
 
     def read_from(self, close: Callable[[], Sequence[str]]) -> None:
-        """Let commits count the rows of calls as rows of files, which `close` ends and names.
+        """Let commits count rows of calls as rows of files, whose paths `close` returns.
 
         A run with these files as its source then finds nothing new in them. `close` is called when
         a commit copies the state; until then the files may grow by the rows of calls.
@@ -171,7 +171,7 @@ class Session:
         return [file.path for file in self._used()]
 
     def _used(self, *, by_all: bool = False) -> Sequence[UsedFile]:
-        """Return the files that the last commit has used; `by_all`: and each retained one."""
+        """Return the files that the last commit has used; `by_all`: and every retained commit."""
         last = self._output.last
         if last is None:
             return ()
@@ -238,7 +238,7 @@ class Session:
         """Replace the model with the model in another file, from the next call on.
 
         With `on_change` "carry" the new model takes over the state of each stream, as in
-        `[model] on_change`; with "reset" each stream starts again. Calls of other threads go on
+        `[model] on_change`; with "reset" each stream starts again. Calls of other threads continue
         while it is loaded and its kernels are compiled in another process; the rows of earlier
         calls are committed with the old model. The state table is not copied if it has the same
         columns for both models.
@@ -380,7 +380,7 @@ class Session:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Run a commit to its end; after an error or an interrupt the session is over."""
+        """End the session after an error or an interrupt in the block, such as of a commit."""
         try:
             yield
         except BaseException as error:
@@ -416,7 +416,7 @@ class Session:
         self._commits += 1
 
     def _is_due(self, last: bool) -> bool:
-        """Whether a commit has something new, or is the `last` one of a session with several."""
+        """Return whether a commit has something new, or is the `last` of several in a session."""
         return self._mark != self._committed or bool(last and self._commits)
 
     def _commit_with(

@@ -71,7 +71,7 @@ class InitialState(NamedTuple):
         return [f"state.init={name}"] if self.start == "given" else []
 
     def set_in(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the tables of a pipeline file with this state in place of the state they name."""
+        """Return the tables of a pipeline file with this state in place of the one they name."""
         if self.start != "given" or not isinstance(state := data.get("state", {}), Mapping):
             return data
         return {**data, "state": {**state, "init": self.name}}
@@ -192,8 +192,8 @@ def warn_of_output(config: Config) -> None:
 def initial_table(loaded: LoadedPipeline) -> StateTable:
     """Return the state that `process`, or a first run, starts from.
 
-    Without [state] init, raises ConfigError if there is no source of files either, and DataError or
-    MissingFileError if it cannot be opened.
+    Without [state] init, raises ConfigError if there are no source files either, and DataError or
+    MissingFileError if they cannot be opened.
     """
     bound = loaded.bind(*_schema(loaded))
     return starting_table(bound, None, "", on_change=loaded.config.model.on_change)

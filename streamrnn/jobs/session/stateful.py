@@ -275,7 +275,10 @@ class StatefulPipeline:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return what emit "final" held back since the last `finish`: each stream's last row."""
+        """Return what emit "final" held back since the last `finish`: each stream's last row.
+
+        Returns None before the first call, and for another emit.
+        """
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:
@@ -296,9 +299,9 @@ class StatefulPipeline:
         With `include_model` the file also has the model file, and no other file is needed to
         resume. Paths in the config become absolute. The write is atomic, and the file has a
         checksum. The file is also a state table that `streamrnn state` reads. Calls of other
-        threads go on meanwhile; the file has the state between two of them. Raises ConfigError
-        before the first call of `process`, SinkError; MissingFileError or UnsupportedError if the
-        model file is gone, changed, or refers to other files.
+        threads continue meanwhile; the file has the state between two of these calls. Raises
+        ConfigError before the first call of `process`, SinkError; MissingFileError or
+        UnsupportedError if the model file is gone, changed, or refers to other files.
 
         A state has one owner. CheckpointError is raised, and nothing written, unless the file at
         `path` is the one that this pipeline resumed from or wrote last, by its checksum (by its

@@ -148,7 +148,7 @@ def test_a_season_is_a_baseline_and_worse_is_said(capsys: pytest.CaptureFixture[
     (verdict,) = [line for line in out.splitlines() if line.startswith("score: ")]
     assert "worse, with " in verdict
     assert "times the error of the best baseline, seasonal" in verdict
-    assert "\nseasonal: the value 1d before the label, or a multiple of it\n" in out
+    assert "\nseasonal: the value 1d, or a multiple of it, before the label\n" in out
     _, out, _ = command(capsys, "--set", "target.season=24h", "--json")
     (line,) = json.loads(out)["figures"]
     assert line["rows_persistence"] == line["rows"] == hours - 3

@@ -172,7 +172,7 @@ def test_a_model_that_was_not_calibrated_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ({"loss": "mse"}, r"\[output\] calibrate: a fit calibrates quantiles by the rows"),
+        ({"loss": "mse"}, r"\[output\] calibrate: a fit calibrates quantiles on its valid"),
         ({"validation": None}, r"\[output\] calibrate: .* and \[train\] validation"),
         ({"seeds": 2, "keep": "all"}, r"\[output\] calibrate: \[train\] keep = \"all\" returns"),
         (

@@ -149,7 +149,7 @@ def test_a_validation_that_cannot_judge(tmp_path: Path) -> None:
     logs.write(table.append_column("y", null).select(names), tmp_path / "in" / "a.parquet")
     tables = {**fits.validated(), "target": {"column": "y", "rows": 0}}
     tables["train"]["validation"] = {"since": "2024-01-01T20:00"}
-    with pytest.raises(ConfigError, match="no row of the validation has a label"):
+    with pytest.raises(ConfigError, match="no validation row has a label"):
         fits.fit(tmp_path, tables)
     with pytest.raises(ConfigError, match="patience needs validation"):
         fits.fit(tmp_path, train(patience=3))

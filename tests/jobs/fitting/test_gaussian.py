@@ -333,12 +333,12 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"train": {"loss": "mse"}}, "the model ends in Gaussian, and the loss is mean_squared"),
-        ({"model": {"layers": LAYERS[:-1]}}, "the model does not end in Gaussian, and the loss"),
+        ({"train": {"loss": "mse"}}, "the model ends in Gaussian, but the loss is mean_squared"),
+        ({"model": {"layers": LAYERS[:-1]}}, "the model does not end in Gaussian, but the loss"),
         ({"model": {"layers": RESCALED}}, "the Rescaling after Gaussian shifts deviations"),
         (
             {"target": {"column": ["x", "a"]}},
-            "the model has 2 outputs, and the loss gaussian_nll needs 4: a mean and a deviation",
+            "the model has 2 outputs, but the loss gaussian_nll needs 4: a mean and a deviation",
         ),
         (
             {"model": {"layers": [{"type": "Dense", "units": 3}, {"type": "Gaussian"}]}},

@@ -194,7 +194,7 @@ def test_figures_by_horizon_are_those_of_the_oracle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target": {"horizon": ["3h", "24h"]}}, "has 6 outputs, and the loss .* needs 4: one for"),
+        ({"target": {"horizon": ["3h", "24h"]}}, "has 6 outputs, but the loss .* needs 4: one for"),
         (
             {"train": {"loss": {"quantile": [0.1, 0.9]}}},
             "quantile takes one column and horizon, received 6 labels",

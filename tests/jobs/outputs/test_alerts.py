@@ -270,7 +270,7 @@ def test_without_a_filter_the_folder_may_be_named_or_not(place: Path) -> None:
 def test_files_that_no_commit_names_are_told(place: Path) -> None:
     pipeline(place).run()
     (place / "out.alerts/more.parquet").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"out\.alerts holds files of rows .*more\.parquet"):
+    with pytest.raises(CheckpointError, match=r"out\.alerts holds files with rows .*more\.parquet"):
         verify(str(place / "out"))
 
 

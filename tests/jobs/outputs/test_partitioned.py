@@ -213,7 +213,7 @@ def test_files_of_others_are_not_touched_and_are_told(place: Path) -> None:
         path = place / "out" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes((place / "out" / known.name).read_bytes())
-        with pytest.raises(CheckpointError, match="holds files of rows that none of its commits"):
+        with pytest.raises(CheckpointError, match="holds files with rows that none of its commits"):
             verify(str(place / "out"))
         logs.write(LOG.slice(0, 0), place / "log/empty.parquet")
         pipeline(place, sink={"partition_by": BY}).run()

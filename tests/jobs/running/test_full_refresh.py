@@ -202,7 +202,7 @@ def test_a_backfill_that_sees_one_day_is_told_which_days_to_score_again() -> Non
         pipeline("in/day=2/*.parquet").run()
     text = str(late.value)
     assert "`streamrnn rewind out --before " in text
-    assert "in/day=3/a.parquet`, and rerun: 1 used file after it is scored again" in text
+    assert "in/day=3/a.parquet`, and rerun: 1 used file is then scored again" in text
     assert "The source does not have " in text
     assert "run the pipeline for it again, too, in the order of time. If late rows" in text
     assert "--full-refresh" not in text

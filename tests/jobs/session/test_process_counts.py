@@ -180,7 +180,7 @@ def test_metrics_before_the_first_call_are_zero() -> None:
 def test_a_file_of_anything_else_is_refused() -> None:
     Path("notes.txt").write_text("mine\n")
     pipeline = Pipeline.from_toml(_toml())
-    with pytest.raises(ConfigError, match=r"notes.txt exists, and is not a file of metrics"):
+    with pytest.raises(ConfigError, match=r"notes.txt exists, and is not a metrics file"):
         pipeline.write_metrics("notes.txt")
     assert Path("notes.txt").read_text() == "mine\n"
     pipeline.write_metrics("p.prom")

@@ -301,7 +301,7 @@ def test_files_of_others_are_refused_and_nothing_is_changed(lake: Lake) -> None:
     assert "append of another writer): file:" in text
     assert "DeltaTable(…).restore(version)" in text
     assert lake.versions() == before
-    with pytest.raises(CheckpointError, match="holds files of rows that none of its commits"):
+    with pytest.raises(CheckpointError, match="holds files with rows that none of its commits"):
         outputs.verify(lake.out)
     lake.delta().restore(0)
     table = lake.iceberg()
