@@ -110,7 +110,11 @@ class Matcher:
         return pairs
 
     def _remaining(self, matched: Ints, slot: Ints) -> Array:
-        """Return which rows may still match: if ordered, rows after all matches in their stream."""
+        """Return which rows may still match.
+
+        If ordered, these are the rows after the last match in their stream, else the rows without a
+        match.
+        """
         if self._ordered:
             last = np.full(int(slot.max(initial=-1)) + 1, -1)
             np.maximum.at(last, slot[matched], matched)

@@ -194,7 +194,7 @@ def _bind(loaded: LoadedPipeline, source: FileSource) -> BoundPipeline:
 def _next_run(
     bound: BoundPipeline, source: FileSource, last: Manifest | None
 ) -> tuple[dict[str, Any], Sequence[SourceFile]]:
-    """Return where a run would resume, its number of new files, and all files to read."""
+    """Return where a run would resume, how many files are new or gone, and all files to read."""
     loaded, files = bound.loaded, source.files
     if last is None:
         _, plan = plan_first_run(loaded, source)

@@ -91,10 +91,10 @@ class FitStatus:
 class FitRecord:
     """What a commit records of a fit.
 
-    `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
-    staged rows. `done`: the results are written; `state`: they include the state after the last
-    row. `label_means`: the mean of each label of [target]. `members`: hashes of the models of
-    several seeds.
+    `model_digests`: the hash of the model file that the last fit here wrote, [] without such a fit.
+    `digest`: a hash of the staged rows. `done`: the results are written; `state`: they include the
+    state after the last row. `label_means`: the mean of each label of [target]. `members`: hashes
+    of the models of several seeds.
     """
 
     identity: FitIdentity

@@ -93,7 +93,7 @@ class FitModel:
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Compute the scale of the labels from the training rows, if one is needed.
 
-        None is needed if the model has a scale, or labels are not standardized.
+        Nothing is computed if the model has a scale, or labels are not standardized.
         """
         if self.scales and self.model_scale is None:
 
@@ -261,7 +261,7 @@ _BLOCK = 1 << 16
 def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
     """Return the model without the Rescaling at its end, and that layer.
 
-    If the model does not end in a Rescaling, or has several outputs, return it unchanged and None.
+    If the model does not end in a Rescaling, or has several outputs, return that model and None.
     """
     symbols = model.graph.outputs
     last = symbols[0].node.layer

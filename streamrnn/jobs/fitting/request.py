@@ -166,7 +166,7 @@ def without_layers(config: Config) -> Config:
 def load_for_training(
     config: Config, read_init: Callable[[str], pa.Table], model: bytes
 ) -> LoadedPipeline:
-    """Load the model to train, a native file; check that it suits the pipeline, with its [output].
+    """Load the model to train, a native file, and check it against the pipeline and its [output].
 
     Precision, quantiles and the names of quantiles apply only to later runs.
     """

@@ -1,4 +1,4 @@
-"""A fit of several seeds, one fit each; then the best is kept, or all of them as one model.
+"""A fit of several seeds, one fit each; then the best model is kept, or all as one model.
 
 Fits run side by side in processes: threads would take turns, as half of a small model's time is
 spent in Python.

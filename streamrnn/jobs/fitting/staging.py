@@ -80,7 +80,7 @@ _BLOCK = 1 << 16
 
 @dataclass
 class Reader:
-    """Reads the rows of a source before [train] until, again and again; at most `most` of them.
+    """Reads the rows of a source before [train] until, at most `most` rows, in each of its passes.
 
     After a pass, `rows` is the number of rows read, `left` the file and row of the first row that
     was left out (None if there was none), and `mixed` whether a row after that was read.

@@ -50,7 +50,7 @@ class Streams:
 
 
 class _Candidate(NamedTuple):
-    """A column that can be the key if `time` is the time; `streams`: the number of its values."""
+    """A column that can be the key if `time` is the time; `streams`: how many values it has."""
 
     key: str
     time: str
@@ -224,7 +224,8 @@ def fits(kind: pa.DataType, dtype: str) -> bool:
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
     """Return the column of this name, else the only column whose name extends or begins `name`.
 
-    Only letters and digits are compared, in lower case; names of 1 or 2 do not count as beginnings.
+    Names are compared by their letters and digits, in lower case; if a name has fewer than 3, only
+    an equal name counts.
     """
 
     def plain(text: str) -> str:

@@ -102,7 +102,7 @@ def draft_pipeline(
 
 
 def _opened(files: list[SourceFile], table: Table | None) -> FileSource:
-    """Return the source; text that has no columns by comma is read with another delimiter."""
+    """Return the source; if text files cannot be read with commas, use a delimiter that works."""
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     try:
         len(source.schema)  # read now

@@ -109,8 +109,8 @@ class Pipeline(StatefulPipeline):
         `new_model` says how a model other than the last run's takes over, in place of [model]
         on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
         its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
-        before used files were read that changed, or that it names; `follow` looks for new files
-        every `poll` seconds until `stop` is set. Once `stop` is set, the run commits and ends
+        before a used file that changed, or that `reload` names, was read; `follow` looks for new
+        files every `poll` seconds until `stop` is set. Once `stop` is set, the run commits and ends
         (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
         `metrics` names a file for Prometheus, which no other pipeline may use. It is replaced when
         the run begins, after each commit and each look at the source, and at the end, even after an

@@ -47,7 +47,10 @@ def features_of(loaded: LoadedPipeline, source: FileSource | None) -> list[Featu
 
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
-    """Return mean and deviation by feature, for inputs whose Normalization has been fitted."""
+    """Return mean and deviation by feature.
+
+    An input is left out if all its means are 0 and all its deviations are 1, as before a fit.
+    """
     by_feature = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():
         if not means.any() and (deviations == 1).all():

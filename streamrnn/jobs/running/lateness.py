@@ -81,8 +81,8 @@ def name_the_files(
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
-    `used` are the files that earlier runs read. If used files are gone whose times overlap with the
-    late row's file, the error also says how to rerun if that file replaces them.
+    `used` are the files that earlier runs read. If used files with overlapping times are gone, the
+    error also says how to rerun in case the late row's file replaces them.
     """
     times = source.times(source.files)
     index = next((i for i, item in enumerate(times) if item.path == error.file), None)

@@ -182,7 +182,7 @@ class ProcessMetrics:
         self._file = file
 
     def write(self, counts: RowCounts, table: StateTable | None) -> None:
-        """Replace the file: counts of all calls; number of streams, and newest time, of a table.
+        """Replace the file: counts of all calls; streams and newest time of a state table.
 
         The table is None before the first call. Raises SinkError if the file cannot be written.
         """

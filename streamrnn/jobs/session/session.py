@@ -147,8 +147,9 @@ class Session:
     def read_from(self, close: Callable[[], Sequence[str]]) -> None:
         """Let commits count rows of calls as rows of files, whose paths `close` returns.
 
-        A run with these files as its source then finds nothing new in them. `close` is called when
-        a commit copies the state; until then the files may grow by the rows of calls.
+        A run with these files as its source then finds nothing new in them. `close` ends the
+        files; it is called when a commit copies the state. Until then the files may grow by the
+        rows of calls.
         """
         self._close_files = close
 
