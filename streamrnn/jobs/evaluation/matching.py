@@ -288,8 +288,8 @@ def compared_rows(
     """Read the side that is behind until nothing more can match; yield pairs of rows.
 
     `find` returns the slot (N,) of each of N keys, as in the rows of `labels`; new keys are added.
-    Pairs are complete: scores are finite, labels are there, weights are above zero. Score rows that
-    are not in a complete pair are added to `counts`, which are final at the end. Raises what
+    Pairs are complete: scores are finite, labels are there, weights are above zero. Other score
+    rows at times of the plan are added to `counts`, which are final at the end. Raises what
     `evaluate` raises.
     """
     manifest = read_manifest(path)

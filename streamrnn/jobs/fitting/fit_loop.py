@@ -423,8 +423,8 @@ class TriedRate(NamedTuple):
 def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
     """Train at a rate that rises from update to update (Smith 2017).
 
-    This ends when the model diverges, the rate is 1, or `stopped` returns True. The model is of no
-    use afterwards.
+    This ends when the loss rises far or diverges, the rate is 1, or `stopped` returns True. The
+    model is of no use afterwards.
     """
     ratio = _HIGHEST_RATE / _LOWEST_RATE
     rates = [_LOWEST_RATE * real_power(ratio, n / (_UPDATES - 1)) for n in range(_UPDATES)]

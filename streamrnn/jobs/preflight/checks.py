@@ -290,7 +290,7 @@ def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> Non
     """Refuse paths that overlap; `read` are the files of the source.
 
     Raises ConfigError if two of source, sink, side outputs and saved state are the same or one lies
-    inside the other, or if one lies in the output of another pipeline.
+    inside the other, or if one lies in another output.
     """
     config = loaded.config
     outputs = _outputs(config)
