@@ -137,7 +137,7 @@ def test_keys_that_are_not_there(run):
         drop_streams("out", ["s1", "s11"])
     with pytest.raises(ConfigError, match=r"expected 1 value \(id\), received 2"):
         drop_streams("out", ["s1,s2"])
-    with pytest.raises(ConfigError, match="a value with a line break in double quotes"):
+    with pytest.raises(ConfigError, match="double quotes around a value that has a line break"):
         drop_streams("out", ["s1\ns2"])
     with pytest.raises(ConfigError, match="expected string, the type of the key column 'id'"):
         drop_streams("out", ["\udcff"])

@@ -112,7 +112,7 @@ def test_a_packed_file_has_nothing_to_compare_with(base: Path) -> None:
     plan = job("packed.safetensors").explain()
     assert plan["precision"] == "int16"
     assert plan["precision_errors"] == []
-    assert any("name the float32 file" in note for note in plan["notes"])
+    assert any("to the float32 file" in note for note in plan["notes"])
 
 
 def test_explain_prints_a_table(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
