@@ -1,7 +1,8 @@
 """Which keys may change between two runs of one output, and the values of missing keys.
 
-A key is free if changing it changes no bit of the output; all others are fixed. An output records
-the keys it was written with. A key that is newer than the output has its default.
+A key is free if a change to it cannot alter committed rows, or is noticed in another way, such as
+by the model's fingerprint; all others are fixed. An output records the keys it was written with. A
+key that is newer than the output has its default.
 """
 
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the value of a key in a config; its default if the config is older than the key."""
+    """Return the value of a key in a config; its default, if any, if the config lacks the key."""
     if key in config:
         return config[key]
     table, _, name = key.partition(".")
@@ -81,13 +82,13 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
 
 
 def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the filters that are set, by the side output that receives the rows they pass."""
+    """Return the filters that are set: side output -> the filter of the rows that it receives."""
     keys = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.where}
     return {name: text for name, key in keys.items() if (text := value_of(key, config))}
 
 
 def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
-    """Return the default of a key, which may depend on others in its table."""
+    """Return the default of a key, which may depend on keys of its table; None without one."""
     field = table.model_fields.get(name)
     if field is None or field.is_required():
         return None
@@ -112,9 +113,9 @@ _USED = (
 
 
 def check_recorded(config: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError, naming the key, for a value that no file could contain.
+    """Raise ValueError or TypeError, naming the key, for a value that no pipeline file could have.
 
-    The keys that are used without a pipeline file are checked; others are compared with the file.
+    Only the keys that are used without a pipeline file are checked.
     """
     for key in filter(config.__contains__, _USED):
         table, _, name = key.partition(".")
@@ -130,7 +131,7 @@ def check_recorded(config: Mapping[str, Any]) -> None:
 
 
 def check_schema_types(schema: object) -> None:
-    """Raise TypeError unless `schema` has the columns and, as text, their types."""
+    """Raise TypeError unless `schema` maps columns to the names of their types."""
     if not isinstance(schema, Mapping):
         raise TypeError(f"source.schema: expected a table, received {received(schema)}")
     for column, kind in schema.items():

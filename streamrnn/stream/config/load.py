@@ -59,14 +59,14 @@ _INNER: dict[str, type[Section]] = {
 
 
 class Config(Sections):
-    """A pipeline file: frozen tables, each key as in the file."""
+    """A pipeline file as frozen tables, with defaults for the keys that the file does not set."""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = (), *more: str) -> Self:
         """Read a TOML file, apply `dotted.key=value` overrides, and replace environment variables.
 
-        `more` are further overrides. Raises ConfigError, which lists all problems by file, line and
-        dotted key; ConfigFileMissingError if the file does not exist.
+        `more` are further overrides. Raises ConfigError, which lists all problems by file, line (or
+        override) and dotted key; ConfigFileMissingError if the file does not exist.
         """
         changes = [*listed_overrides(overrides), *more]
         file = os.fspath(path)
@@ -105,7 +105,10 @@ class Config(Sections):
     def _check(
         cls, data: Mapping[str, Any], reported: set[Path]
     ) -> tuple[Self | None, list[Problem]]:
-        """Return the config, or None and its problems, without problems at the `reported` paths."""
+        """Return the config and its problems, except for some problems at the `reported` paths.
+
+        The config is None if it has problems, or if there are `reported` paths.
+        """
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
@@ -133,9 +136,9 @@ class Config(Sections):
         return (None if problems or reported else config), problems
 
     def with_keys(self, **tables: Mapping[str, Any]) -> Self:
-        """Return the same config with other values: `with_keys(model={"threads": 1})`.
+        """Return a copy of the config with other values: `with_keys(model={"threads": 1})`.
 
-        The keys count as set, even to their defaults. Values are not checked.
+        The keys count as set, even if a value is the default. Values are not checked.
         """
         return self.model_copy(
             update={name: getattr(self, name).model_copy(update=k) for name, k in tables.items()}
@@ -160,7 +163,7 @@ class Config(Sections):
         return folders
 
     def require_run(self) -> None:
-        """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""
+        """Raise ConfigError unless source.path and sink.path are set, which `process` can lack."""
         missing = [
             Problem((name, "path"), f"required for a run but missing: {description}")
             for name, table in (("source", self.source), ("sink", self.sink))
@@ -304,8 +307,8 @@ _OPENED = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 def read_file(path: str) -> bytes:
     """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
 
-    Raises OSError, also for a named pipe, which may never get a writer; ValueError for a path with
-    a null byte; ConfigError for a pipe that is silent for too long, or sends too much.
+    Raises OSError, including for a named pipe, which may never get a writer; ValueError for a path
+    with a null byte; ConfigError for a pipe that is silent for too long, or sends too much.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):
@@ -337,9 +340,9 @@ def _read_pipe(path: str) -> bytes:
 
 
 def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
-    """Return the tables of a config, as in a file, with local paths resolved from `folder`.
+    """Return the tables of a config with the keys that were set; local paths start from `folder`.
 
-    Names of tables in memory are kept; URIs lose their credentials.
+    Names of tables in memory (`memory:…`) are kept; URIs lose their credentials.
     """
     data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     for name in PATHS:

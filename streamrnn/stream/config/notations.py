@@ -48,9 +48,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(length: timedelta) -> str:
-    """Return a duration as text, in days down to microseconds; "" for zero.
+    """Return a duration, zero or more, as text in days down to microseconds; "" for zero.
 
-    Unless it is "", `parse_duration` reads it back as `length`.
+    For a duration above zero, `parse_duration` reads the text back as `length`.
 
     >>> format_duration(timedelta(hours=30))
     '1d6h'
@@ -70,7 +70,7 @@ _SPECIAL = set('/=%\\:*?"<>|')
 
 
 class PartitionLevel(NamedTuple):
-    """A folder level `name=value`: the value of `column`, or a `function` of it ("": none)."""
+    """A folder level `name=value`: the value of `column`, or a `function` of that value, if set."""
 
     name: str
     column: str
@@ -82,7 +82,9 @@ class PartitionLevel(NamedTuple):
 
 
 def partition_levels(texts: Iterable[str]) -> tuple[PartitionLevel, ...]:
-    """Read levels in the form that an output records. Raises ValueError for another form.
+    """Read levels in the form that an output records.
+
+    Raises ValueError for a text with "=" that does not end in a known function of a column.
 
     >>> [str(level) for level in partition_levels(["origin", "date = day(time)"])]
     ['origin', 'date = day(time)']
@@ -153,8 +155,8 @@ def _rule(name: str, rule: Any) -> PartitionLevel:
 # nothing more. Literals are numbers, 'text' (a quote in it is written twice), true and false; a
 # column whose name is not a word (of letters, digits and _) stands in double quotes. Keywords are
 # case-insensitive. A table says which token may follow which. Python's `ast` then parses the
-# filter, with Python's keywords, and a name in place of each column and literal: Python itself
-# would read 'O''Hare' as OHare, and refuse a column `from`.
+# filter, in which operators and keywords are spelled as in Python, and a name stands for each
+# column and literal: Python itself would read 'O''Hare' as OHare, and refuse a column `from`.
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
@@ -203,7 +205,7 @@ class FilterToken(NamedTuple):
 
 @functools.cache
 def parse_filter(text: str) -> tuple[ast.expr, Mapping[str, FilterToken]]:
-    """Return a filter as a Python syntax tree, and the column or literal behind each of its names.
+    """Return a filter as a Python syntax tree, and its tokens, by the tree's names for operands.
 
     Raises ValueError, which points to the mistake.
 
@@ -256,7 +258,7 @@ def _tokens(text: str) -> Iterator[FilterToken]:
 
 
 def _check(text: str, tokens: Sequence[FilterToken]) -> None:
-    """Raise ValueError if tokens break `_GRAMMAR`, nest too deeply, or compare too often."""
+    """Raise ValueError if tokens break `_GRAMMAR`, compare two literals, or exceed a limit."""
     expected, comparisons, depth = _START, 0, 0
     opened = [0]  # the depth at the beginning, and after each open parenthesis
     for index, token in enumerate(tokens):
@@ -264,7 +266,7 @@ def _check(text: str, tokens: Sequence[FilterToken]) -> None:
             comparisons += token.kind not in ("not", "(")
             depth += 1
             if depth > _DEEPEST:
-                raise mistake(text, token.at, f"the filter is nested deeper than {_DEEPEST}")
+                raise mistake(text, token.at, f"the filter is nested deeper than {_DEEPEST} levels")
             if comparisons > _MOST:
                 message = f"more than {_MOST:,} comparisons in the filter: use `in` (…) for lists"
                 raise mistake(text, token.at, message)

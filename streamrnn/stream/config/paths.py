@@ -9,9 +9,10 @@ from streamrnn.base.display import location
 
 
 class SideOutput(NamedTuple):
-    """An output beside the rows: its metric, and the keys of its directory and of its filter.
+    """An output beside the main one: its metric, and the keys of its directory and of its filter.
 
-    The filter copies rows of the main output; with "", the side output has rows of its own.
+    Rows of the main output that pass the filter are copied to the side output. With `where` = "",
+    there is no filter, and the side output has rows of its own.
     """
 
     metric: str
@@ -23,7 +24,7 @@ SIDE_OUTPUTS = {
     "rejects": SideOutput("rows_rejected_total", "sink.rejects"),
     "alerts": SideOutput("rows_alerted_total", "alerts.path", where="alerts.where"),
 }
-"""The outputs beside the rows, by name."""
+"""The outputs beside the main one, by name."""
 
 PATHS = (
     "model.path",
@@ -76,7 +77,9 @@ def to_record(path: str, default: str) -> str:
 
 
 def recorded_place(record: str, output: str, name: str) -> str:
-    """Return the directory that `to_record` recorded, with the credentials of `output`.
+    """Return the directory of a side output that `to_record` recorded.
+
+    It gets the credentials of `output` if both are on one server and the record has none.
 
     >>> output = "s3://key:secret@logs/out?scheme=http"
     >>> recorded_place("s3://logs/bad?scheme=http", output, "rejects")

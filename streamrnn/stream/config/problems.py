@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: where it is, and how to fix it."""
+    """One problem: where it is, a message about it, and the override that caused it, if known."""
 
     path: Path
     message: str
@@ -36,7 +36,7 @@ def dotted(path: Path) -> str:
 
 
 def received(value: Any) -> str:
-    """Describe a value by its TOML type, cut to a readable length."""
+    """Describe a value and its TOML type, cut to a readable length."""
     match value:
         case bool():
             return f"the boolean {str(value).lower()}"
@@ -66,7 +66,7 @@ def unexpected(expected: str, value: Any, hint: str = "") -> ValueError:
 
 
 def choices(options: Sequence[str]) -> str:
-    """Join options to a phrase: `"a", "b" or "c"`."""
+    """Join options into a phrase: `"a", "b" or "c"`."""
     quoted = [f'"{option}"' for option in options]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
 
@@ -107,7 +107,7 @@ def config_error(
 
 
 def _nearest(path: Path, locations: Mapping[Path, _Location]) -> _Location | None:
-    """Return the location of the path, else of the closest table around it."""
+    """Return the location of the path, else of the closest table around it; None without one."""
     for length in range(len(path), 0, -1):
         if path[:length] in locations:
             return locations[path[:length]]

@@ -1,4 +1,4 @@
-"""Checks between the keys of a pipeline file, and [window] for a model of fixed steps.
+"""Checks between the keys of a pipeline file, and [window] for models with a fixed number of steps.
 
 The types in `schema` check single keys.
 """
@@ -34,7 +34,7 @@ _FILTERS = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.wher
 def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
     """Return all problems between keys.
 
-    A check that needs a key in `invalid` is skipped, as the problem of that key is reported.
+    A check that needs a key in `invalid` is skipped: the problem of that key is reported elsewhere.
     """
     return [
         Problem(tuple(at.split(".")) if isinstance(at, str) else at, message)
@@ -53,9 +53,9 @@ def _needs(*keys: str) -> Callable[[Check], Check]:
 
 
 def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None:
-    """Register a check that needs `keys`, and yields a message at the first of them.
+    """Register a check that needs `keys`; if `when` is true, it yields `message` at the first key.
 
-    In the message, `{0.sink.path}` stands for the value of a key.
+    In the message, `{0.sink.path}` stands for the value of that key.
     """
     first, *others = keys.split()
 
@@ -167,18 +167,18 @@ _refuse(
 _refuse(
     "state.idle window.kind",
     lambda tables: tables.state.idle and tables.window.kind == "whole",
-    'kind = "whole" carries no state from row to row; to cut a stream at gaps, set source.max_gap',
+    'kind = "whole" keeps no state between runs; to cut a stream at gaps, set source.max_gap',
 )
 _refuse(
     "source.sort source.path",
     lambda tables: tables.source.sort != "none" and tables.source.piped,
-    "a stream on stdin is not a file that could be sorted; sort its rows first, or write them to "
+    "only files can be sorted, not stdin; sort the rows before they are piped, or write them to "
     "files",
 )
 _refuse(
     "source.after source.path",
     lambda tables: tables.source.after is not None and tables.source.piped,
-    'chooses files, and path is "-": all rows of stdin are scored; remove after',
+    'chooses files, but path is "-": all rows of stdin are scored; remove after',
 )
 
 
@@ -213,7 +213,7 @@ _refuse(
     lambda tables: (
         tables.window.kind != "independent" and "stride" in tables.window.model_fields_set
     ),
-    'only kind = "independent" has a stride, and kind is "{0.window.kind}"; remove stride',
+    'only kind = "independent" has a stride, but kind is "{0.window.kind}"; remove stride',
 )
 
 
@@ -258,7 +258,7 @@ def _last_of_goes_with_last(tables: Sections) -> Problems:
     if output.last_of is not None and output.emit != "last":
         yield (
             "output.last_of",
-            f'only emit = "last" counts steps, and emit is "{output.emit}"; remove last_of, or '
+            f'only emit = "last" counts steps, but emit is "{output.emit}"; remove last_of, or '
             'set emit = "last"',
         )
     elif output.last_of is not None and independent:
@@ -308,7 +308,7 @@ def _rejects_have_a_place(tables: Sections) -> Problems:
 _refuse(
     "sink.partition_by sink.path",
     lambda tables: tables.sink.partition_by and tables.sink.path == PIPE,
-    "partitions are folders, and the output goes to stdout; remove partition_by, or set sink.path "
+    "partitions are folders, but the output goes to stdout; remove partition_by, or set sink.path "
     "to a directory",
 )
 
@@ -319,13 +319,13 @@ def _tables_index_parquet_parts(tables: Sections) -> Problems:
         if tables.sink.path == PIPE:
             yield (
                 f"publish.{key}",
-                'a table indexes the parts of a folder, and sink.path is "-"; set sink.path to a '
+                'a table indexes the parts of a folder, but sink.path is "-"; set sink.path to a '
                 "directory or URI, or remove the key",
             )
         elif tables.sink.format not in INDEXED_FORMATS:
             yield (
                 f"publish.{key}",
-                f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '
+                f'a table indexes Parquet files, but sink.format is "{tables.sink.format}"; set '
                 'sink.format = "parquet", or remove the key',
             )
 
@@ -346,7 +346,7 @@ def _copies_are_beside_a_folder(tables: Sections) -> Problems:
         if attrgetter(key)(tables) and tables.sink.path == PIPE:
             yield (
                 key,
-                f"{name} are committed with a directory, and the output goes to stdout; remove "
+                f"{name} are committed with a directory, but the output goes to stdout; remove "
                 "where, or set sink.path to a directory",
             )
 
@@ -379,14 +379,14 @@ def _state_files_are_named_as_such(tables: Sections) -> Problems:
 
 
 def windows_of_predict(steps: int) -> dict[str, str | int]:
-    """Return the keys of [window] with which each row gets the output of predict."""
+    """Return the keys of [window] with which a run gives what predict gives."""
     return {"kind": "independent", "steps": steps, "stride": 1}
 
 
 def both_answers(steps: int, not_carried: str | None) -> str:
-    """Describe the kinds that can be set; `not_carried`: why carry is not one (None: it is)."""
+    """Describe the kinds that can be set; `not_carried`: why carry cannot be (None: it can)."""
     carry = (
-        ": the state goes on from row to row, for a model trained that way; after training on "
+        ": the state continues from row to row, for a model trained that way; after training on "
         "windows its scores differ from what predict gives"
     )
     if not_carried is not None:
@@ -399,9 +399,9 @@ def both_answers(steps: int, not_carried: str | None) -> str:
 
 
 def use_of(window: WindowSection, steps: int) -> str:
-    """Describe what the kind of window means for a model of `steps` steps."""
+    """Describe what the kind of window means for a model with a fixed number of `steps`."""
     if window.kind == "carry":
-        return "the state goes on from row to row, beyond the windows that predict reads"
+        return "the state continues from row to row, beyond the windows that predict reads"
     if window.kind == "whole":
         return "each stream is one sequence, of any length"
     if window.steps != steps:

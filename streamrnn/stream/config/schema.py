@@ -69,8 +69,8 @@ class FeatureSection(Section):
     nulls: Nulls | None = setting("as source.nulls, for this feature only")
     nan: Literal["error", "null"] | None = setting("as source.nan, for this feature only")
     vocabulary: VocabularyValue | None = setting(
-        "the model reads ids of these values: a list or a text file with one per line (id = "
-        "position + oov), a table, or a .csv or .parquet file of values and ids"
+        "the model reads ids of these values: a list, or a text file with one value per line (id = "
+        "position + oov); a table, or a .csv or .parquet file, of values and ids"
     )
     oov: Oov = setting("a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)", 0)
     embed: Natural = setting(
@@ -118,7 +118,7 @@ class SourceSection(Section):
         example=";",
     )
     types: ColumnTypes = setting(
-        "types of columns of CSV and NDJSON files; by default as in the first rows",
+        "types of columns in CSV and NDJSON files; by default inferred from the first rows",
         factory=dict,
         example={"device": "string"},
     )
@@ -133,7 +133,9 @@ class SourceSection(Section):
         "file: sort the rows of each file by time, in memory", "none"
     )
     key: Names = setting(
-        "column or columns that identify a stream, of any type but float", ..., example=["device"]
+        "column or columns that identify a stream, of any type but floats, lists and structs",
+        ...,
+        example=["device"],
     )
     time: Text | None = setting(
         "timestamp, date or integer column; without it, file order counts", example="time"
@@ -145,13 +147,13 @@ class SourceSection(Section):
         example=["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}],
     )
     rename: Renames = setting(
-        "new name = old name of a column, or a list of them, in some of the files",
+        "new name = old name that a column has in some of the files, or a list of old names",
         factory=dict,
         example={"temperature": "temp_c"},
     )
     time_zone: str = setting(
-        "zone of time_features, calendar folders, reports (else the column's), months and "
-        "limits (else UTC)",
+        "zone of time_features, calendar folders, reports (else the column's), months, time limits "
+        "(else UTC)",
         "",
         example="America/New_York",
     )
@@ -209,7 +211,7 @@ class SourceSection(Section):
 
     @property
     def renames(self) -> dict[str, tuple[str, ...]]:
-        """Old names of columns, features included."""
+        """The old names of each column, including features: new name -> old names."""
         old_names = dict(self.rename)
         for feature in self.features:
             if feature.from_:
@@ -217,7 +219,7 @@ class SourceSection(Section):
         return old_names
 
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
-        """Return the null policy of a feature, by default the one of the source."""
+        """Return the null policy of a feature, by default the source's."""
         return self.nulls if feature.nulls is None else feature.nulls
 
     def nan_of(self, feature: FeatureSection) -> Literal["error", "null"]:
@@ -229,8 +231,8 @@ class WindowSection(Section):
     """How streams are cut into windows."""
 
     kind: Kind = setting(
-        "carry (keep the state) | independent (from zero) | whole (a stream); models of fixed "
-        "steps need it",
+        "carry (keep the state) | independent (from zero) | whole (a stream); set it for "
+        "fixed-step models",
         "carry",
     )
     lanes: Count = setting(
@@ -279,7 +281,7 @@ class ModelSection(Section):
         example={"h": "hn", "c": "cn"},
     )
     layers: LayerTables = setting(
-        "for a fit, or a file of weights: type, Keras arguments, inputs, weights (name prefix)",
+        "for a fit, or a weights file: type, Keras arguments, inputs, weights (name prefix)",
         (),
         example=[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}],
     )
@@ -305,7 +307,8 @@ class OutputSection(Section):
         "output is null for this many steps after a stream starts or is reset", 0
     )
     quantiles: Levels | None = setting(
-        "levels of quantiles that replace a mean and deviation (Gaussian, several seeds as one)",
+        "levels of quantiles in place of mean and deviation (a Gaussian, or several seeds in one "
+        "model)",
         example=[0.05, 0.5, 0.95],
     )
     calibrate: bool = setting(
@@ -365,12 +368,12 @@ class PublishSection(Section):
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The keys that are set; each names a table."""
+        """The keys that are set, one for each table."""
         return tuple(key for key in type(self).model_fields if getattr(self, key))
 
 
 PUBLISH_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
-"""The keys that name a table. Each is also the name of a plug-in's entry point."""
+"""The keys of [publish], one for each table. Each is also the name of a plug-in's entry point."""
 
 
 class AlertsSection(Section):
@@ -412,7 +415,9 @@ class CheckpointSection(Section):
     """How often a run commits, and how many commits are kept."""
 
     every: Count = setting("record batches per commit", 16)
-    keep: Natural = setting("ends of earlier runs to keep, for `streamrnn rewind`", 7)
+    keep: Natural = setting(
+        "how many earlier runs keep their last commit, for `streamrnn rewind`", 7
+    )
 
 
 class EngineSection(Section):

@@ -99,7 +99,8 @@ _SCALAR = re.compile(
 def key_lines(text: str) -> dict[Path, int]:
     """Return the lines, from 1, of the tables, keys and array elements of a valid TOML document.
 
-    tomllib does not keep them. An array element has a number: ("source", "features", 2, "valid").
+    tomllib does not keep lines. The number in a path is the index of an array element: ("source",
+    "features", 2, "valid").
     """
     return _Scanner(text).scan()
 
@@ -136,7 +137,7 @@ class _Scanner:
         return path
 
     def resolve(self, parts: tuple[str, ...]) -> Path:
-        """Return the path of a header: below an array of tables, it is below the last table."""
+        """Return the path of a header; below an array of tables, it is in the array's last one."""
         path: Path = ()
         for depth, part in enumerate(parts, start=1):
             path = (*path, part)
@@ -199,7 +200,7 @@ class _Scanner:
 
 
 def listed_overrides(overrides: object) -> list[str]:
-    """Return the overrides as a list. Raises ConfigError unless they are an iterable of texts."""
+    """Return the overrides as a list. Raises ConfigError unless they are several strings."""
     expected = 'overrides: expected a list of strings such as ["window.lanes=32"], received '
     if isinstance(overrides, Mapping):
         raise ConfigError(
@@ -260,9 +261,10 @@ def _parse_key(text: str) -> Path | None:
 
 
 def _value_of(text: str, path: Path) -> Any:
-    """Return the value of an override; its text if the key accepts only text.
+    """Return the value of an override; its text if that is not a TOML value.
 
-    So a path may be 2013-01-01, 2013, nan or true.
+    A number, date or boolean for a key that accepts only text stays text, too: a path may be
+    2013-01-01, 2013, nan or true.
     """
     try:
         document = tomllib.loads(f"value = {text}")
@@ -313,8 +315,9 @@ def interpolate(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return a copy of `data` with `${VAR}` and `${VAR:-default}` replaced in all string values.
 
-    As in a shell, a default also replaces a variable that is set and empty. What a variable's
-    value contains is not replaced. An unset variable without a default is a problem, and stays.
+    As in a shell, a default also replaces a variable that is set but empty. `${…}` in the value of
+    a variable is not replaced. Returns problems, too; an unset variable without a default is one,
+    and its `${VAR}` stays.
     """
     problems: list[Problem] = []
 

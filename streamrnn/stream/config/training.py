@@ -60,7 +60,7 @@ def _count(value: Any) -> bool:
 
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str, JsonSchema]] = {
-    "warmup": (_share, "a share of the training, between 0 and 1", NUMBER),
+    "warmup": (_share, "a share of the training, above 0 and below 1", NUMBER),
     "factor": (
         lambda value: _rate(value) and 0 < value <= 1,
         "a number above 0, at most 1",
@@ -68,7 +68,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str, JsonSchema]] = {
     ),
     "at": (
         _shares,
-        "shares of the training between 0 and 1, in rising order, such as [0.5, 0.75]",
+        "one or more shares of the training, above 0 and below 1, in ascending order and each "
+        "once, such as [0.5, 0.75]",
         array_of(NUMBER),
     ),
     "patience": (_count, "a number of epochs, 1 or more", POSITIVE),
@@ -81,7 +82,7 @@ SCHEDULE_KEYS: dict[str, Mapping[str, Any]] = {
     "step": {"at": (0.5, 0.75), "factor": 0.1},
     "plateau": {"factor": 0.5, "patience": 3, "min_rate": 0.0},
 }
-"""The keys of each schedule and their defaults; each may have warmup, too."""
+"""The keys of each schedule and their defaults. Every schedule may have warmup, too."""
 
 
 def _schedule(value: Any) -> Any:
@@ -132,7 +133,7 @@ def whole_schedule(value: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 SCALED = ("mse", "mae", "huber", "log_cosh", "gaussian_nll")
-"""Regressions whose labels may be standardized."""
+"""Names of regression losses whose labels may be standardized."""
 REGRESSIONS = (*SCALED, "mape", "msle", "poisson", "cosine_similarity")
 LOSSES = (
     *REGRESSIONS,
@@ -223,18 +224,18 @@ class TargetSection(Section):
         example="temperature",
     )
     horizon: Horizons = setting(
-        "0 (default: the row itself) | exactly how much later the row with the label is; or "
-        "several",
+        "0 (default: the row itself) | exactly how much later the row with the label is, or a list",
         (),
         example="3h",
     )
     rows: Natural = setting("instead of horizon: how many rows of the stream later the label is", 0)
     weight: Text | None = setting(
-        "column of weights; 0 or null: the step moves the state and counts for nothing",
+        "column of weights; a step with 0 or null changes the state, but its label does not count",
         example="weight",
     )
     season: DurationOrNone = setting(
-        '"" | "24h": fit and evaluate also compare with the value a day, or days, before the label',
+        '"" | "24h": fit and evaluate also compare with the value one or more whole days before '
+        "the label",
         timedelta(),
         example="24h",
     )
@@ -292,16 +293,16 @@ class TrainSection(Section):
         example={"name": "cosine", "warmup": 0.1},
     )
     class_weight: _ClassWeight | None = setting(
-        "weights of classes in the loss of training; a class without one has 1",
+        "weights of classes in the training loss; a class that is not listed has 1",
         example={"0": 1, "1": 20},
     )
     clip_norm: _Positive | None = setting(
-        "limit of the norm of all gradients of an update, taken together", example=1.0
+        "limit of the norm over all gradients of an update together", example=1.0
     )
-    clip_value: _Positive | None = setting("limit of each value of a gradient", example=0.5)
+    clip_value: _Positive | None = setting("limit of each gradient's absolute values", example=0.5)
     scale_target: bool | None = setting(
-        "standardize labels, and append their scale to the model; default for a regression of "
-        "layers",
+        "standardize labels, append their scale to the model; default: true if loss and init "
+        "allow it",
         example=True,
     )
     burn_in: Natural | None = setting(
@@ -358,5 +359,5 @@ class TrainSection(Section):
 
     @property
     def scales(self) -> bool:
-        """Whether the model is trained on standardized labels."""
+        """Whether labels are standardized, unless `init` is a model without a scale."""
         return self.may_scale if self.scale_target is None else self.scale_target

@@ -21,7 +21,7 @@ from streamrnn.stream.config.problems import choices, did_you_mean, received, un
 
 
 class Section(BaseModel):
-    """A frozen table that refuses unknown keys and converts no value silently."""
+    """A frozen table that refuses unknown keys, and values of a wrong type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -158,9 +158,9 @@ def _horizons(value: Any) -> Any:
         )
     lengths = tuple(map(_duration, lengths))
     if min(lengths, default=timedelta()) <= timedelta():
-        raise unexpected("durations, or 0 alone", value)
+        raise unexpected("one or more durations above zero, or 0 alone", value)
     if len(set(lengths)) < len(lengths):
-        raise unexpected("different durations", value)
+        raise unexpected("each duration once", value)
     return lengths
 
 
@@ -183,7 +183,7 @@ def _idle(value: Any) -> Any:
 
 
 def _replay(value: Any) -> Any:
-    or_rows = '"all", a duration such as "90d", or a number of rows of each stream, at least 1'
+    or_rows = '"all", a duration such as "90d", or a number of rows per stream, at least 1'
     return value if value == "all" else _length_or_number(value, or_rows)
 
 
@@ -287,7 +287,7 @@ _DURATION: JsonSchema = {"type": "string", "pattern": PATTERN}
 
 
 def any_of(*schemas: JsonSchema) -> JsonSchema:
-    """Return the JSON Schema of a value that fits any of these schemas."""
+    """Return the JSON Schema of a value that matches at least one of these schemas."""
     return {"anyOf": list(schemas)}
 
 
@@ -308,7 +308,8 @@ NewModel = Literal["replay", "carry", "reset"]
 """How another model takes over the output of the previous one."""
 WAYS = {
     "replay": "the new model reads earlier rows of the source into its own state, writes none of "
-    "them, and goes on: for a model that was trained anew, if the files of these rows still exist",
+    "them, and continues: for a model that was trained again, if the files of these rows still "
+    "exist",
     "carry": "each stream keeps its state: for the same model in another form or precision, or "
     "one fine-tuned from it",
     "reset": "every stream starts again from the initial state",
@@ -353,7 +354,8 @@ def levels_of(owner: str, quantiles: Any) -> tuple[float, ...]:
     numbers = [q for q in levels if isinstance(q, float) and 0 < q < 1]
     if not levels or len(numbers) < len(levels) or sorted(set(levels)) != levels:
         raise ValueError(
-            f"{owner}expected numbers between 0 and 1 in rising order, received {quantiles!r}"
+            f"{owner}expected one or more numbers above 0 and below 1, in ascending order and each "
+            f"once, received {quantiles!r}"
         )
     return tuple(levels)
 

@@ -31,13 +31,13 @@ class PartFormat(Protocol):
     suffix: str
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> Any:
-        """Create a writer of pyarrow; `first` are the rows that will be written first."""
+        """Create a pyarrow writer; `first` are the rows that will be written first."""
 
     def write(self, writer: Any, table: pa.Table) -> None:
         """Add a group of rows. Equal rows in equal groups give equal bytes."""
 
     def abandon(self, writer: Any) -> None:
-        """Prevent further writes, also on garbage collection."""
+        """Prevent further writes, including those on garbage collection."""
 
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
@@ -151,8 +151,8 @@ def refuse_unwritable(schema: pa.Schema, format: str) -> None:
         except pa.ArrowException as error:
             raise DTypeError(
                 f"[sink] format: column {field.name!r}: {format} cannot hold its type, "
-                f"{field.type}: {str(error).rstrip('.')}. Set another format, or list the columns "
-                "of the output without it, in [output] columns"
+                f"{field.type}: {str(error).rstrip('.')}. Set another format, or set [output] "
+                "columns to a list without this column"
             ) from error
 
 
@@ -285,8 +285,8 @@ def number_of(name: str) -> int | None:
 class PartWriter:
     """Writes batches of one schema to the new file `name` in staging, for a part in `folder`.
 
-    Batches are gathered into groups of at least `GROUP_ROWS` rows, except for the last one. Raises
-    SinkError.
+    Batches are gathered into groups of at least `GROUP_ROWS` rows, except for the last group.
+    Raises SinkError.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ from streamrnn.stream.sinks import part
 from streamrnn.stream.sinks.part import NULL, PartWriter, StagedPart, partition_values
 
 MOST_PARTITIONS = 10_000
-"""Largest number of partitions of one commit, each of which has a file of its own."""
+"""Largest number of partitions of one commit, each of which has at least one file of its own."""
 BUFFER = 32 << 20
 """Largest number of bytes of rows that wait."""
 OPEN = 8
@@ -52,7 +52,7 @@ class PartitionColumn:
     """One level of folders, `field`: the value of `source`, or a `function` of it ("": none).
 
     The function is year (int32), month (1 to 12, int32), day (a date) or hour (0 to 23, int32), in
-    the time zone of the column, or of `clock`, a type of timestamps.
+    the time zone of the column, or of `clock`, a timestamp type, if set.
     """
 
     field: pa.Field
@@ -79,9 +79,10 @@ class PartitionColumn:
         return _CLOCK[self.function](column).cast(pa.int32())
 
     def _check_years(self, times: pa.Array) -> None:
-        """Raise DataError for a time whose date no reader of folders reads.
+        """Raise DataError for a time outside the years 1 to 9999.
 
-        Arrow reads texts of the years 1 to 9999 only; its calendar ends in the year 32,767.
+        Arrow reads dates in other years neither from folders nor from other texts; its calendar
+        ends in the year 32,767.
         """
         kind = times.type
         one_day = 1 if pa.types.is_date32(kind) else _DAY[kind.unit]
@@ -90,9 +91,9 @@ class PartitionColumn:
             if end is not None and not _FIRST <= end // one_day <= _LAST:
                 text = pa.scalar(end, ticks.type).cast(kind).cast(pa.string()).as_py()
                 raise DataError(
-                    f"[sink] partition_by: column {self.source!r} has the time {text}, and folders "
-                    "have dates of the years 1 to 9999. Fix the time (is its unit right?), or "
-                    "remove the partition"
+                    f"[sink] partition_by: column {self.source!r} has the time {text}, but folders "
+                    "can have dates of the years 1 to 9999 only. Fix the time (is its unit right?),"
+                    " or remove the partition"
                 )
 
     def folders(self, values: pa.Array) -> list[str]:
@@ -164,7 +165,7 @@ class Partitioning:
             start += size
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of a part with the columns of its folders too; columns of functions are last.
+        """Return rows of a part, with the columns of its folders added, columns of functions last.
 
         The batch may have only some of the file's columns. Raises DataError for folders of another
         output, pa.ArrowException for a folder's value that is not of its column's type.
@@ -187,9 +188,10 @@ class Partitioning:
 
 
 def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
-    """Return the number (N,) of each code, in the order of their first rows, and these rows.
+    """Return the number (N,) of each row's code, and the first row of each code.
 
-    The type of the numbers is the smallest, which is sorted fastest.
+    Codes are numbered in the order of their first rows. The numbers have the smallest type, which
+    is sorted fastest.
     """
     _, first, inverse = np.unique(code_N, return_index=True, return_inverse=True)
     check_count(len(first))

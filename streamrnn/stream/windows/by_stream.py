@@ -24,8 +24,8 @@ from streamrnn.stream.windows.sorted_rows import (
 )
 
 _FEW = 256
-"""Largest number of rows whose slots are sorted as int64: this takes 5 µs, as does a radix sort
-with 1,000 streams (19 µs with a million)."""
+"""Largest number of rows whose slots are sorted as they are, in int64: this takes 5 µs, as does a
+radix sort with 1,000 streams (19 µs with a million)."""
 _NUMBERS = np.arange(_FEW + 1)
 _NUMBERS.flags.writeable = False
 _all = np.logical_and.reduce  # faster than the method of an array, which calls it from Python
@@ -37,13 +37,15 @@ class StreamBatch:
 
     Of N rows, `slot_N` is the stream (-1: invalid). Indices of rows: `kept` rows have an output
     row, `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected
-    as late, and `late_after` has the last time of each one's stream; `repeated` rows have the last
-    time of their stream, whatever becomes of them. The M steps (kept rows that are not skipped) are
-    in stream order: `row_M` is the row of each, `step_M` its step number since the stream's last
-    reset, `features_MF` and `identifiers` the model's inputs. Segments are runs of steps of one
-    stream without a reset inside: `start`, `length` (may be 0), `slot`, `base` (the steps of the
-    stream before it), `reset` (it begins with one), `last` (its state is carried; `all_last`: each
-    stream has one segment), and the values after it, `last_time` and `previous`.
+    as late, and `late_after` has the last time of the stream of each late row; `repeated` rows have
+    the last time of their stream, whatever becomes of them. The M steps (kept rows that are not
+    skipped) are in stream order: `row_M` is the row of each step, `step_M` the number of the step
+    since the stream's last reset, `features_MF` and `identifiers` are the model's inputs. Segments
+    are runs of steps of one stream without a reset inside. Each has `start`, `length` (may be 0),
+    `slot`, `base` (how many steps since its last reset the stream has before the segment), `reset`
+    (whether the segment begins with a reset), `last` (whether it is the last of its stream, whose
+    state is carried; `all_last`: all segments are), and what its stream has after the segment:
+    `last_time` and `previous` values.
     """
 
     slot_N: Ints
@@ -78,7 +80,7 @@ class StreamBatch:
 
 
 def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPolicy) -> StreamBatch:
-    """Sort N rows by stream, a copy; `slots` (N,) int64 is the stream of each row.
+    """Sort a copy of N rows by stream; `slots` (N,) int64 is the stream of each row.
 
     Rows of one stream keep their order. Raises what `raise_first` raises.
     """

@@ -1,4 +1,4 @@
-"""Labels, the values of later rows of the same stream, and their seasonal naive forecasts."""
+"""Labels: values of later rows of a stream, or of the row itself; and their seasonal forecasts."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,11 +17,11 @@ _LATEST = np.iinfo(np.int64).max
 
 
 class TargetRows(NamedTuple):
-    """N rows with the values of K targets; the rows of a stream are in its order.
+    """N rows with the values of K targets; the rows of each stream are in order.
 
-    `row` is the number of a row in the source, `slot` its stream, `time` in ticks (any constant
+    `row` is the number of a row in the source, `slot` its stream, `time` is in ticks (any constant
     without a time column), `reset`: the stream is reset before the row; `value` (N, K) is NaN for
-    null.
+    null, `weight` (N,) 0 for null.
     """
 
     row: Ints
@@ -44,7 +44,7 @@ class TargetRows(NamedTuple):
 class Labels(NamedTuple):
     """N rows with their labels (N, K), NaN for none, and `at` (N, H), the times of the labels.
 
-    The rows of a stream are in its order. Column k % H of `at` has the time of label k, which is
+    The rows of each stream are in order. Column k % H of `at` has the time of label k; the time is
     undefined if there is no label.
     """
 
@@ -69,8 +69,8 @@ class LabelJoin:
     With H `horizons`, label k of a row has horizon k % H: it is value k of the first later row at
     which the stream's time is exactly the time of the row plus the horizon. There is no label if
     the stream jumps over this time, is reset, or has a gap longer than `max_gap` on the way. Late
-    rows that are applied get their labels in the same way: a stream's time is the latest so far.
-    With neither horizons nor `rows`, the label is the row's own value.
+    rows that are applied get their labels in the same way: a stream's time at a row is the latest
+    one up to that row. With neither horizons nor `rows`, the label is the row's own value.
 
     Rows wait for their labels: in each stream, at most the rows within the longest horizon.
     """
@@ -86,7 +86,7 @@ class LabelJoin:
         self._seen = np.zeros(0, bool)
 
     def add(self, rows: TargetRows) -> Labels:
-        """Add the next rows of some streams; return the rows that have their labels by now."""
+        """Add the next rows of some streams; return the rows that need not wait for later ones."""
         rows = rows.take(np.argsort(rows.slot, kind="stable"))
         new = self._with_clock(rows)
         if not (self._horizons or self._rows):
@@ -101,7 +101,7 @@ class LabelJoin:
         return self._resolve(both, before.take(~involved))
 
     def finish(self) -> Labels | None:
-        """Return the waiting rows, which have no label, or one that was held back."""
+        """Return the rows that still wait, with the labels that they have; may return None."""
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return None
@@ -110,7 +110,7 @@ class LabelJoin:
         return Labels(waiting.rows, label, at)
 
     def _with_clock(self, rows: TargetRows) -> _Waiting:
-        """Add the clocks of rows, which are sorted by stream; a long gap counts as a reset."""
+        """Return rows, sorted by stream, with their clocks; a long gap counts as a reset."""
         missing = int(rows.slot.max(initial=-1)) + 1 - len(self._seen)
         if missing > 0:
             size = max(missing, len(self._seen))
@@ -133,7 +133,7 @@ class LabelJoin:
         return _Waiting(rows._replace(reset=reset), clock)
 
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
-        """Return the rows that have their labels; the rest waits, with the `others`."""
+        """Return the rows that need not wait for later ones; the rest waits, with the `others`."""
         label, at, settled = self._labels(both)
         # In order: a row is held back while an earlier one of its stream waits.
         held = np.cumsum(~settled)
@@ -171,7 +171,10 @@ class LabelJoin:
 
     @staticmethod
     def _at_time(both: _Waiting, segment: Ints, number: Ints, horizon: int) -> tuple[Ints, Bools]:
-        """Return the first row of the segment at or after a time, and whether it has that time."""
+        """Return the first row that is at least a horizon later, and whether it is exactly that.
+
+        There is one result for each row: the end of its segment if that has no such row.
+        """
         with np.errstate(over="ignore"):
             wanted = both.rows.time + horizon
         beyond = wanted < both.rows.time  # more than int64 holds
@@ -204,10 +207,10 @@ class SeasonJoin:
     """Joins each row with the row of its stream a whole number of seasons before its label.
 
     The number of seasons is the smallest, 1 or more, that does not lead beyond the row itself: the
-    forecast uses nothing that comes later. Of several rows at the time that it leads to, the first
-    counts. Resets and gaps do not matter. There is no forecast where no row has exactly this time,
-    the value there is null, or the time is more than a season before the latest time of the stream,
-    as only the rows of the last season are kept.
+    forecast uses nothing that comes later. Of several rows at the resulting time, the first counts.
+    Resets and gaps do not matter. There is no forecast if no row has exactly this time, if the
+    value is null, or if the time is more than a season before the latest time of the stream, as
+    only the rows of the last season are kept.
     """
 
     def __init__(self, season: int) -> None:
@@ -220,7 +223,7 @@ class SeasonJoin:
         return 0 if self._past is None else len(self._past.slot)
 
     def add(self, labels: Labels) -> Doubles:
-        """Return the forecasts (N, K) of the next rows, NaN for none."""
+        """Return the forecasts (N, K) of the labels of the next rows, NaN for none."""
         rows, kept = labels.rows, self.kept
         both = rows if self._past is None else TargetRows.joined([self._past, rows])
         order = np.argsort(both.slot, kind="stable")
@@ -252,7 +255,7 @@ class SeasonJoin:
 
 
 def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabels]:
-    """Add the forecasts of a season in ticks; none with season 0."""
+    """Add seasonal forecasts to labels, for a `season` in ticks; with 0, all are NaN."""
     if not season:
         for rows in labels:
             yield SeasonalLabels(rows, np.full(rows.label.shape, np.nan))
@@ -276,7 +279,7 @@ def _with_season(join: SeasonJoin, waiting: Sequence[Labels]) -> SeasonalLabels:
 
 
 def _first_at(past: TargetRows, slot: Ints, time: Ints) -> tuple[Ints, Array]:
-    """Return the first row with a slot and a time, and whether there is one."""
+    """Return the first row with each slot and time, and whether there is one."""
     _, rank = np.unique(np.concatenate([past.time, time]), return_inverse=True)
     code = np.concatenate([past.slot, slot]) * (len(rank) + 1) + rank
     offered, wanted = code[: len(past.slot)], code[len(past.slot) :]

@@ -33,10 +33,10 @@ class RowPolicy:
     """What becomes of rows that are late, repeated, invalid, or follow a gap (`max_gap`, in ticks).
 
     A stream that was silent for more than `idle` ticks counts as new, since it may have been
-    dropped; `max_gap` is at most `idle`, so that the stream starts again. `previous` are the
-    features whose nulls repeat the last value of their stream. A run stops when it rejects more
-    than `max_rejects` rows. With `answers` the caller learns what became of each row: refused rows
-    are counted, and are not rejects.
+    dropped; with `idle`, `max_gap` is at most `idle`, so that the stream starts again. `previous`
+    are the features whose nulls repeat the last value of their stream. A run stops when it rejects
+    more than `max_rejects` rows. With `answers` the caller learns what became of each row: refused
+    rows are counted, but are not rejects.
     """
 
     late: str = "error"
@@ -50,7 +50,10 @@ class RowPolicy:
     answers: bool = False
 
     def answering(self, errors: bool) -> "RowPolicy":
-        """Return the policy that refuses rows, errors too unless `errors`, and rejects none."""
+        """Return the policy that refuses rows and rejects none.
+
+        With `errors`, what is an error stays one; else such rows are refused, too.
+        """
         stay = {"error"} if errors else set()
         late = self.late if self.late in stay | {"apply"} else "drop"
         repeated = self.repeated if self.repeated in stay | {"score"} else "skip"
@@ -59,7 +62,7 @@ class RowPolicy:
 
     @cached_property
     def most_gap(self) -> int:
-        """The longest gap in ticks that resets no stream; without `max_gap`, the largest number."""
+        """The longest gap in ticks that resets no stream; without `max_gap`, the largest uint64."""
         return _LONGEST if self.max_gap is None else self.max_gap
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
@@ -77,8 +80,9 @@ class RowPolicy:
 class JudgedTimes(NamedTuple):
     """The times of N rows, in stream order, compared with the latest earlier time of their streams.
 
-    `clock` is the latest time of each row's stream including the row (None without times). Rows
-    before that earlier time are `late`, rows at it are `repeated` (None: no row is).
+    `clock` is the latest time of each row's stream up to and including the row (None without
+    times). A row is `late` if it is before that earlier time, `repeated` if it has the same time
+    (None: no row is).
     """
 
     clock: Ints | None
@@ -86,7 +90,7 @@ class JudgedTimes(NamedTuple):
     repeated: Bools | None = None
 
     def left_out(self, policy: RowPolicy) -> Bools | None:
-        """Return which rows are not steps; None if all are."""
+        """Return which rows are not steps because they are late or repeated; None if no row is."""
         late = self.late if policy.late != "apply" else None
         repeated = self.repeated if policy.repeated != "score" else None
         if late is None or repeated is None:
@@ -97,7 +101,7 @@ class JudgedTimes(NamedTuple):
 def judge_times(
     rows: Rows, order: Ints, stream: Ints, begin: Bools, past: StreamHistory
 ) -> JudgedTimes:
-    """Compare the time of each row with the latest one of its stream."""
+    """Compare the time of each row with the latest earlier time of its stream."""
     if rows.time is None:
         return JudgedTimes(None)
     time = rows.time.take(order)
@@ -128,11 +132,12 @@ def resets(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> tuple[Bools, dict[str, int]]:
-    """Return which rows (N,), in stream order, start their stream again: marked, or after a gap.
+    """Return which rows (N,), in stream order, start their stream again.
 
-    Also return two counts. "fresh_starts": the rows among them whose stream has an earlier row, at
-    most `idle` before. "started_behind": streams without an earlier row that began more than `idle`
-    behind the newest time, so that their state may have been dropped.
+    These are rows that the reset column marks, and rows after a gap. Also return two counts.
+    "fresh_starts": the rows among them whose stream has an earlier row, at most `idle` before.
+    "started_behind": streams without an earlier row that began more than `idle` behind the newest
+    time, so that their state may have been dropped.
     """
     reset = np.zeros(len(order), bool)
     counts = {"fresh_starts": 0, "started_behind": 0}
@@ -203,7 +208,7 @@ def raise_first(
 
 
 def why_late(rows: Rows, slots: Ints, row: int, last: int) -> str:
-    """Return why a row is late: its time, and the last one of its stream, in ticks."""
+    """Return why a row is late: its time, and `last`, the last time of its stream, in ticks."""
     times = rows.batch.column(rows.time_name)
     return (
         f"{rows.time_name} {shown(times, row)} is before {shown_time(last, times.type)}, the last "
@@ -230,8 +235,8 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
     keys, file = ", ".join(rows.key_names), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
-        f"this record batch: {count}. One row ahead of its time makes all that follow late, until "
-        "their times pass it."
+        f"this record batch: {count}. One row with a time too far ahead makes the next rows of its "
+        "stream late, until their times pass that time."
     )
     kind = rows.batch.column(rows.time_name).type
     how = _in_duckdb(file, str(rows.time_name), kind, keys)
@@ -245,8 +250,7 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
 def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: StreamHistory) -> bool:
     """Return whether a row is late because of rows of its file alone, as far as this batch shows.
 
-    The result is False also for a file that began in an earlier batch, as its rows may have set the
-    last time.
+    If the last time was set in an earlier batch, the result is False, even if by the same file.
     """
     assert rows.time is not None
     carried, seen = past.last_times(slots[row : row + 1])
@@ -257,7 +261,7 @@ def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: StreamHistory) -
 
 
 def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
-    """Return how to sort a file in a format that DuckDB reads and writes; "" for others."""
+    """Return how to sort a file: in DuckDB if it reads and writes the format, else only by what."""
     name = without_options(file).lower()
     if name.endswith(also_compressed(".csv")):
         # Values stay text, as "007" would become 7; only times are compared as times.
@@ -283,9 +287,10 @@ def fill_nulls(
     policy: RowPolicy,
     counts: dict[str, int],
 ) -> tuple[dict[str, Array], Bools | None, Previous]:
-    """Return values in stream order with nulls filled, rows to skip, and segments' last values.
+    """Return values in stream order with nulls filled, which rows to skip, and last values.
 
-    The values of all float32 features have the name "". The rows are None if none is skipped.
+    The matrix of all float32 features has the name "". The second result is None if no row is to be
+    skipped, the third has the last values of each segment.
     """
     matrix = rows.features.take(order, axis=0)
     # Of features with nulls, `fill` sets the last values again.
@@ -330,7 +335,7 @@ def fill_nulls(
 
 
 def previous_of(latest: Floats, policy: RowPolicy) -> Previous:
-    """Return the last values of the features that need them, from rows without nulls."""
+    """Return the last values of the features whose nulls repeat them, from rows without nulls."""
     if not policy.previous:
         return {}
     present = np.ones(len(latest), bool)
@@ -356,9 +361,9 @@ def kept_and_rejected(
 
 
 def reject_names(schema: pa.Schema) -> list[str]:
-    """Return the names of the columns of rejected rows, one for each column of `schema`.
+    """Return the names of the columns of rejects: reason, file, row (in the file), then `schema`'s.
 
-    The first three columns are the reason, the file, and the row in the file.
+    A name that is taken gets "_" appended.
     """
     names = ["reason", "file", "row"]
     for name in schema.names:

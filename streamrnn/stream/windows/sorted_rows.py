@@ -26,7 +26,7 @@ def run_ends(first: Ints, rows: int) -> Ints:
 
 
 def before_each(values: Ints, first: Ints, carried: Ints) -> Ints:
-    """Return the value (N,) of the row before each row; `carried` where the row is `first`."""
+    """Return the value (N,) before each row; `carried` has the values before the `first` rows."""
     if len(first) == len(values):
         return carried
     before = np.empty_like(values)
@@ -36,7 +36,7 @@ def before_each(values: Ints, first: Ints, carried: Ints) -> Ints:
 
 
 def running_maximum(values: Ints, begin: Bools) -> Ints:
-    """Return the largest value so far, in each run that begins where `begin` is true."""
+    """Return the maximum of each row's run up to the row; runs begin where `begin` is true."""
     ordered, rank = np.unique(values, return_inverse=True)
     base = np.cumsum(begin) * len(ordered)
     best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
@@ -47,7 +47,7 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class StreamHistory(Protocol):
-    """What is read here of a state table: the earlier rows of streams, by slot (B,).
+    """What `windows` reads of a state table about the earlier rows of streams, by slot (B,).
 
     `newest` is the latest time of all streams, in ticks, when the table was loaded or idle streams
     were last dropped; None without times.

@@ -17,10 +17,10 @@ _LONG = 32
 
 @dataclass(frozen=True)
 class Window:
-    """At most B lanes x T steps of some `lanes`, from their step `first` on.
+    """At most B lanes x T steps of some `lanes`, from step `first` of each lane on.
 
     `inputs` holds one array per model input, (B, T, F) float32 or (B, T); `length_B` int64 is the
-    number of steps of each lane (values past them are undefined).
+    number of steps of each lane (values beyond its length are undefined).
     """
 
     inputs: Inputs
@@ -34,7 +34,7 @@ class Window:
         return begin[:, None] + np.arange(int(self.length_B[0]))
 
     def scatter(self, values_BTU: Floats, out_MU: Floats) -> None:
-        """Write the outputs of the present steps to their rows, in place."""
+        """Write the outputs of the steps, up to the length of each lane, into `out_MU`."""
         steps = int(self.length_B[0])
         if (block := self.lanes.block(out_MU)) is not None:
             block[:, self.first : self.first + steps] = values_BTU

@@ -370,10 +370,13 @@ def test_the_value_of_a_rejected_row_is_not_looked_at() -> None:
             {"column": "x", "horizon": ["3h", 3]},
             r'target\.horizon: expected a duration such as "3h", a list of them, or 0',
         ),
-        ({"column": "x", "horizon": []}, r"target\.horizon: expected durations, or 0 alone"),
+        (
+            {"column": "x", "horizon": []},
+            r"target\.horizon: expected one or more durations above zero, or 0 alone",
+        ),
         (
             {"column": "x", "horizon": ["1d", "24h"]},
-            r"target\.horizon: expected different durations, received the list",
+            r"target\.horizon: expected each duration once, received the list",
         ),
         ({"column": "x", "horizon": "3 apples"}, r"target\.horizon: expected a duration such as"),
         ({"column": "x", "rows": -1}, r"target\.rows: expected an integer from 0"),

@@ -279,7 +279,7 @@ def test_a_disk_that_ignores_case_is_noticed_before_the_commit(
     [
         (
             {"path": "-", "partition_by": "b"},
-            "partitions are folders, and the output goes to stdout",
+            "partitions are folders, but the output goes to stdout",
         ),
         ({"partition_by": {"d": "week(t)"}}, "expected .*year.*day.*hour.*received 'week'"),
         ({"partition_by": {"d": "t"}}, "d: expected year, month, day or hour of a column"),

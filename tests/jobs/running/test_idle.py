@@ -394,7 +394,7 @@ def test_integers_as_time_take_a_number_of_ticks() -> None:
     ("tables", "expected"),
     [
         ({"source": {"time": None, "late": "error"}}, r"state\.idle: needs source\.time"),
-        ({"window": {"kind": "whole"}}, r'state\.idle: kind = "whole" carries no state'),
+        ({"window": {"kind": "whole"}}, r'state\.idle: kind = "whole" keeps no state'),
         ({"state": {"idle": 0}}, "expected a duration such as .* from 1 on, received"),
         ({"state": {"idle": True}}, "expected a duration such as .*received the boolean true"),
         ({"state": {"idle": "soon"}}, "expected a duration such as"),

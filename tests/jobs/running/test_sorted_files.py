@@ -158,7 +158,7 @@ def test_a_late_row_says_that_sorting_its_file_cures_it() -> None:
         message = str(caught.value)
         assert "set by in/0.parquet: row 0 (from 0)" in message or batch_rows == 29
         assert '[source] sort = "file"' in message
-    assert "One row ahead of its time makes all that follow late" in message
+    assert "One row with a time too far ahead makes the next rows of its stream late" in message
     Pipeline.from_dict(_config(source={"sort": "file"})).run()
 
 

@@ -320,9 +320,9 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ("source.path=''", "source.path: expected a non-empty string"),
         ("source.max_gap='0s'", "expected a duration above zero"),
         ("source.max_gap=6", "expected a duration such as"),
-        ("window.stride=4", 'only kind = "independent" has a stride, and kind is "carry"'),
+        ("window.stride=4", 'only kind = "independent" has a stride, but kind is "carry"'),
         ("output.emit='last'", 'emit = "last" needs last_of'),
-        ("output.last_of=4", 'only emit = "last" counts steps, and emit is "every"'),
+        ("output.last_of=4", 'only emit = "last" counts steps, but emit is "every"'),
         ("output.names=['device']", '"device" is also a column copied from the source'),
         ("output.names=['x', 'x']", '"x" is given more than once'),
         ("output.columns=['*', 'x']", '"*" means all columns; give it alone'),
@@ -353,7 +353,7 @@ def test_what_after_names_is_not_on_stdin(load):
         assert load(text, "source.path=in").source.after is not None
         message = message_of(load, text, "source.path=-")
         assert message == (
-            'p.toml:3: source.after: chooses files, and path is "-": all rows of stdin are scored; '
+            'p.toml:3: source.after: chooses files, but path is "-": all rows of stdin are scored; '
             "remove after"
         )
 
