@@ -152,8 +152,8 @@ class SourceSection(Section):
         example={"temperature": "temp_c"},
     )
     time_zone: str = setting(
-        "zone of time_features, calendar folders, reports (else the column's), months, time limits "
-        "(else UTC)",
+        "zone of time_features, calendar folders, reports (else the column's), months and "
+        "limits (else UTC)",
         "",
         example="America/New_York",
     )

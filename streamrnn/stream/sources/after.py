@@ -20,12 +20,12 @@ from streamrnn.stream.sources.times import FileTimes, parse_time, require_times,
 
 
 def after_path(files: Sequence[SourceFile], path: str, used: Sequence[str]) -> list[SourceFile]:
-    """Return the files after the file that `path` names by its whole path or the end of it.
+    """Return the files after the file whose path, or the end of whose path, is `path`.
 
     `used` are the names of the files that the output has used. If there are any, the named file may
-    be gone: then its place in the order of paths counts, or, if its folder is unknown, all used
-    files are taken to come after it. Raises ConfigError if `path` is the end of several paths, or
-    if it names no file and the output has used none.
+    be gone: then its place in the order of paths counts, or, if its folder is unknown, the place of
+    the first used file. Raises ConfigError if `path` is the end of several paths, or if it names no
+    file and the output has used none.
     """
     places = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
         i for i, file in enumerate(files) if _ends(file.path, path)
@@ -92,10 +92,10 @@ def after_time(
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    A file that begins before `time`, and ends at it, is left out: its last row may be the last one
-    that was scored. `zone` applies to a time without an offset. Raises ConfigError unless `time`
-    can be read as the column's type; DataError for a file whose footer has no range, or whose range
-    has times before and after `time`.
+    A file that begins before `time` and ends at `time` is left out: its last row may be the last
+    one that was scored. Files without rows are left out, too. `zone` applies to a time without an
+    offset. Raises ConfigError unless `time` can be read as the column's type; DataError for a file
+    whose footer has no range, or whose range begins before `time` and ends after it.
     """
     kind = source.schema.field(column).type
     limit = parse_time(time, kind, "[source] after: time", zone)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class SourceBatch:
     """One record batch, the origin of its rows, and the position after it.
 
-    `readings`: name -> what was read so far of the file, for each file that has rows or ends in the
-    batch. `cast` counts the values of columns that have another type in their file than in the
-    source's schema. `offset` is an offset other than UTC in the text of times; "" for none.
+    `readings`: name of a file -> what has been read of the file up to the end of the batch, for
+    each file that has rows or ends in the batch. `cast` counts the values of columns that have
+    another type in their file than in the source's schema. `offset` is an offset other than UTC in
+    the text of times; "" for none.
     """
 
     batch: pa.RecordBatch
@@ -77,17 +78,17 @@ class Source(Protocol):
         return None
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """Return the times of those files that record them in their footers, in order."""
+        """Return the first and last times of the files whose footers record them, in order."""
         return []
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times. Raises DataError if a file records no times."""
+        """Sort files by their earliest times. Raises DataError if a file with rows records none."""
         return []
 
     def batches(
         self, start: Position | None = None, before: Content | None = None
     ) -> Iterator[SourceBatch]:
-        """Read all record batches, or those from `start`, the position of an earlier batch.
+        """Read all record batches, or those from `start` on: the `position` after an earlier batch.
 
         `before` is the content of the rows before `start`. Raises DataError if the source cannot be
         read to its end.

@@ -24,7 +24,7 @@ _LEAST, _MOST = 1e-37, 1e37  # between these, float32 has all its digits
 
 
 def type_named(text: str) -> pa.DataType | None:
-    """Return the type whose text is `text`; None for a nested type or an extension.
+    """Return the type whose text is `text`; None for other texts, and nested or extension types.
 
     >>> type_named("timestamp[us, tz=Europe/Rome]").tz
     'Europe/Rome'
@@ -42,10 +42,11 @@ def type_named(text: str) -> pa.DataType | None:
 
 
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether types differ at most in width or sign, or in unit or zone of a timestamp.
+    """Return whether types are equal, or differ only in width or sign, or in unit or zone of times.
 
-    Decimals may also stand in place of floats, and columns without values in place of any type. The
-    cast checks whether each value fits.
+    Timestamps must both have a zone, or both have none. Decimals may also stand in place of floats,
+    and columns without values in place of any type. Whether each value can be cast is checked
+    later, by the cast.
     """
     types = pa.types
     if stored == kind or types.is_null(stored):
@@ -70,7 +71,7 @@ def value_type(kind: pa.DataType) -> pa.DataType:
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """Return values in their `value_type`, also if a dictionary has views (as in Polars)."""
+    """Return values in their `value_type`, including views in a dictionary (as Polars has them)."""
     if pa.types.is_dictionary(array.type):
         return decoded(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
@@ -81,14 +82,14 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Return whether a feature of this type is read as numbers (also type null, without values)."""
+    """Return whether a feature of this type is read as numbers, as is type null (no values)."""
     types = pa.types
     tests = (*_NUMBERS, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
 
 
 def has_equality(kind: pa.DataType) -> bool:
-    """Return whether values of a type can be keys: equal values have equal bytes."""
+    """Return whether values of a type can be keys, because equal values have equal bytes."""
     types = pa.types
     unequal = (types.is_floating, types.is_nested, types.is_null, types.is_interval)
     return not any(test(kind) for test in (*unequal, types.is_run_end_encoded))
@@ -141,7 +142,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast values to `kind`, with null for each that it cannot hold; also return their rows.
+    """Cast values to `kind`, with null if that loses a value; also return the rows of such nulls.
 
     Use it for few values only: if one does not fit, they are cast one by one.
     """
@@ -157,8 +158,8 @@ def cast_columns(
 ) -> pa.RecordBatch:
     """Return a record batch whose columns are cast to the types of the schema.
 
-    Raises DataError for a value that does not fit: its message names the row by `file` and
-    `first_row`, and `origin`, where the types come from.
+    Raises DataError for a value that its type cannot hold. The message names the row by `file` and
+    `first_row` (the number of the batch's first row), and `origin`, where the types come from.
     """
     arrays = []
     for field, array in zip(schema, batch.columns, strict=True):
@@ -178,9 +179,9 @@ def cast_columns(
 def cast_what_fits(
     batch: pa.RecordBatch, schema: pa.Schema, origin: str
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Cast as `cast_columns` does, with null for what does not fit; also return reasons by row.
+    """Cast as `cast_columns` does, but to null what a type cannot hold; also return reasons by row.
 
-    The reason of a row is about its first column that does not fit.
+    The reason of a row is about the first column whose value became null in this way.
     """
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):
@@ -215,12 +216,12 @@ def shown(array: pa.Array, row: int) -> str:
 
 
 def named_values(names: Sequence[str], keys: Sequence[pa.Array], row: int) -> str:
-    """Format a row of key columns for a message: `origin=JFK, flight=12`."""
+    """Format a row of key columns for a message: `origin='JFK', flight=12`."""
     return ", ".join(f"{n}={shown(key, row)}" for n, key in zip(names, keys, strict=True))
 
 
 def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Cast values to `kind`; return None if one changes or does not fit.
+    """Cast values to `kind`; return None if a value would change, or cannot be cast.
 
     Arrow rounds floats silently. The floats nearest to decimals count as equal if the decimals can
     be restored from them.
@@ -265,7 +266,7 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
     Trailing zeros do not count: 0.50 has one digit. A number that is too large or too small for
-    float32 counts as one of more digits. The floats of numbers with more digits, and of nulls, are
+    float32 counts as having more digits. The floats of numbers with more digits, and of nulls, are
     undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
     """
     if not len(array):

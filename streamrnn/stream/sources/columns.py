@@ -1,4 +1,4 @@
-"""Convert columns to arrays, numbers to float32 without silent loss, and collect faults of rows."""
+"""Convert columns to arrays (numbers to float32), and collect the faults of rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Faults:
         return cls(np.zeros(rows, np.int32))
 
     def add(self, rows: Bools, reason: str, advice: str = "") -> None:
-        """Set the reason of the rows that have none yet.
+        """Set the reason of the rows in a mask that have no reason yet.
 
         `advice` is what the user could do, such as "set `nulls` for the column"; "" for none.
         """
@@ -120,10 +120,10 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
     Faults: infinity, NaN if nan = "error", numbers beyond the range of float32, integers that
-    float32 cannot hold (also in decimals without digits after the point), and null if nulls =
-    "error". Decimals with such digits are rounded, as is float64. First, NaN becomes null if nan =
-    "null", as do values outside `valid` (inclusive), then `clip` limits the rest, then a number in
-    `nulls` replaces null.
+    float32 cannot hold exactly (including decimals of a type without digits after the point), and
+    null if nulls = "error". Other decimals are rounded, as is float64. First, NaN becomes null if
+    nan = "null", as do values outside `valid` (inclusive), then `clip` limits the other values,
+    then a number in `nulls` replaces null.
     """
     kind = array.type
     if pa.types.is_null(kind):
@@ -220,7 +220,10 @@ def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
 def to_identifiers(
     array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
 ) -> tuple[Array, Bools]:
-    """Convert a column to int64 or text (object), unchanged; also return which are present."""
+    """Convert a column to int64 or text (object); also return which values are present.
+
+    Nulls are replaced, by the value of `nulls`, or by 0 or "", which do not count as present.
+    """
     name, kind, nulls = feature.name, feature.kind, feature.nulls
     if pa.types.is_null(array.type):
         array = pa.nulls(len(array), pa.string() if kind == "string" else pa.int64())

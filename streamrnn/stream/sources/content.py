@@ -39,7 +39,7 @@ _LISTS = (
 class Content:
     """The number of some rows, their digest (mod 2**64), and their first and last time in ticks.
 
-    The times are None if no row has one, or if the pipeline has no time.
+    The times are None if no row has a time, or if the pipeline has no time column.
 
     >>> a, b = (Content.of(pa.record_batch({"x": x}), None) for x in ([1, 2], [3]))
     >>> a + b == Content.of(pa.record_batch({"x": [3, 1, 2]}), None)
@@ -66,7 +66,7 @@ class Content:
     ) -> list[Self]:
         """Return the content of consecutive slices of these `sizes`, of which a batch consists.
 
-        `time` names its time column. A number counts as a value of the column's type in `schema` if
+        `time` names the time column. A number counts as a value of the column's type in `schema` if
         that type can hold it: a file may be rewritten, or merged with others, in another type.
         (Hashing files of 20 rows one by one took 5 times longer than reading them.)
         """
@@ -109,7 +109,8 @@ NOTHING = Content()
 class Reading:
     """The part of a file that has been read.
 
-    `etag` is the object store's name for the version that was read, `opened_ns` when it was opened.
+    `etag` is the object store's name for the version of the file that was read ("": none),
+    `opened_ns` the time at which the file was opened.
     """
 
     content: Content = NOTHING
@@ -118,9 +119,9 @@ class Reading:
 
 
 def hashes_of(columns: Sequence[pa.Array]) -> Words:
-    """Return a hash (N,) uint64 of the values of each of N rows, in the order of the columns.
+    """Return a hash (N,) uint64 of the values of each of N rows; the order of columns matters.
 
-    Equal values of one type have equal hashes, however Arrow stores them.
+    Equal values of one type have equal hashes, however Arrow stores the values.
     """
     hashes = np.zeros(len(columns[0]), np.uint64)
     for place, column in enumerate(columns):
@@ -156,7 +157,7 @@ def _ranges(times: pa.Array, start_S: Ints, size_S: Ints) -> list[_Times]:
 
 @functools.cache
 def _factor(name: str) -> int:
-    """Return an odd number for a column, so that the order of the columns does not matter."""
+    """Return an odd number for a column's name, so that the order of columns does not matter."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") | 1
 
 
@@ -275,7 +276,10 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
 
 
 def words_of(values: npt.NDArray[np.uint8]) -> Words:
-    """Return the little-endian word that begins at each byte, up to the last that fits."""
+    """Return the little-endian word that begins at each byte, up to the last whole word.
+
+    Fewer than 16 bytes are first padded with 8 zeros.
+    """
     size = len(values)
     if size < 2 * _BYTES:
         values = np.concatenate([values, np.zeros(_BYTES, np.uint8)])

@@ -261,10 +261,11 @@ class Contract:
         return self.with_time(out, batch), complete
 
     def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
-        """Return how to read columns in place (see `kernels.rows`), if rows may be plain.
+        """Return how to read columns in place (see `kernels.rows`); None if no row can be plain.
 
-        They are not if columns of other kinds are needed, too, or a type needs conversion. `stored`
-        has the types in which keys are compared.
+        Rows cannot be plain with several key columns, a reset column, a vocabulary, a feature that
+        is not read as float32, or a type that needs conversion. `stored` has the types in which
+        keys are compared.
         """
         if len(self.key) > 1 or self.reset or len(self.floats) < len(self.features):
             return None
@@ -285,7 +286,7 @@ class Contract:
         return PlainColumns(key, key_width, time, time_width, places, sizes, low, high)
 
     def with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
-        """Return the features, with two more columns for each time feature."""
+        """Return the features with two columns appended for each time feature."""
         if not self.time_features:
             return features_NF
         rows, i = features_NF.shape

@@ -101,7 +101,7 @@ def etag(stream: pa.NativeFile) -> str:
 
 
 def resolve(path: str) -> tuple[Store, str]:
-    """Open the store of a path or URI; return it and the path in it. Raises DataError."""
+    """Open the store of a path or URI; return the store and the path in it. Raises DataError."""
     try:
         return open_store(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -126,7 +126,8 @@ def list_files(
     """List the files that a file name, glob, directory or URI matches, sorted by `Hive.order`.
 
     In a directory, these are `AllFiles` with one of `suffixes`. A file that several paths lead to
-    is listed once. Raises MissingFileError if nothing exists at `path`.
+    is listed once. Raises DataError; MissingFileError if nothing exists at `path`, unless it is a
+    glob, which may match no file.
     """
     store, location = _split_glob_uri(path)
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
@@ -149,10 +150,11 @@ def list_files(
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
-    """List the files of a format, as `list_files` does; with "auto", Parquet files are preferred.
+    """List the files of a format, as `list_files` does.
 
-    With "auto", a folder without Parquet files may have files of one other format. Raises
-    ConfigError for several formats, MissingFileError if nothing exists at `path`.
+    With "auto", these are the Parquet files, or if there are none, the files of the one other
+    format that is there. Raises ConfigError for several other formats, and what `list_files`
+    raises.
     """
     files = list_files(path, suffixes_of(format))
     if files or format != "auto":
@@ -174,7 +176,7 @@ def list_of_format(path: str, format: str) -> list[SourceFile]:
 
 
 def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[SourceFile]:
-    """Sort the files; of each, keep the path with the most partitions, then the fewest links."""
+    """Sort files; of the paths to one file, keep one by most partitions, then by fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
     by_name: dict[str, Entry] = {}
     for entry in entries:
@@ -236,7 +238,7 @@ def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry
 
 @contextmanager
 def read_errors(location: str) -> Iterator[None]:
-    """Convert errors of a store to a DataError, with the path and how to fix it."""
+    """Convert errors of a store to a DataError that has the path and advice."""
     try:
         yield
     except StreamRNNError:
@@ -257,7 +259,7 @@ def read_errors(location: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AllFiles(Wanted):
-    """The files with one of `suffixes` at any depth, except names that begin with "." or "_"."""
+    """The files with one of `suffixes` at any depth, unless they or a folder begin with . or _."""
 
     suffixes: tuple[str, ...]
 
@@ -287,7 +289,7 @@ class Pattern(Wanted):
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise ConfigError(
-                f'[source] path: ".." is not allowed after a pattern, as in {text}. Remove it.'
+                f'[source] path: ".." is not allowed after a wildcard, as in {text}. Remove "..".'
             )
         return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
 
@@ -324,10 +326,10 @@ def _fits(name: str, part: str) -> bool:
 
 
 class Hive:
-    """Hive partitions (`year=2013/`) of some paths: integers if all values are, else text.
+    """Hive partitions (`year=2013/`) of some paths, relative to the source.
 
-    If all values are numbers (`x=1.25`, `x=+2`), their texts are sorted as numbers. The `paths` are
-    relative to the source.
+    The values of a partition are integers if all of them are integers or null, else text. If all
+    are numbers (`x=1.25`, `x=+2`) or null, the texts are sorted as numbers.
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -370,7 +372,7 @@ class Hive:
 
 
 def is_number(value: str) -> bool:
-    """Return whether a partition value is sorted as a number if all others are."""
+    """Return whether a partition value is a number, so that it can be sorted as one."""
     return _NUMBER.fullmatch(value) is not None
 
 

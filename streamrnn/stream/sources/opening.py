@@ -48,16 +48,16 @@ _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 @dataclass(eq=False, repr=False)
 class SourceFiles(Source):
-    """Files that have the columns of the first; `rows`: the largest size of a record batch.
+    """Files that have the columns of the first file, read in batches of at most `rows` rows.
 
     `columns`: the columns in use (None: all of the first file). Values are cast to the types of the
-    first file if none of them changes; the columns `features` are not cast: each file may have them
-    in any type that can be read. `renames`: old names that files may have for columns. `format`:
-    the format of all files; "auto" goes by suffix. `types` (column -> type) and `delimiter` are for
-    files of text; columns without such a type have the one that the first file or earlier runs gave
-    them. Columns not among `roles` (None: all are) are text if no file has values for them.
-    `table`: the table to which the files belong. `by_time`: the rows of each file are read, and
-    positions counted, in the order of time. `numbers`: the features that are read as numbers.
+    first file, or of earlier runs, if the cast changes no value; the columns `features` are not
+    cast: each file may have them in any type that can be read. `renames`: old names that files may
+    have for columns. `format`: the format of all files; "auto" goes by suffix. `types` (column ->
+    type) and `delimiter` are for text files. In text files, columns outside `roles` (None: there
+    are none) are text if no file has values for them. `table`: the table to which the files belong.
+    `by_time`: the rows of each file are read, and positions counted, in the order of time.
+    `numbers`: the features that are read as numbers.
     """
 
     files: list[SourceFile]
@@ -85,7 +85,7 @@ class SourceFiles(Source):
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema all must have; of an empty table, its path."""
+        """The path of the first file, whose schema all must have; for an empty table, its path."""
         return self.files[0].path if self.files or self.table is None else self.table.root
 
     @property
@@ -110,8 +110,9 @@ class SourceFiles(Source):
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
         """Return the first readable file, and its columns in use.
 
-        A damaged file is skipped, as is, after earlier runs, a file without these columns: it may
-        have been used already, and otherwise reading it raises an error.
+        Files that are damaged, or have no rows yet, are skipped, as are, after earlier runs, files
+        without these columns: such a file may have been used already; if not, reading it raises an
+        error. Raises the error of the first file if all are skipped.
         """
         if not self.files and self.table is not None:
             raise MissingFileError(
@@ -171,7 +172,7 @@ class SourceFiles(Source):
                 raise DTypeError(f"{file.path}: {error}. Correct the value{advice}")
 
     def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
-        """Return the error about the first text of a column that is not a value of a type."""
+        """Return the error about a column's first text that is not a value of a type, if any."""
         hints = replace(self, types={**self.types, name: kind})._hints(file)
         try:
             reader = self._format_of(file).open(self._stream(file), hints)
@@ -188,9 +189,9 @@ class SourceFiles(Source):
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
     ) -> pa.Schema:
-        """Return the columns in use, with types for those in `names` that had no values so far.
+        """Return the columns in use, with types for those in `names` that have type null.
 
-        They get the type that they have in the first file of text in `files` with values for them.
+        Each of these gets its type in the first text file of `files` that has values for it.
         """
         for file in files:
             pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
@@ -268,14 +269,14 @@ class SourceFiles(Source):
         return total
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError or DTypeError unless each file has the columns, in types that fit."""
+        """Raise DataError or DTypeError unless each file has the columns, in usable types."""
         for file in files:
             self._common(file, self._open(file))
 
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: one that is still being written has no footer.
 
-        A file of text must have rows, and end with a newline: it is read to its end.
+        A text file must have rows, and end with a newline: it is read to its end.
         """
         try:
             reader = self._open(file)
@@ -284,7 +285,7 @@ class SourceFiles(Source):
             return False
 
     def awaits_rows(self, file: SourceFile) -> bool:
-        """Return whether a file of text has no more than a header: its writer has only begun."""
+        """Return whether a text file has no more than a header: its writer has only begun."""
         format = self._format_of(file)
         if format.typed or file.size > _HEADER:
             return False
@@ -311,7 +312,7 @@ class SourceFiles(Source):
         if format.typed and (self._kinds or self.delimiter):
             key = "types" if self._kinds else "delimiter"
             raise ConfigError(
-                f"[source] {key} is for files of text (CSV, NDJSON); {file.path} is a file of "
+                f"[source] {key} is for text files (CSV, NDJSON), but the format of {file.path} is "
                 f"{format.name}, which states its types. Remove the key."
             )
         with self._readable(file):
@@ -353,8 +354,8 @@ class SourceFiles(Source):
     def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
         name = error.column
         first = self._first if self._first != file.path else ""
-        origin = "[source] types" if name in self._kinds else first or "its first rows"
-        message = f"{file.path}: {error}, as in {origin}. Correct the value"
+        origin = "[source] types" if name in self._kinds else first or "the first rows of the file"
+        message = f"{file.path}: {error}; the type comes from {origin}. Correct the value"
         # The time and features of numbers are never text: another type would only move the error.
         number = name in self.features or name in self.numbers
         if name == self.time or (number and error.other == "string"):

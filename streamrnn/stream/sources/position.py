@@ -14,7 +14,7 @@ from streamrnn.base.arrays import Ints
 class Position:
     """The first row that has not been read: file, row group, row within the group.
 
-    `file_row` is the same row, counted from the start of the file; `done`: no row is left in it.
+    `file_row` is the same row, counted from the file's start; `done`: the file has no such row.
     """
 
     file: str
@@ -40,8 +40,8 @@ class Origin:
 
     `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file.
     `number_N` (N,) int64 is the number of each row in the input of the run; None if these rows
-    follow those that were scored before. `by_time`: the rows of each file are counted in the order
-    of their time.
+    directly follow the rows scored before. `by_time`: the rows of each file are counted in the
+    order of their time.
 
     >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
     'a.parquet: row 12 (from 0)'
@@ -77,7 +77,7 @@ class Origin:
 
     @classmethod
     def joined(cls, origins: Sequence[Self]) -> Self:
-        """Return the origin of the rows of several origins with `number_N`, one after another."""
+        """Join several origins, all with `number_N`, in order: one origin for all their rows."""
         files = tuple(file for origin in origins for file in origin.files)
         first = np.cumsum([0, *(len(origin.files) for origin in origins)])
         numbered = zip(origins, first[:-1], strict=True)

@@ -86,7 +86,10 @@ class FileSource(SourceFiles):
         return self
 
     def offset(self) -> str:
-        """Return an offset other than UTC in the first rows of files of text. Raises DataError."""
+        """Return an offset other than UTC in the first rows of text files; "" for none.
+
+        Raises DataError.
+        """
         texts = (file for file in self.files if not self._format_of(file).typed)
         offsets = (next(self._slices_of(file, None, None)).offset for file in texts)
         return next(filter(None, offsets), "") if self.time is not None else ""
@@ -115,7 +118,7 @@ class FileSource(SourceFiles):
         yield from self._gathered(slices, before or NOTHING)
 
     def _gathered(self, slices: Iterable[FileSlice], before: Content) -> Iterator[SourceBatch]:
-        """Yield slices, of which small ones with the same columns are joined to one batch."""
+        """Yield batches; consecutive small slices with the same columns are joined into one."""
         waiting: list[FileSlice] = []
         last = Reading(before)
         free_rows = free_bytes = 0
@@ -146,9 +149,9 @@ class FileSource(SourceFiles):
             yield self._joined(waiting, last)[0]
 
     def _joined(self, slices: Sequence[FileSlice], last: Reading) -> tuple[SourceBatch, Reading]:
-        """Return the slices as one batch, and what was read so far of the last file.
+        """Return the slices as one batch, and what has been read of the last slice's file by then.
 
-        `last` is what was read of the first file before.
+        `last` is what had been read, before these slices, of the file of the first slice.
         """
         batch = slices[0].batch
         if len(slices) > 1:
@@ -263,10 +266,10 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, Re
 
 @dataclass(eq=False, repr=False)
 class StreamSource(Source):
-    """The record batches of an Arrow IPC stream, at most `rows` rows each. It is read once.
+    """The record batches of an Arrow IPC stream, at most `rows` rows each, which can be read once.
 
-    Stdin must hold one Arrow stream and nothing else. It is read until its writer closes it, so a
-    socket that stays open keeps the run waiting. If a `stream` is given, bytes after the Arrow
+    Stdin must hold one Arrow stream and nothing else. Stdin is read until its writer closes it, so
+    a socket that stays open keeps the run waiting. If a `stream` is given, bytes after the Arrow
     stream are not read.
 
     The values in use are validated first, because damaged offsets could point anywhere. (This takes

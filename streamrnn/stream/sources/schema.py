@@ -27,7 +27,7 @@ NamesInFiles = Mapping[str, Sequence[str]]
 
 
 def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[str, str]:
-    """Return the old names of columns among `names`, with their new names.
+    """Return old name -> new name, for the columns that have an old name in `names`.
 
     Raises DataError if a column is present under two names.
 
@@ -131,7 +131,7 @@ def refuse_unknown_types(
 def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
     """Return the schema with the types that its columns had in earlier runs, where these are known.
 
-    Columns that are the same as in earlier runs come in their order, too.
+    If the names of the columns are the same as in earlier runs, the order is the same, too.
     """
     names = list(earlier) if sorted(earlier) == sorted(schema.names) else schema.names
     fields = []
@@ -142,7 +142,7 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
 
 
 def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
-    """Return the schema with types from `later` for the columns that had no values so far."""
+    """Return the schema with types from `later` for the columns of type null."""
     return pa.schema(
         later.field(field.name)
         if pa.types.is_null(field.type) and field.name in later.names
@@ -188,7 +188,7 @@ def common_schema(
             if pa.types.is_null(field.type):
                 advice = (
                     "It had no values there, so the output has no type for them. Start over with "
-                    "--full-refresh (and, for files of text, [source] types)."
+                    "--full-refresh (and, for text files, [source] types)."
                 )
             raise DataError(
                 f"{path}: column {field.name!r}: expected {field.type} as in {origin}, "
@@ -220,7 +220,7 @@ class TargetColumns:
         return tuple(dict.fromkeys([*self.values, *filter(None, [self.weight])]))
 
     def check(self, schema: pa.Schema, path: str) -> None:
-        """Raise DataError if a column is missing, DTypeError if it holds no numbers."""
+        """Raise DataError if a column is missing, DTypeError if it has no numbers or booleans."""
         used_schema(schema, self.names, path)
         for key, names in (("column", self.values), ("weight", (self.weight,))):
             for name in filter(None, names):
@@ -235,7 +235,7 @@ class TargetColumns:
     def read(self, rows: Rows) -> tuple[Doubles, Doubles]:
         """Return values (N, K) float64, NaN for null, and weights (N,) float64, 0 for null.
 
-        Values are converted as they are, also in invalid rows: `refuse` checks them.
+        Values are converted without checks, including those in invalid rows: `refuse` checks them.
         """
         values = np.empty((len(rows), len(self.values)))
         for k, name in enumerate(self.values):

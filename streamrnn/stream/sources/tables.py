@@ -1,7 +1,7 @@
-"""Tables: lists of data files, with a log that tells what each version did to them.
+"""Tables: lists of data files, with a log of the files that each version added and removed.
 
-So the log tells which files hold unread rows. A plug-in reads the log of a format, and returns a
-`Table`: its entry point is `table.NAME`.
+From the log follows which files hold unread rows. A plug-in, whose entry point is `table.NAME`,
+reads the log of a format, and returns a `Table`.
 """
 
 import posixpath
@@ -91,18 +91,18 @@ class Table:
         if earlier and self.ids and earlier not in self.ids:
             raise CheckpointError(
                 f"{self.root}: expected the table {earlier}, whose rows were read before, received "
-                f"the table {self.id}: it was dropped and created again. Which rows are new is "
-                "unknown: set another [sink] path, or start over with --full-refresh "
+                f"the table {self.id}: the table was dropped and created again. Which rows are new "
+                "is unknown: set another [sink] path, or start over with --full-refresh "
                 "--force, which discards the rows of the earlier table."
             )
 
     def lost(self, names: Collection[str]) -> list[str]:
-        """Return the files that are not in the table, and whose removal is not in its log."""
+        """Return those `names` of files that are neither in the table nor removed in its log."""
         active = {file.name for file in self.files}
         return [name for name in names if name not in active and name not in self._removed]
 
     def deleted(self, names: Collection[str]) -> set[str]:
-        """Return the files whose rows a version removed without adding a file."""
+        """Return the files of which the table has no rows left, as a version just removed files."""
         origins, deleted = {name: {name} for name in names}, set[str]()
         for commit in self.commits:
             if commit.changes and not commit.added:
@@ -118,8 +118,8 @@ class Table:
 
         Files among `used` that are known to be `gone` may be missing; only the first rows of the
         file `partly` were used. Where a rewrite merged used and unread files, the unread ones are
-        listed as they were before. Raises CheckpointError if one of those was deleted, or if what
-        became of a used file is unknown.
+        listed as they were before. Raises CheckpointError if one of these unread files was deleted,
+        or if what became of a used file is unknown.
         """
         listing = Listing()
         covered = set(used) - {partly}
@@ -212,7 +212,7 @@ DELTA_LOG = "_delta_log"
 
 
 def open_table(path: str, format: str, version: int | None) -> Table | None:
-    """Open the table at a path, at a version (default: the latest); None if it is not a table.
+    """Open a table at a version (None: the latest); None if path or format is not a table's.
 
     With format "auto", a folder with `_delta_log` is a Delta table; the name of a catalog's table,
     or a metadata file, means an Iceberg table. (A folder of Iceberg is not enough: only a catalog
@@ -242,6 +242,6 @@ MARKS: dict[str, Callable[[str], bool]] = {
 }
 """Format -> test whether a path is a table of this format.
 
-The tests work without the plug-in, so that a table is never read as plain files, which may have
-rows that the table removed. They raise DataError for an invalid URI.
+The tests work without the plug-in, so that with format "auto" a table is not read as plain files,
+which may have rows that the table removed. The tests raise DataError for an invalid URI.
 """

@@ -57,9 +57,9 @@ def with_clock(times: pa.Array, zone: str) -> pa.Array:
 
 
 def note_on_offset(time: str, offset: str) -> str:
-    """Return the note about times in UTC whose texts have another offset."""
+    """Return the note that times are in UTC although their texts have other offsets."""
     return (
-        f"the times in {time!r} are in UTC, and their text has other offsets, such as {offset}: "
+        f"the times in {time!r} are in UTC, but their texts have other offsets, such as {offset}: "
         "hours, days and months (time_features, calendar partitions, --by month) are in "
         'UTC. Set [source] time_zone to their zone, such as "America/New_York", or to "UTC"'
     )
@@ -102,7 +102,7 @@ def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
 
 
 def unix_seconds(time: pa.Scalar) -> float | None:
-    """Return the seconds from 1970 to a time, by default in UTC; None for null and other types."""
+    """Return a time in seconds from 1970 (UTC if it has no zone); None for null and other types."""
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
     zone = getattr(time.type, "tz", None)

@@ -37,7 +37,7 @@ _COMPARED = 50
 
 @dataclass
 class LookedUp:
-    """How many values of a column were looked up, how many are unknown, and examples of these."""
+    """How many values of a column were looked up, how many are unknown, and unknown examples."""
 
     values: int = 0
     unknown: int = 0
@@ -89,9 +89,10 @@ class Vocabulary:
         is_text: bool = False,
         ids: Sequence[int] | None = None,
     ) -> Vocabulary:
-        """Make a vocabulary; without `ids`, these are positions + `oov`. Raises ConfigError.
+        """Make a vocabulary; without `ids`, the ids are positions + `oov`. Raises ConfigError.
 
-        If `oov` is 1, the special token may come first or, with `ids`, have id 0, as no other may.
+        If `oov` is 1, the special token may come first or, with `ids`, have id 0, which no other
+        value may have.
         """
         if ids is None:
             if oov and values and values[0] == _SPECIAL[type(values[0])]:
@@ -196,7 +197,7 @@ class Vocabulary:
         return pa.array(values, kind), pa.array(ids, pa.int64())
 
     def _integers(self) -> list[int] | None:
-        """Return the values as integers; None if one is text, or an integer with leading zeros."""
+        """Return the values as integers; None if one is another text, including 007 and +7."""
         try:
             numbers = [int(value) for value in self.values]
         except ValueError:
@@ -241,7 +242,7 @@ def _some(values: Sequence[str | int]) -> str:
 
 
 def _difference(received: Sequence[str], listed: Sequence[str]) -> str:
-    """Return how a received value differs from a listed one, if only in case or in blanks."""
+    """Return how a received value differs from a listed one, if only in case or blanks; else ""."""
     forms: dict[str, Callable[[str], str]] = {
         "blanks at the ends": str.strip,
         "case": str.casefold,
@@ -261,7 +262,8 @@ def load_vocabulary(
     """Load the vocabulary of a feature: a list of values, a table of value -> id, or a file.
 
     A Parquet or CSV file has two columns, values and ids. Any other file has one value per line; as
-    in a list, the id is the position + `oov`. Raises ConfigError, with file and line.
+    in a list, the id is the position + `oov`. Raises ConfigError, which names the file, and the
+    line if one line is wrong.
     """
     label = f"[source] features: vocabulary of {feature!r}"
     if isinstance(vocabulary, Mapping):
@@ -284,7 +286,7 @@ def load_vocabulary(
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{label}: expected UTF-8, which byte {error.start} is not. Only names that end "
+            f"{label}: expected UTF-8, which byte {error.start} is not. Only files whose names end "
             "in .parquet, .pq or .csv are read as tables."
         ) from error
     if path.lower().endswith(".csv"):

@@ -235,7 +235,7 @@ def test_times_in_utc_from_text_with_other_offsets_are_noted(
     if noted == "-05:00":
         noted = _text(_moments()[0], NEW_YORK)[-6:]
     config = _config(tmp_path)
-    said = f"the times in 't' are in UTC, and their text has other offsets, such as {noted}: "
+    said = f"the times in 't' are in UTC, but their texts have other offsets, such as {noted}: "
     notes = Pipeline.from_dict(config).validate()
     assert bool([note for note in notes if note.startswith(said)]) == (noted is not None)
     logs.small_model(features=1).save(tmp_path / "one.safetensors")

@@ -208,7 +208,7 @@ def test_empty_parts_of_a_pattern_count_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_way_up_after_a_pattern_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'"\.\." is not allowed after a pattern'):
+    with pytest.raises(ConfigError, match=r'"\.\." is not allowed after a wildcard'):
         list_files(f"{tmp_path}/*/../*.parquet")
 
 

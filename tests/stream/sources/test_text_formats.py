@@ -114,8 +114,8 @@ def test_a_value_of_another_type_is_named_with_its_place(bad: str, tmp_path: Pat
     other = "double" if bad == "2.5" else "string"
     with pytest.raises(
         DataError,
-        match=rf"1\.csv: row 2 \(from 0\), line 6: column 'id': expected int64, received '{bad}', "
-        rf'as in .*0\.csv\. Correct .* types = {{ id = "{other}" }}',
+        match=rf"1\.csv: row 2 \(from 0\), line 6: column 'id': expected int64, received '{bad}'; "
+        rf'the type comes from .*0\.csv\. Correct .* types = {{ id = "{other}" }}',
     ):
         rows(source(tmp_path / "in", b"id,text\n5,x\n", text.encode(), rows=50))
     alone = source(tmp_path / "alone", text.encode(), types={"id": "string"})
@@ -375,7 +375,7 @@ def test_another_type_is_proposed_only_where_it_could_be_used(
     with pytest.raises(DataError) as refused:
         rows(source(tmp_path / "in", text, time=time))
     message = str(refused.value)
-    assert "expected timestamp[us], received 'oops', as in its first rows. Correct the" in message
+    assert "expected timestamp[us], received 'oops'; the type comes from the first rows" in message
     assert ('types = { t = "string" }' in message) == (time is None)
     assert ("or remove the row." in message) == (time is not None)
 

@@ -36,7 +36,7 @@ class ColumnStatistics:
     """What footers record about a column: nulls, and minimum and maximum of its numbers.
 
     `unrecorded` is the number of rows without such a record; of the other fields, `rows` alone
-    counts them. Minimum and maximum are None for a column of text, or without a value.
+    counts them. Minimum and maximum are None for a column of text or times, or without a value.
     """
 
     rows: int = 0
@@ -111,7 +111,7 @@ class FileReader(Protocol):
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the text of a UTC column, in rows read so far."""
+        """Return an offset other than UTC in the read texts of a UTC column; "" for none."""
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:

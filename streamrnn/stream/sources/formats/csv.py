@@ -1,4 +1,4 @@
-"""CSV and TSV files, also compressed."""
+"""CSV and TSV files, plain or compressed."""
 
 import csv
 import io

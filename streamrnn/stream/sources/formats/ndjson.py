@@ -1,4 +1,4 @@
-"""Files of newline-delimited JSON, also compressed."""
+"""Files with newline-delimited JSON, plain or compressed."""
 
 import json
 from bisect import bisect_left
@@ -40,7 +40,8 @@ class NdjsonReader(TextReader):
     def _columns(self, hints: Hints) -> pa.Schema:
         """Return the columns of the first block, and columns of `hints` that later blocks have.
 
-        Other types are inferred. Raises ValueError for an integer that would be rounded.
+        Types that are not in `hints` are inferred. Raises ValueError for an integer that would be
+        rounded.
         """
         inferred: dict[str, pa.DataType] = {}
         missing = set(hints.types)
@@ -131,7 +132,7 @@ class NdjsonReader(TextReader):
         )
 
     def _blocks(self) -> Iterator[bytes]:
-        """Yield blocks of whole lines of the file. Raises ValueError if the last one is cut off."""
+        """Yield blocks of whole lines. Raises ValueError if the file's last line is cut off."""
         text, rest = self._text(), b""
         while data := text.read(TEXT_BLOCK):
             block, newline, after = data.rpartition(b"\n")
@@ -166,7 +167,7 @@ def _lines(block: bytes) -> list[bytes]:
 
 
 def _read_lines(lines: list[bytes], schema: pa.Schema, unexpected: str) -> pa.RecordBatch:
-    """Read a row of each line. Raises pa.ArrowException."""
+    """Read one row from each line. Raises pa.ArrowException."""
     if not lines:
         return pa.RecordBatch.from_pylist([], schema=schema)
     data = b"\n".join(lines)

@@ -1,4 +1,4 @@
-"""Files of text, which may be compressed with gzip or zstd, and the types of values in them."""
+"""Text files, plain or compressed with gzip or zstd, and the types of their values."""
 
 from abc import abstractmethod
 from bisect import bisect_left
@@ -25,7 +25,7 @@ CUT_OFF = (
 
 
 def also_compressed(*suffixes: str) -> tuple[str, ...]:
-    """Return suffixes of file names, each also with the ending of each compression.
+    """Return each suffix of file names alone, and with the ending of each compression.
 
     >>> also_compressed(".csv")
     ('.csv', '.csv.gz', '.csv.zst')
@@ -50,10 +50,10 @@ def _codec(stream: pa.NativeFile) -> str:
 
 
 class TextReader(FileReader):
-    """One open file of text, whose rows are one group, as a row may begin at any byte.
+    """One open text file, whose rows are one group, as a row may begin at any byte.
 
-    `_whole` is the text if one block holds it, else None; `_head` its first bytes. Raises
-    ValueError if the file is empty, or if a byte of `_head` is 0, as in UTF-16; OSError if a
+    `_whole` is the text if one block holds it, else None; `_head` has the first bytes of the text.
+    Raises ValueError if the file is empty, or if a byte of `_head` is 0, as in UTF-16; OSError if a
     compressed file is torn.
     """
 
@@ -98,7 +98,7 @@ class TextReader(FileReader):
 
     @abstractmethod
     def _line(self, row: int) -> int | None:
-        """Return the number of the line at which a row ends, from 1; None if there is none."""
+        """Return the number, from 1, of the line at which a row ends; None without such a row."""
 
     @cached_property
     def _rows(self) -> int:
@@ -148,7 +148,7 @@ def shows_rows(stream: pa.NativeFile, header: int) -> bool:
     except OSError:
         return False
     lines = [line for line in text.splitlines() if line.strip()]
-    # A header with an open quote goes on in the next line.
+    # A header with an open quote continues in the next line.
     return len(lines) > header and b"".join(lines[:header]).count(b'"') % 2 == 0
 
 
@@ -185,8 +185,9 @@ def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
     It is null if no text is a value (see `NULLS`). A timestamp has microseconds, or nanoseconds if
-    texts have these, and is in UTC if the texts have offsets. A text that looks like a number, but
-    would not be kept as written, is a string: "007", "0x1f", integers that int64 cannot hold.
+    texts have these, and is in UTC if the texts have offsets. The type is string if a text is an
+    integer with a leading zero ("007"), in hexadecimal ("0x1f"), or too large for int64 (if other
+    texts have fractions: of 17 digits or more).
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
@@ -204,7 +205,7 @@ def infer(texts: pa.StringArray) -> pa.DataType:
 
 
 def infer_time(texts: pa.StringArray) -> pa.DataType:
-    """Return the type of texts that are dates or timestamps; string for others."""
+    """Return the type of texts that are dates or timestamps; string for others, null for nulls."""
     values = texts.drop_null()
     if not len(values):
         return pa.null()

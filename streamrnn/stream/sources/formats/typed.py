@@ -117,7 +117,7 @@ _MAGIC = b"ARROW1"
 
 
 class ArrowReader(FileReader):
-    """One open Arrow IPC file or stream: its beginning, not its name, tells which of the two it is.
+    """One open Arrow IPC file or stream: its first bytes, not its name, decide which of the two.
 
     Values are validated before use. A stream has no footer.
     """
