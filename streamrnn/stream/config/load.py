@@ -105,9 +105,10 @@ class Config(Sections):
     def _check(
         cls, data: Mapping[str, Any], reported: set[Path]
     ) -> tuple[Self | None, list[Problem]]:
-        """Return the config and its problems, except for some problems at the `reported` paths.
+        """Return the config and its problems; `reported` are the paths of problems known before.
 
-        The config is None if it has problems, or if there are `reported` paths.
+        The config is None if there are problems of either kind. Checks of single keys report
+        nothing at `reported` paths; checks between keys skip them.
         """
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
@@ -163,7 +164,7 @@ class Config(Sections):
         return folders
 
     def require_run(self) -> None:
-        """Raise ConfigError unless source.path and sink.path are set, which `process` can lack."""
+        """Raise ConfigError unless source.path and sink.path are set; `process` needs neither."""
         missing = [
             Problem((name, "path"), f"required for a run but missing: {description}")
             for name, table in (("source", self.source), ("sink", self.sink))
@@ -340,7 +341,7 @@ def _read_pipe(path: str) -> bytes:
 
 
 def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
-    """Return the tables of a config with the keys that were set; local paths start from `folder`.
+    """Return the tables of a config as the keys were set, local paths resolved from `folder`.
 
     Names of tables in memory (`memory:…`) are kept; URIs lose their credentials.
     """

@@ -205,7 +205,7 @@ class FilterToken(NamedTuple):
 
 @functools.cache
 def parse_filter(text: str) -> tuple[ast.expr, Mapping[str, FilterToken]]:
-    """Return a filter as a Python syntax tree, and its tokens, by the tree's names for operands.
+    """Return a filter as a Python syntax tree, and name in the tree -> column or literal.
 
     Raises ValueError, which points to the mistake.
 

@@ -384,7 +384,7 @@ def windows_of_predict(steps: int) -> dict[str, str | int]:
 
 
 def both_answers(steps: int, not_carried: str | None) -> str:
-    """Describe the kinds that can be set; `not_carried`: why carry cannot be (None: it can)."""
+    """Describe the kinds that can be set; `not_carried`: why carry cannot be set (None: it can)."""
     carry = (
         ": the state continues from row to row, for a model trained that way; after training on "
         "windows its scores differ from what predict gives"

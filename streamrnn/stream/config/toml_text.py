@@ -137,7 +137,7 @@ class _Scanner:
         return path
 
     def resolve(self, parts: tuple[str, ...]) -> Path:
-        """Return the path of a header; below an array of tables, it is in the array's last one."""
+        """Return the path of a header; below an array of tables, in the array's last table."""
         path: Path = ()
         for depth, part in enumerate(parts, start=1):
             path = (*path, part)
@@ -200,7 +200,10 @@ class _Scanner:
 
 
 def listed_overrides(overrides: object) -> list[str]:
-    """Return the overrides as a list. Raises ConfigError unless they are several strings."""
+    """Return the overrides as a list.
+
+    Raises ConfigError unless they are an iterable of strings. A string alone is refused, too.
+    """
     expected = 'overrides: expected a list of strings such as ["window.lanes=32"], received '
     if isinstance(overrides, Mapping):
         raise ConfigError(

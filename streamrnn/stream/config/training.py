@@ -297,9 +297,11 @@ class TrainSection(Section):
         example={"0": 1, "1": 20},
     )
     clip_norm: _Positive | None = setting(
-        "limit of the norm over all gradients of an update together", example=1.0
+        "limit of the norm of all gradients of an update, taken together", example=1.0
     )
-    clip_value: _Positive | None = setting("limit of each gradient's absolute values", example=0.5)
+    clip_value: _Positive | None = setting(
+        "limit of the absolute value of each element of a gradient", example=0.5
+    )
     scale_target: bool | None = setting(
         "standardize labels, append their scale to the model; default: true if loss and init "
         "allow it",

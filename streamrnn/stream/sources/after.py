@@ -20,7 +20,7 @@ from streamrnn.stream.sources.times import FileTimes, parse_time, require_times,
 
 
 def after_path(files: Sequence[SourceFile], path: str, used: Sequence[str]) -> list[SourceFile]:
-    """Return the files after the file whose path, or the end of whose path, is `path`.
+    """Return the files after the file whose path is `path`, or ends with `path`.
 
     `used` are the names of the files that the output has used. If there are any, the named file may
     be gone: then its place in the order of paths counts, or, if its folder is unknown, the place of

@@ -82,7 +82,7 @@ def decoded(array: pa.Array) -> pa.Array:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Return whether a feature of this type is read as numbers, as is type null (no values)."""
+    """Return whether a feature of this type is read as numbers; true for type null, too."""
     types = pa.types
     tests = (*_NUMBERS, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
@@ -179,9 +179,9 @@ def cast_columns(
 def cast_what_fits(
     batch: pa.RecordBatch, schema: pa.Schema, origin: str
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Cast as `cast_columns` does, but to null what a type cannot hold; also return reasons by row.
+    """Cast as `cast_columns` does, with null for what a type cannot hold; also return reasons.
 
-    The reason of a row is about the first column whose value became null in this way.
+    The reason of a row (row -> reason) is about the first column whose value became null like this.
     """
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):

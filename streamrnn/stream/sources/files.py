@@ -176,7 +176,7 @@ def list_of_format(path: str, format: str) -> list[SourceFile]:
 
 
 def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[SourceFile]:
-    """Sort files; of the paths to one file, keep one by most partitions, then by fewest links."""
+    """Sort the files; of several paths to one file, keep the one with the lowest `_path_rank`."""
     start = len(base.rstrip("/")) + 1 if base else 0
     by_name: dict[str, Entry] = {}
     for entry in entries:
@@ -259,7 +259,10 @@ def read_errors(location: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class AllFiles(Wanted):
-    """The files with one of `suffixes` at any depth, unless they or a folder begin with . or _."""
+    """The files with one of `suffixes` at any depth.
+
+    Files and folders whose names begin with "." or "_" are left out.
+    """
 
     suffixes: tuple[str, ...]
 

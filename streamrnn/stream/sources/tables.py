@@ -1,7 +1,7 @@
 """Tables: lists of data files, with a log of the files that each version added and removed.
 
-From the log follows which files hold unread rows. A plug-in, whose entry point is `table.NAME`,
-reads the log of a format, and returns a `Table`.
+The log shows which files hold unread rows. A plug-in, whose entry point is `table.NAME`, reads the
+log of a format, and returns a `Table`.
 """
 
 import posixpath
@@ -102,7 +102,10 @@ class Table:
         return [name for name in names if name not in active and name not in self._removed]
 
     def deleted(self, names: Collection[str]) -> set[str]:
-        """Return the files of which the table has no rows left, as a version just removed files."""
+        """Return those `names` of files that a version removed without adding a file.
+
+        A file is left out if a rewrite has put its rows into a file that is still in the table.
+        """
         origins, deleted = {name: {name} for name in names}, set[str]()
         for commit in self.commits:
             if commit.changes and not commit.added:

@@ -37,7 +37,7 @@ _COMPARED = 50
 
 @dataclass
 class LookedUp:
-    """How many values of a column were looked up, how many are unknown, and unknown examples."""
+    """How many values of a column were looked up, how many are unknown, and examples of these."""
 
     values: int = 0
     unknown: int = 0
@@ -197,7 +197,7 @@ class Vocabulary:
         return pa.array(values, kind), pa.array(ids, pa.int64())
 
     def _integers(self) -> list[int] | None:
-        """Return the values as integers; None if one is another text, including 007 and +7."""
+        """Return the values as integers; None if a text is not one, or is written as 007 or +7."""
         try:
             numbers = [int(value) for value in self.values]
         except ValueError:

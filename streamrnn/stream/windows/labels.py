@@ -171,7 +171,7 @@ class LabelJoin:
 
     @staticmethod
     def _at_time(both: _Waiting, segment: Ints, number: Ints, horizon: int) -> tuple[Ints, Bools]:
-        """Return the first row that is at least a horizon later, and whether it is exactly that.
+        """Return the first row that is a horizon later or more, and whether it is exactly that.
 
         There is one result for each row: the end of its segment if that has no such row.
         """

@@ -111,7 +111,7 @@ class FileReader(Protocol):
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the read texts of a UTC column; "" for none."""
+        """Return an offset other than UTC in the texts read from a UTC column; "" for none."""
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
