@@ -358,8 +358,3 @@ class TrainSection(Section):
     def may_scale(self) -> bool:
         """Whether the loss allows labels to be standardized."""
         return isinstance(self.loss, dict) or self.loss in SCALED
-
-    @property
-    def scales(self) -> bool:
-        """Whether labels are standardized, unless `init` is a model without a scale."""
-        return self.may_scale if self.scale_target is None else self.scale_target

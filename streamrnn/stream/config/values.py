@@ -139,7 +139,7 @@ def _nulls(value: Any) -> Any:
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, timedelta):
+    if isinstance(value, timedelta) and value > timedelta():
         return value
     if not isinstance(value, str):
         raise unexpected('a duration such as "6h"', value)
@@ -406,7 +406,7 @@ Horizons = Annotated[
 ]
 DurationOrNone = Annotated[
     timedelta,
-    BeforeValidator(lambda value: timedelta() if value == "" else _duration(value)),
+    BeforeValidator(lambda value: timedelta() if value in ("", timedelta()) else _duration(value)),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema(any_of({"const": ""}, _DURATION)),
 ]

@@ -395,3 +395,14 @@ def test_a_filter_is_checked_whatever_the_path_of_the_rows_is(load):
         ("sink.path", "expected"),
         ("alerts.where", "character"),
     ]
+
+
+@pytest.mark.parametrize("length", [timedelta(), timedelta(hours=-1)])
+def test_a_length_of_time_from_python_is_above_zero(length: timedelta) -> None:
+    """As text is: a gap of less would be none, without a word."""
+    data = {
+        "source": {"path": "in", "key": "k", "time": "t", "features": ["a"], "max_gap": length},
+        "model": {"path": "m.safetensors"},
+    }
+    with pytest.raises(ConfigError, match=r"source\.max_gap: expected a duration"):
+        Config.parse(data)
