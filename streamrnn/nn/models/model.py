@@ -484,10 +484,7 @@ def flat_layers(layer: Layer) -> Iterator[Layer]:
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
-    """Return the dtype that a reader of the input requires, such as an Embedding int64.
-
-    If all readers take float32, return the dtype that the input declares.
-    """
+    """Return the dtype that a reader of an input requires (int64, text), else the declared one."""
     required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
