@@ -252,7 +252,7 @@ def _delimiter(value: Any) -> Any:
 def _layers(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
         raise ValueError("expected a table [[model.layers]] per layer")
-    for index, layer in enumerate(value):
+    for number, layer in enumerate(value, start=1):
         kind = layer.get("type")
         if not isinstance(kind, str) or not kind:
             problem = (
@@ -260,7 +260,9 @@ def _layers(value: Any) -> Any:
                 if "type" in layer
                 else f"received the keys {list(layer)}"
             )
-            raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {problem}')
+            raise ValueError(
+                f'[[model.layers]] number {number} needs a type, such as type = "LSTM"; {problem}'
+            )
     return tuple(value)
 
 

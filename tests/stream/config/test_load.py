@@ -259,7 +259,7 @@ typ = "LSTM"
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",
         "p.toml:18: model.path: required but missing: file or URI: .safetensors, .keras, .h5, "
         ".hdf5 or .onnx",
-        'p.toml:18: model.layers: layer 1 needs a type, such as type = "LSTM"; '
+        'p.toml:18: model.layers: [[model.layers]] number 2 needs a type, such as type = "LSTM"; '
         "received the keys ['typ']",
         "--set window.lanes=abc: window.lanes: expected an integer from 1 to 2147483647, "
         'received the string "abc"',
