@@ -156,8 +156,8 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
         said = "ends in Gaussian" if ends else "does not end in Gaussian"
         raise ConfigError(
             f"fit: the model {said}, but the loss is {loss.name}. The loss of Gaussian is "
-            "gaussian_nll: set both [train] loss and, at the end of [model] layers, { type = "
-            '"Gaussian" }, or neither'
+            'gaussian_nll: either set [train] loss = "gaussian_nll" and end [model] layers with '
+            '{ type = "Gaussian" }, or do neither'
         )
     if isinstance(loss, Quantile) and scale is not None and any(len(set(of)) > 1 for of in scale):
         raise ConfigError(

@@ -236,8 +236,9 @@ def _check_layout(layout: object, owner: str) -> None:
     written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
     raise StateError(
         f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
-        "Its state table can be read: to resume from it, name the file in [state] init of the "
-        "pipeline file, and give `process` the rows after the last one that the checkpoint has."
+        "The checkpoint's state table can still be read: name the checkpoint in [state] init of "
+        "the pipeline file, and pass to `process` the rows after the last one that the checkpoint "
+        "has seen."
     )
 
 

@@ -257,7 +257,7 @@ def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, then copy it")
     path = Path(path)
     if path.suffix.lower() != suffix:
-        raise UnsupportedError(f"{path}: expected the suffix {suffix} of {form}")
+        raise UnsupportedError(f"{path}: expected the suffix {suffix} ({form})")
     if not path.parent.is_dir():
         raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():

@@ -125,7 +125,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     fails. Then neither is written, or only the state_dict, which is moved to its place before the
     module is.
     """
-    path = checked_target(path, ".safetensors", "a state_dict")
+    path = checked_target(path, ".safetensors", "a PyTorch state_dict")
     refuse_integers(model, "a PyTorch state_dict")
     written = _Written()
     for layer, shape in _chain(model):
@@ -133,7 +133,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
         if writer is None:
             raise _refused(layer, "a layer of this type cannot be written for PyTorch")
         writer(written, layer, shape)
-    source = None if module is None else checked_target(module, ".py", "a module")
+    source = None if module is None else checked_target(module, ".py", "a Python module")
     metadata = {"layers": json.dumps(written.tables)}
     arrays = {name: np.ascontiguousarray(array) for name, array in written.arrays.items()}
     files = {path: to_bytes(arrays, metadata)}

@@ -179,7 +179,7 @@ class _Unset:
         if instance is None:
             return self
         raise ConfigError(
-            f"{owner.__name__}: its __init__ must call super().__init__() before it uses the object"
+            f"{owner.__name__}: its __init__ must call super().__init__() before it uses self"
         )
 
 

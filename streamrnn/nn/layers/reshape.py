@@ -207,8 +207,8 @@ class Cropping1D(OverTime):
             return input_steps
         if input_steps <= sum(self.cropping):
             raise ShapeError(
-                f"{self}: the `cropping` parameter of `Cropping1D` layer must be smaller than the "
-                f"input, received cropping={self.cropping} for {input_steps} steps"
+                f"{self}: `cropping` must remove fewer steps than the input has, received "
+                f"cropping={self.cropping} for {input_steps} steps"
             )
         return input_steps - sum(self.cropping)
 

@@ -57,7 +57,7 @@ class Model(Trainable, Layer):
             raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
         symbols = symbols_in(inputs), symbols_in(outputs)
         if not all(symbols):
-            raise ConfigError(f"{self}: inputs and outputs must be symbols, as Input returns them")
+            raise ConfigError(f"{self}: inputs and outputs must be symbols, from Input or a layer")
         self._input_structure: Any = map_structure(lambda symbol: symbol, inputs)
         self._output_structure: Any = map_structure(lambda symbol: symbol, outputs)
         self._graph: Graph | None = Graph(*symbols)

@@ -61,7 +61,7 @@ def save_onnx(model: Model, path: str | Path) -> None:
     Raises UnsupportedError if a layer, which the error names, cannot be written as ONNX, or if the
     extra onnx is missing; SinkError where no file can be written, OSError if writing fails.
     """
-    path = checked_target(path, ".onnx", "a graph")
+    path = checked_target(path, ".onnx", "an ONNX graph")
     write_atomically({path: encode(graph_of(model), path)})
 
 
@@ -164,7 +164,7 @@ def _exported(call: LayerCall) -> list[str]:
     raise call.refused(
         _REASONS.get(type(layer))
         or f"the layers that can be written are {listed}. Leave this layer out, or write the "
-        "model as .safetensors, which has every layer"
+        "model as .safetensors, which can hold every layer"
     )
 
 

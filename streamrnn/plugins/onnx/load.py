@@ -82,7 +82,8 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     if any(folded.constants[i].any() for i in states):
         raise UnsupportedError(
             f"{node} has a constant initial state ({states[0]!r}), which a layer cannot store; "
-            "load the whole graph, or pass the state as initial_state"
+            "load the whole graph, or export the model with initial states of zero and pass this "
+            "state as initial_state in calls"
         )
     label = name.strip("/").replace("/", ".")
     both = len(recurrent.directions) > 1
@@ -299,7 +300,7 @@ def encode(graph: GraphDef, path: str | Path) -> bytes:
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _MAX_BYTES:
         raise UnsupportedError(
-            f"{path}: the weights have {size:,} bytes; one ONNX file has at most {_MAX_BYTES:,}"
+            f"{path}: the weights take {size:,} bytes; an ONNX file can hold at most {_MAX_BYTES:,}"
         )
     helper = onnx.helper
     model = helper.make_model(

@@ -225,8 +225,8 @@ def refuse_all_unknown(
             f"feature {column!r}: none of its {seen.values:,} values so far is in the "
             f"vocabulary ({vocabulary.label}), so all have id 0. Received: {_some(seen.examples)}; "
             f"the vocabulary has: {_some(vocabulary.values)}. {likely}Correct the vocabulary or "
-            "the column; if these values are meant to be unknown, run with --force; a fit learns "
-            "nothing from them: leave the feature out."
+            "the column. If these values are meant to be unknown, pass --force to `streamrnn run`; "
+            "for a fit, leave the feature out, as nothing can be learned from it."
         )
 
 

@@ -159,10 +159,10 @@ def test_a_vocabulary_that_has_no_value_of_the_data_is_an_error_unless_forced() 
     assert "vocabulary of 'carrier': carriers.txt), so all have id 0. Received" in text
     assert "'b6'" in text
     assert "; the vocabulary has: 'AA', 'B6', 'DL', 'UA'. Received '" in text
-    assert "' only in case. Correct the vocabulary or the column;" in text
+    assert "' only in case. Correct the vocabulary or the column." in text
     assert text.endswith(
-        "if these values are meant to be unknown, run with --force; a fit learns nothing from "
-        "them: leave the feature out."
+        "If these values are meant to be unknown, pass --force to `streamrnn run`; for a fit, "
+        "leave the feature out, as nothing can be learned from it."
     )
     job = Pipeline.from_dict(_config("in", "out", _with(), batch_rows=40, late="apply"))
     assert job.run(force=True).unknown == 300

@@ -287,7 +287,7 @@ def test_truncated_and_foreign_files(saved: Path, tmp_path: Path) -> None:
             streamrnn.load_model(saved)
     with pytest.raises(MissingFileError, match="no such"):
         streamrnn.load_model(tmp_path / "nothing.safetensors")
-    with pytest.raises(UnsupportedError, match=r"the suffix \.safetensors of .*streamrnn convert"):
+    with pytest.raises(UnsupportedError, match=r"the suffix \.safetensors \(.*streamrnn convert"):
         Sequential([Input((3,)), layers.Dense(1)]).save(tmp_path / "m.h5")
 
 

@@ -66,7 +66,7 @@ def difference() -> layers.Subtract:
         (layers.Reshape((3, 3), name="it"), X, ShapeError, r"cannot reshape 20 values .*\(3, 3\)"),
         (layers.Conv1D(3, 4, name="it"), X[:, :3], ShapeError, "needs 4 steps, received 3"),
         (layers.MaxPooling1D(4, name="it"), X[:, :3], ShapeError, "needs 4 steps, received 3"),
-        (layers.Cropping1D(1, name="it"), X[:, :2], ShapeError, "`cropping` parameter"),
+        (layers.Cropping1D(1, name="it"), X[:, :2], ShapeError, "`cropping` must remove"),
         (layers.Permute((2, 1), name="it"), X[0], ShapeError, "for inputs of 3 axes"),
         (layers.Rescaling([1, 2], name="it"), X, ShapeError, "is for 2 features"),
         (normalization(), X[0, :2], ShapeError, r"expected sizes \(2,\) on axis 1, .* \(2, 4\)"),

@@ -86,7 +86,7 @@ class Penalized(layers.Layer):
         return x
 
 
-NO_CONSTRUCTOR = r"its __init__ must call super\(\).__init__\(\) before it uses the object"
+NO_CONSTRUCTOR = r"its __init__ must call super\(\).__init__\(\) before it uses self"
 
 
 @pytest.mark.parametrize(

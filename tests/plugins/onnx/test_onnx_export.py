@@ -172,7 +172,7 @@ def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_weights_that_no_file_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx", reason="needs the onnx extra")
     monkeypatch.setattr("streamrnn.plugins.onnx.load._MAX_BYTES", 100)
-    with pytest.raises(UnsupportedError, match=r"m\.onnx: the weights have [\d,]+ bytes; one ONNX"):
+    with pytest.raises(UnsupportedError, match=r"m\.onnx: the weights take [\d,]+ bytes; an ONNX"):
         save_onnx(two_layers(), tmp_path / "m.onnx")
 
 
@@ -181,7 +181,7 @@ def test_where_no_file_can_be(tmp_path: Path) -> None:
         save_onnx(two_layers(), tmp_path / "none" / "m.onnx")
     with pytest.raises(UnsupportedError, match="not to a URI"):
         save_onnx(two_layers(), "s3://bucket/m.onnx")
-    with pytest.raises(UnsupportedError, match=r"expected the suffix \.onnx of a graph"):
+    with pytest.raises(UnsupportedError, match=r"expected the suffix \.onnx \(an ONNX graph\)"):
         save_onnx(two_layers(), tmp_path / "m.bin")
 
 

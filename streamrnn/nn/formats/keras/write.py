@@ -50,7 +50,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
     not installed; SinkError where no file can be written, OSError if writing it fails.
     """
-    path = checked_target(path, ".keras", "Keras")
+    path = checked_target(path, ".keras", "a Keras model")
     refuse_integers(model, "a .keras file")
     sized = all(symbol.shape[0] is not None for symbol in model.inputs)
     config = _entry(registry.serialize(model), sized=sized)
