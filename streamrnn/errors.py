@@ -204,9 +204,10 @@ class SinkError(StreamRNNError, OSError):
 
 
 class PublishError(StreamRNNError, OSError):
-    """The rows are committed, but a table of [publish] does not have them yet.
+    """The commit is complete, but a table of [publish] does not match it.
 
-    The next run or session registers them there. `summary`: the summary of a run, None elsewhere.
+    The next run or session, or `streamrnn publish`, updates it once the cause is fixed.
+    `summary`: the summary of a run; None elsewhere.
     """
 
     exit_code = 75

@@ -233,8 +233,8 @@ class Split:
     """What the driver needs to know about a row range that was read.
 
     `rows_S`: number of rows of each shard. `readings`: what was read of each file, by name. `cast`
-    and `offset`: as in a `SourceBatch`. `bytes`: size of all chunks. `error` ended the reading;
-    `reached` is the number of the first row that was not read.
+    and `offset`: as in a `SourceBatch`. `bytes`: size of all chunks. `error`: what ended the
+    reading early, None if nothing did. `reached`: the number of the first row that was not read.
     """
 
     rows_S: list[int]

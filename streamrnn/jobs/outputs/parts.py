@@ -119,7 +119,7 @@ def _checksum(batches: Iterable[pa.RecordBatch]) -> str:
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    """Describe files with rows that are not parts, but are visible to readers."""
+    """Describe data files that are not parts, but that readers of the folder see."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
     foreign = [
@@ -217,7 +217,7 @@ def merge_small_parts(
 ) -> Manifest | None:
     """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, if fewer than `least` parts would be merged in each partition.
+    Does nothing and returns None unless at least `least` parts can be merged in some partition.
     With `across`, parts of a partitioned output are also merged across the commits within a run:
     then only the commits at the ends of runs stay retained.
     """

@@ -92,9 +92,10 @@ def open_source(
 ) -> Source:
     """Open the source that the pipeline file names, with `rows` per record batch.
 
-    By default `rows` is as in the pipeline file. `also`: more columns to read from a stream, which
-    is opened once (for files, see `FileSource.with_columns`). Files are listed, but no row is read
-    yet. Raises MissingFileError if there are no files, unless files to `follow` may come.
+    By default `rows` is as in the pipeline file. `also`: more columns to read from stdin, which can
+    be opened only once (for files, see `FileSource.with_columns`). Files are listed, but no row is
+    read yet. Raises MissingFileError if there are no files, unless `follow` is set, as files may
+    still arrive.
     """
     if loaded.config.source.piped:
         features = loaded.contract.features_alone(loaded.config.columns)

@@ -32,7 +32,7 @@ from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
 
 
 class Replay:
-    """The replay with which a run begins if it `needs_replay`.
+    """The replay at the start of a run (see `needs_replay`).
 
     `last` is the last commit of the output, and `state` its state table; the `summary` of the run
     is updated in place; `committed` is called after each commit. Raises what `plan_replay` raises.

@@ -244,10 +244,10 @@ class Session:
         calls are committed with the old model. The state table is not copied if it has the same
         columns for both models.
 
-        The next run or session needs this model in [model] path. Raises ConfigError, StateError,
-        CheckpointError, MissingFileError and the errors of `load_model` for a model that does not
-        fit the rows, or, before there are any, the last commit; then the old model stays. Raises
-        what `commit` raises, too.
+        The next run or session needs this model in [model] path. Raises MissingFileError and the
+        other errors of `streamrnn.load_model` if the file cannot be loaded; ConfigError, StateError
+        or CheckpointError if the model does not fit the rows (the last commit, if this session has
+        no rows yet). Then the old model stays in use. Also raises what `commit` raises.
         """
         path = os.fspath(path)
         if on_change not in get_args(LiveChange):

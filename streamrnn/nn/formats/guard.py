@@ -77,7 +77,10 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def require_file(path: str | Path, description: str = "model file") -> Path:
-    """Return the path of an existing file. Raises MissingFileError, UnsupportedError for a URI."""
+    """Return the path of a file.
+
+    Raises MissingFileError if it does not exist, UnsupportedError for a URI.
+    """
     refuse_uri(
         path, f"the {description} is read from a disk, not from a URI: copy it to a disk first"
     )

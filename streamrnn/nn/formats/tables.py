@@ -257,7 +257,7 @@ def tables_of(arrays: Mapping[str, TensorShape]) -> str:
 
 
 def _gap(prefix: str, names: Collection[str]) -> str:
-    """Return a comment if the member of a Sequential before this one has no weights."""
+    """Return a comment if the member before this one in its Sequential has no weights, else ""."""
     parent, dot, index = prefix.rpartition(".")
     if not (index.isdecimal() and index.strip("0")):
         return ""

@@ -120,7 +120,7 @@ def _arguments(layer: Layer) -> dict[str, Any]:
 def save_torch(model: Model, path: str | Path, module: str | Path | None = None) -> None:
     """Write a model as a state_dict, and the source of its module to the file `module`, if set.
 
-    Raises UnsupportedError that names a layer which PyTorch does not have in this form, ConfigError
+    Raises UnsupportedError, naming the layer, if PyTorch does not have it in this form, ConfigError
     for several inputs or outputs, SinkError where no file can be written, OSError if writing one
     fails. Then neither is written, or only the state_dict, which is moved to its place before the
     module is.

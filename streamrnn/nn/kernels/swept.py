@@ -181,7 +181,7 @@ SIMPLE_RNN = SweptKind(
 def _step_of_gru(
     kernel: Floats, recurrent: Floats, bias: Floats, own: Sequence[Floats], f: Spec, g: Spec
 ) -> CellStep:
-    """Make the step; the number of rows of the bias decides the form."""
+    """Make the step of a GRU: a 2-D bias means reset_after=True, a 1-D bias False."""
     cut = 2 * recurrent.shape[0]
     weights = np.concatenate([kernel, recurrent])
     of_x, of_h = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))

@@ -243,9 +243,9 @@ class _Depthwise(_Convolution, DepthwiseArguments):
 
 @builtin_layer
 class DepthwiseConv1D(_Depthwise):
-    """(B, T, F) -> (B, windows, F depth_multiplier).
+    """(B, T, F) -> (B, windows, F * depth_multiplier).
 
-    Weights: kernel (kernel_size, F, depth_multiplier), bias (F depth_multiplier,).
+    Weights: kernel (kernel_size, F, depth_multiplier), bias (F * depth_multiplier,).
     """
 
     kernel_size: OneSize
@@ -274,7 +274,7 @@ class SeparableConv1D(_Depthwise):
     """(B, T, F) -> (B, windows, filters): a DepthwiseConv1D, then a Dense.
 
     Weights: depthwise_kernel (kernel_size, F, depth_multiplier), pointwise_kernel
-    (1, F depth_multiplier, filters), bias (filters,).
+    (1, F * depth_multiplier, filters), bias (filters,).
     """
 
     instead = "a Dense after a DepthwiseConv1D with "

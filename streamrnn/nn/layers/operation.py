@@ -212,9 +212,10 @@ class Operation(Layer):
 
 
 def _sizes_for(key: Sequence[Any]) -> list[tuple[int, ...]]:
-    """Return sizes to try for each unknown axis that a key selects from.
+    """Return several sizes to try for each unknown axis, given the key of get_item.
 
-    A slice gives different sizes for these, so its size is unknown. An index fits the last ones.
+    Output sizes that depend on them are unknown. The last sizes are large enough for every index
+    in the key.
     """
     slices = [entry["slice"] if isinstance(entry, Mapping) else [entry] for entry in key]
     most = sum(abs(n) for entry in slices for n in entry if isinstance(n, int))

@@ -234,8 +234,8 @@ def is_all_built_in(layer: Layer) -> bool:
 def settled(step: Step, outputs: Any) -> Any:
     """Return the outputs of a custom layer as kernels read them: contiguous, floats in float32.
 
-    Raises ShapeError if the last axis has another size than the layers after it were built for, as
-    compute_output_shape may differ from the call: a kernel would read past the end of rows.
+    Raises ShapeError if the last axis does not have the size that later layers were built for, as
+    compute_output_shape may be wrong: a kernel would read past the end of rows.
     """
     outputs = map_structure(
         lambda y: np.asarray(y, np.float32 if y.dtype.kind == "f" else None, order="C"), outputs

@@ -1,6 +1,6 @@
-"""Plain rows of an Arrow record batch: one call that reads them where they are.
+"""Plain rows of an Arrow record batch, read in place by one call.
 
-With few rows the calls of Arrow and NumPy that do the same cost more than the model.
+For a few rows, the equivalent Arrow and NumPy calls would take longer than the model.
 """
 
 import numpy as np

@@ -65,12 +65,12 @@ def _apply(v, i, scale, a, begin, total):
 
 @functools.cache
 def orthonormal_kernel() -> Kernel:
-    """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
+    """Return the kernel (a, q), which writes to q the Q of a = Q R; R has a positive diagonal.
 
     Both arrays are (n, k) with k <= n; `a` has full rank, and is overwritten. Sums are in float64
     and run over rows in their order. The kernel uses Householder reflections (Golub & Van Loan,
-    Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in Python, with the same
-    bits, so that a custom cell can be debugged.
+    Matrix Computations, 5.1 and 5.2). With Numba's compiler disabled, as for debugging a
+    custom cell, it runs in Python, with the same bits.
     """
 
     @jit.kernel

@@ -103,7 +103,7 @@ class TileShape(NamedTuple):
 
     @property
     def _feeds(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The sums of a tile's row to which products are added: for inputs, and for states."""
+        """The indices, in a tile's row, of the sums for products of inputs, and of states."""
         x, h = (
             tuple(v * self.sums + s for v in range(self.vectors) for s in into)
             for into in (self.x_into, self.h_into)

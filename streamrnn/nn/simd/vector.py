@@ -121,7 +121,7 @@ def _not_unrolled(module):
 
 
 def widest(kinds):
-    """Return the vector type among kinds; None unless there is one, and the rest are numbers."""
+    """Return the vector type among kinds; None unless it is the only one beside numbers."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
     return vectors.pop() if len(vectors) == 1 and not rest else None

@@ -16,7 +16,7 @@ from streamrnn.nn.training.loss import numbers_of
 
 
 class Batch(NamedTuple):
-    """Rows of a model's inputs and their masks; truths and weights of samples for each output.
+    """Rows of a model's inputs with their masks, and targets and sample weights for each output.
 
     reset: True for rows that start from initial states. labelled: 1 for a step with a label; 0 for
     a step without one, which plain metrics do not count.

@@ -119,7 +119,7 @@ class Recording:
         return id(part) in self.plan.parts
 
     def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
-        """Return the weights that a layer or cell itself holds by name, in order of creation."""
+        """Return a layer's or cell's own weights by name, in order of creation."""
         return self.plan.arrays.get(id(holder), {})
 
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:

@@ -227,7 +227,7 @@ def _of_product(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floa
 
 
 def _of_extreme(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floats) -> list[Floats]:
-    """Pass the gradient to the first of equal inputs, which Maximum and Minimum choose.
+    """Pass the gradient to the input that Maximum or Minimum chooses: of equal ones, the first.
 
     `merge` takes the inputs one after the other: a masked input changes nothing; an
     unmasked one also replaces the value where all inputs before it were masked.

@@ -284,7 +284,7 @@ def _iceberg_schema(manifest: Manifest) -> Any:
 
 
 def _types_of(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return the name and type of each field, and whether it is required, without its id."""
+    """Return the name, the type and the required flag of each field, but not its id."""
     return [(field.name, str(field.field_type), field.required) for field in fields]
 
 

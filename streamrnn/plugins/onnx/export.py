@@ -76,7 +76,7 @@ def state_names(model: Model) -> dict[str, str]:
 def graph_of(model: Model) -> GraphDef:
     """Return a model as a graph: its inputs, then the states; its outputs, then the next states.
 
-    Raises UnsupportedError that names a layer which cannot be written as ONNX.
+    Raises UnsupportedError, which names what cannot be written as ONNX: a layer, input or model.
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is already an ONNX graph: copy its file")

@@ -73,9 +73,10 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
-    """Return a rule where each commit after the first begins, but at most the last 12 rules.
+    """Return a vertical rule for each commit by another model than the commit before.
 
-    With more than `most` commits, only those that begin with another model have rules.
+    If there are at most `most` commits, every commit after the first has one. At most the last 12
+    rules are returned.
     """
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)

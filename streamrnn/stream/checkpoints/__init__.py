@@ -66,9 +66,10 @@ A replay (a new model that reads earlier rows) that has not ended is an output w
 folder ``_streamrnn/_replay``. The next commit of a run removes it.
 
 Another layout is refused. From the release on, a new layout comes with a reader for each earlier
-one. By default, `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files
-that the manifest does not name. On object stores, a rename is a copy and a delete on the server,
-and the manifest is written by one put.
+one. By default, `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes parts,
+and files of ``_streamrnn`` and its ``staging``, that the manifest does not name; other files stay.
+On object stores, a rename is a copy and a delete on the server, and the manifest is written by one
+put.
 """
 
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts

@@ -2,7 +2,8 @@
 
 Parts are moved into place so that a reader finds a prefix of the committed rows at any moment:
 parts in the way are removed from the last to the first, then missing ones are moved in from the
-first to the last. A part keeps its name in staging, so that it can be moved back.
+first to the last. A `Part` records the name that its file had in staging, so that
+the file can be moved back.
 """
 
 import json

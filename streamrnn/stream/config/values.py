@@ -457,9 +457,9 @@ Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "
 
 
 def check_new_model(value: object) -> NewModel | None:
-    """Return how another model takes over; None if `value` is None.
+    """Return `value` if it is None or one of the ways in which another model takes over.
 
-    Raises ValueError, which lists the ways, for any other value.
+    Raises ValueError, which lists the ways, if it is not.
 
     >>> check_new_model("carry")
     'carry'

@@ -1,4 +1,4 @@
-"""A pipeline with its model (`LoadedPipeline`), and bound to its columns (`BoundPipeline`)."""
+"""A pipeline with its model: `LoadedPipeline`; also bound to its columns: `BoundPipeline`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

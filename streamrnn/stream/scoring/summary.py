@@ -47,10 +47,10 @@ class FirstRow(NamedTuple):
 class Workload:
     """How the workers of an engine shared a run.
 
-    `bytes` of rows were handed from worker to worker. `largest_stream` is the key of the stream
-    with the most rows, `largest_share` its share of all rows. `speed_up_limit` is the time of all
-    shards divided by the time of the slowest shard; more workers do not raise this limit. `advice`
-    says which settings could be better.
+    `bytes` is the size of the rows that workers handed to each other. `largest_stream` is the key
+    of the stream with the most rows, `largest_share` its share of all rows. `speed_up_limit` is the
+    time of all shards divided by the time of the slowest shard; adding workers does not raise it.
+    `advice` says which settings could be better.
     """
 
     workers: int = 0

@@ -179,9 +179,9 @@ def cast_columns(
 def cast_what_fits(
     batch: pa.RecordBatch, schema: pa.Schema, origin: str
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Cast as `cast_columns` does, with null for what a type cannot hold; also return reasons.
+    """Cast as `cast_columns` does, but make values null that the type in `schema` cannot hold.
 
-    The reason of a row (row -> reason) is about the first column whose value became null like this.
+    Also returns why, as row -> reason; the reason is about the first column with such a value.
     """
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):

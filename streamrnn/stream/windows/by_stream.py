@@ -35,17 +35,18 @@ _all = np.logical_and.reduce  # faster than the method of an array, which calls 
 class StreamBatch:
     """The rows of one record batch, by stream.
 
-    Of N rows, `slot_N` is the stream (-1: invalid). Indices of rows: `kept` rows have an output
-    row, `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected
-    as late, and `late_after` has the last time of the stream of each late row; `repeated` rows have
-    the last time of their stream, whatever becomes of them. The M steps (kept rows that are not
-    skipped) are in stream order: `row_M` is the row of each step, `step_M` the number of the step
-    since the stream's last reset, `features_MF` and `identifiers` are the model's inputs. Segments
-    are runs of steps of one stream without a reset inside. Each has `start`, `length` (may be 0),
-    `slot`, `base` (how many steps since its last reset the stream has before the segment), `reset`
-    (whether the segment begins with a reset), `last` (whether it is the last of its stream, whose
-    state is carried; `all_last`: all segments are), and what its stream has after the segment:
-    `last_time` and `previous` values.
+    `slot_N` is the slot of each of the N rows (-1: invalid). Indices of rows: `kept` rows have an
+    output row, `rejected` ones go to the rejects, both in file order; `late` rows are dropped or
+    rejected as late, and `late_after` has the last time of the stream of each late row; `repeated`
+    rows have the last time of their stream, whatever becomes of them. The M steps (kept rows that
+    are not skipped) are in stream order: `row_M` is the row of each step, `step_M` the number of
+    the step since the stream's last reset, `features_MF` and `identifiers` are the model's inputs.
+
+    Segments are runs of steps of one stream without a reset inside. Each has `start`, `length` (may
+    be 0), `slot`, `base` (the number of the stream's steps from its last reset to the start of the
+    segment), `reset` (whether the segment begins with a reset), `last` (whether it is the stream's
+    last segment, after which the state is carried; `all_last`: whether all are), and the stream's
+    `last_time` and `previous` values after the segment.
     """
 
     slot_N: Ints

@@ -335,7 +335,7 @@ def fill_nulls(
 
 
 def previous_of(latest: Floats, policy: RowPolicy) -> Previous:
-    """Return the last values of the features whose nulls repeat them, from rows without nulls."""
+    """Return the last values of the features with nulls = "previous"; the rows have no nulls."""
     if not policy.previous:
         return {}
     present = np.ones(len(latest), bool)

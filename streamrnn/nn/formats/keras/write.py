@@ -47,7 +47,7 @@ _AS_LAYERS = {
 def save_keras(model: Model, path: str | Path) -> None:
     """Write a model as a .keras file; after an error, an earlier file at `path` is unchanged.
 
-    Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
+    Raises UnsupportedError, naming the layer, if Keras does not have it, or if the extra keras is
     not installed; SinkError where no file can be written, OSError if writing it fails.
     """
     path = checked_target(path, ".keras", "a Keras model")

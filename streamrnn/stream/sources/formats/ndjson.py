@@ -24,7 +24,8 @@ _EXACT = float(1 << 53)
 class NdjsonReader(TextReader):
     """One open NDJSON file, with one JSON object per line, as pyarrow reads it.
 
-    Texts that are times are converted. A key that a row lacks is null in that row.
+    A column of strings that hold times is read as times, unless `hints` has its type. A key that a
+    row lacks is null in that row.
     """
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
@@ -79,7 +80,7 @@ class NdjsonReader(TextReader):
         return self._read(lines, pa.schema([*hinted, *times]), "infer", row) if times else batch
 
     def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read these columns of all rows, block by block; times and binary values as texts."""
+        """Read these columns of all rows, block by block, times and binary values as strings."""
         if self._all is not None:
             yield self._all.select(columns)
             return
