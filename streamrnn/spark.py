@@ -1,4 +1,4 @@
-"""Score Spark DataFrames: rows in, rows and state out, with the bits of a local run."""
+"""Score Spark DataFrames: rows in, rows and state out, bit for bit as in a local run."""
 
 from typing import TYPE_CHECKING
 

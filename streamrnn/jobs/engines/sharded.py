@@ -271,7 +271,10 @@ class ShardedEngine:
     def _finish(
         self, running: deque[_Running], target: FolderTarget, total: int | None, epochs: int
     ) -> None:
-        """Wait for the tasks of the first epoch, and commit it."""
+        """Wait for the tasks of the earliest epoch in `running`, and commit it.
+
+        If a run that needs the input's end is stopped before, cancel all tasks instead.
+        """
         epoch = running[0]
         outcomes = self._collected(epoch, total, epochs)
         if outcomes is None:  # stopped, with nothing to commit

@@ -256,7 +256,7 @@ class ComparedCounts:
 
 
 class LabelMeans:
-    """The means of labels known before a time, summed up while rows are read."""
+    """The weighted means of the labels known before a time, gathered while rows are read."""
 
     def __init__(self, time: int) -> None:
         self._time, self._weight = time, 0.0

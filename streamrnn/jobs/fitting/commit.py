@@ -278,7 +278,7 @@ class FitFolder:
         self._files.put(_INITIAL, initial)
 
     def initial(self) -> bytes:
-        """Return the model that the fit here started from."""
+        """Return the model that the fit in this folder started from."""
         return self._files.read(_INITIAL)
 
     def pending(self, name: str) -> str:

@@ -62,12 +62,13 @@ class Verified:
 
 
 def verify(path: AnyPath, *, rejects: AnyPath | None = None) -> Verified:
-    """Read every file that the last commit names and compare its checksum and its number of rows.
+    """Read every file that the last commit names, and check its checksum and number of rows.
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
-    commit). Tables of [publish] are compared by their files; they are behind for a moment while a
-    run commits. Raises a CheckpointError that names all missing or damaged files, and up to 5 files
-    with rows that readers of a folder find but no commit names.
+    commit). Tables of [publish] are compared by the files that they list; differences are returned,
+    not raised, as a table is behind for a moment while a run commits. Raises CheckpointError, which
+    names all missing or damaged files and, for each folder, up to 5 files with rows that readers
+    find but no commit names.
 
     >>> found = verify("out/weather")
     >>> found.commit, found.parts, found.rows, found.state_rows

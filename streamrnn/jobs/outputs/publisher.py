@@ -228,7 +228,7 @@ class Published:
 
 
 class Publisher:
-    """The tables of one output. Without tables, all methods do nothing."""
+    """The published tables of one output; there may be none."""
 
     def __init__(
         self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]

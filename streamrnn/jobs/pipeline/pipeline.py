@@ -317,7 +317,7 @@ class Pipeline(StatefulPipeline):
     def explain(self) -> dict[str, Any]:
         """Return what a run would do: files, rows, inputs, memory, and where it would resume.
 
-        Values are as in JSON; sizes are in bytes.
+        Values have JSON's types; sizes are in bytes.
         """
         return explain(self.loaded)
 

@@ -96,10 +96,10 @@ class LastCheckpoint:
         return checked(table, path)
 
     def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
-        """Replace the file.
+        """Write the file, replacing an earlier one.
 
-        Raises CheckpointError, unless `overwrite` is set, if the file that was read or written last
-        is gone, or if another file is there; SinkError.
+        Raises SinkError if the file cannot be written. Unless `overwrite` is set, raises
+        CheckpointError if the file last read or written is gone, or if another file is there.
         """
         table = with_checksum(table)
         try:

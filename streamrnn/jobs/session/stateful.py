@@ -122,7 +122,7 @@ class StatefulPipeline:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Self:
-        """Make a pipeline from the tables of a pipeline file as dicts.
+        """Make a pipeline from dicts: the tables of a pipeline file.
 
         `state` and errors are as in `from_toml`.
         """

@@ -215,8 +215,8 @@ def assign_weights(
 ) -> list[Assignment]:
     """Set the weights of `model` from the arrays assigned to their names.
 
-    left: unused stored arrays. Raises ModelFileError that lists all missing weights, all unused
-    arrays and all shapes that do not fit; then no weight is set.
+    left: stored arrays that are not used. Raises ModelFileError, which lists all missing weights,
+    unused arrays and shapes that do not fit; in that case no weight is set.
     """
     by_target: dict[str, Assignment] = {}
     problems = []

@@ -149,8 +149,8 @@ def run_back(
 ) -> tuple[list[Floats], Floats | None, list[Floats]]:
     """Return gradients of the weights, of the inputs (None if not wanted), and of the states.
 
-    Weights are in the order kernel, recurrent kernel, bias, norms. Present rows are summed step by
-    step.
+    Weights are in the order kernel, recurrent kernel, bias, norms. Their gradients sum the rows
+    that are not masked, in the order of the steps.
     """
     lanes, units = kept.h_TBU.shape[1:]
     h_RU = kept.h_TBU[:-1]

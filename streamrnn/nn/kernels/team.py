@@ -47,7 +47,7 @@ def _core() -> int:
 
 
 def usable_cores() -> set[int]:
-    """Return the cores that the calling thread may use; empty if the system does not report it."""
+    """Return the cores that the calling thread may use; none if the system does not report them."""
     affinity = getattr(os, "sched_getaffinity", None)
     return affinity(0) if affinity else set()
 

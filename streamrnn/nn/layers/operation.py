@@ -74,7 +74,10 @@ class Operation(Layer):
         self.compute_output_shape(input_shape)
 
     def _axes_from_the_end(self) -> Any:
-        """Return the argument axis counted from the end, since a stream has one more axis."""
+        """Return the argument `axis`, counted from the end.
+
+        The same number then holds for arrays with and without the axis of steps.
+        """
         last = self.function in ("softmax", "log_softmax", "concatenate")
         axis_argument = self.arguments.get("axis", -1 if last else None)
         if axis_argument is None:

@@ -125,10 +125,11 @@ def make_steps(word: int) -> Inlined:
 def tile_rows(shape: TileShape) -> int:
     """Return the number of rows of a tile: as many as registers can hold, from one to six.
 
-    The registers hold the sums of the rows, an input and a step's weights. 16 registers hold two
-    rows of an LSTM, 1.4 to 1.7 times as fast as three, as the third would spill; and two of a Dense
-    with many units, 1.8 times as fast. Sums of integers take one operand at a time; a product that
-    is not added by the same instruction takes a register.
+    The registers hold the sums of the rows, an input and a step's weights. With 16 registers, this
+    gives two rows for an LSTM (1.4 to 1.7 times as fast as with three, which spill) and two for a
+    Dense with many units (1.8 times as fast as with three). For packed weights, they hold the
+    sums of one operand (input or state) at a time, and one more register a product until it is
+    added.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
     if shape.word > 1:

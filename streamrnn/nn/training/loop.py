@@ -29,7 +29,7 @@ class Epochs(Protocol):
     """What a fit does in an epoch."""
 
     def start(self) -> int:
-        """Return the first epoch; `on_train_begin` of the callbacks has been called before."""
+        """Return the first epoch. The callbacks' `on_train_begin` has already been called."""
 
     def begin(self, epoch: int) -> None:
         """Prepare the epoch, before callbacks are told of it."""

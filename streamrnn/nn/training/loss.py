@@ -284,7 +284,7 @@ def weights_of(
 
 
 def truth_array(owner: object, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
-    """Return the truth as float32 in the shape of the predictions. Raises ShapeError."""
+    """Return the truth as float32, shaped like the predictions. Raises DataError, ShapeError."""
     t = in_rank_of(y_pred, numbers_of(owner, y_true))
     if t.shape != y_pred.shape:
         raise ShapeError(f"{owner}: y must have shape {y_pred.shape}, received {t.shape}")

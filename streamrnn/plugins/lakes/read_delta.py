@@ -198,7 +198,7 @@ class _Files:
         return file
 
     def commit(self, number: int, actions: _Actions) -> Commit:
-        """Return what a version did; a version that only rewrote equal rows has no changes."""
+        """Return what a version did; `changes` is false if it only rewrote rows as they were."""
         added, removed = _of("add", actions), _of("remove", actions)
         info = next(iter(_of("commitInfo", actions)), {})
         operation = info.get("operation", "an unnamed operation")

@@ -148,7 +148,10 @@ def _one_direction(recurrent: Recurrent, direction: Direction, name: str) -> dic
 
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:
-    """Parse an .onnx file. Raises ModelFileError, or UnsupportedError with the node or tensor."""
+    """Parse an .onnx file.
+
+    Raises ModelFileError, or UnsupportedError, which names the node or tensor if one is the cause.
+    """
     with extra_needed("onnx", "onnx", path):
         import onnx
         from google.protobuf.message import DecodeError

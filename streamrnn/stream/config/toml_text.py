@@ -202,7 +202,7 @@ class _Scanner:
 def listed_overrides(overrides: object) -> list[str]:
     """Return the overrides as a list.
 
-    Raises ConfigError unless they are an iterable of strings. A string alone is refused, too.
+    Raises ConfigError unless they are an iterable of strings; a string and a mapping are refused.
     """
     expected = 'overrides: expected a list of strings such as ["window.lanes=32"], received '
     if isinstance(overrides, Mapping):

@@ -147,9 +147,10 @@ class Loop:
         self.first: dict[str, FirstRow] = {}
 
     def run(self, batches: Iterator[SourceBatch], sink: RowSink, last: bool) -> None:
-        """Read to the end, or until `options.stop` is set, and commit.
+        """Score the batches to the end, or until `options.stop` is set.
 
-        With `last`, the run ends with these batches, unless it is stopped before.
+        Commits after each `every` batches and at the end; with `every` = 0, only at the end, and
+        not if stopped. With `last`, the run ends with these batches, unless it is stopped before.
         """
         since = 0
         position: Position | None = None

@@ -14,8 +14,8 @@ from streamrnn.stream.sources import UNKNOWN_IN, Rows, note_on_offset
 class Progress:
     """Progress of a run.
 
-    `total_rows` is None if it is unknown (a pipe). `message` is logged; `note` is shown after the
-    rate and the streams.
+    `total_rows` is None for a pipe, and with a `message`, which is a line for the log. `note` is
+    shown after the rate and the streams.
     """
 
     rows: int

@@ -331,8 +331,8 @@ def _fits(name: str, part: str) -> bool:
 class Hive:
     """Hive partitions (`year=2013/`) of some paths, relative to the source.
 
-    The values of a partition are integers if all of them are integers or null, else text. If all
-    are numbers (`x=1.25`, `x=+2`) or null, the texts are sorted as numbers.
+    A partition column is of integers if all its values are integers or null, else of text. Text
+    is sorted by number if all values are numbers (`x=1.25`, `x=+2`) or null.
     """
 
     def __init__(self, paths: list[str]) -> None:

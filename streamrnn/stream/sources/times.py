@@ -66,10 +66,10 @@ def note_on_offset(time: str, offset: str) -> str:
 
 
 def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
-    """Convert the text of a time to ticks of `kind`, the column's type.
+    """Convert a time, as text, to ticks of `kind`, the column's type.
 
-    A text without an offset is a time in `zone`, or in UTC if `zone` is "". Raises ConfigError,
-    whose message begins with `owner`, unless the text is a time of that type.
+    Without an offset, it is a time in `zone`, or in UTC if `zone` is "". Raises ConfigError, whose
+    message begins with `owner`, unless the text is a time of that type.
     """
     try:
         if pa.types.is_integer(kind):

@@ -1,8 +1,9 @@
 """State tables as files, `.parquet` or `.arrow`, with a checksum; and the difference of two tables.
 
-Equal tables give equal bytes, however they were made. Arrow files have no checksum, and Parquet
-files have none over all their bytes. Our checksum depends on values and metadata only: any version
-of pyarrow computes the same one, even for types that Parquet changes (units, widths and lists).
+Equal tables give equal bytes, however they were made. The Arrow format has no checksum, and
+Parquet's do not cover the whole file, so the metadata has a checksum of our own. It depends on
+values and metadata only: any version of pyarrow computes the same one, even for types that Parquet
+changes (units, widths and lists).
 """
 
 import hashlib

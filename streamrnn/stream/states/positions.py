@@ -34,7 +34,10 @@ def last_position(table: pa.Table, label: str) -> CallPosition | None:
 
 
 def plain_item(item: object) -> Item:
-    """Return an item as one of Python's own types. Raises TypeError for anything else."""
+    """Return an item as a plain int, str or bytes.
+
+    Raises TypeError for any other type, including bool.
+    """
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
         return int(item)
     if isinstance(item, str):

@@ -1,4 +1,7 @@
-"""Turn rows in file order into steps in stream order; `row_policy` decides on each row."""
+"""Turn rows in file order into steps in stream order.
+
+`row_policy` decides what happens to each row.
+"""
 
 from dataclasses import dataclass
 

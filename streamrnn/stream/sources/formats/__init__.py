@@ -1,4 +1,8 @@
-"""Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
+"""Formats of source files.
+
+To add one, write a module with a `FileFormat`, and list it here and in SOURCE_FORMAT_NAMES
+(stream/config/values.py).
+"""
 
 from streamrnn.stream.sources.formats.base import (
     ColumnStatistics,
