@@ -334,7 +334,10 @@ class _Run:
         )
 
     def _groups(self, rows: ScoreRows) -> list[Ints]:
-        """Return group numbers (N,) of the rows: 0 for all rows; from 1, by stream or month."""
+        """Return arrays (N,) of the rows' groups: one of zeros, the group of all rows.
+
+        With `by`, a second one numbers the rows' streams or months from 1.
+        """
         groups: list[Ints] = [np.zeros(len(rows.slot), np.int64)]
         if self.plan.by == "stream":
             groups.append(rows.slot + 1)
@@ -448,9 +451,9 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         measure = Classes(forecasts, targets[0], len(scores))
         return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
     raise ConfigError(
-        f"[target] column: expected one column and horizon per output of the model "
-        f"({', '.join(scores)}), or one column of integers: the classes that the outputs are "
-        f"probabilities of, received {', '.join(plan.labels)}. If the outputs are "
+        "[target] column: expected a column and horizon for each output of the model "
+        f"({', '.join(scores)}) or, if the outputs are probabilities of classes, one integer "
+        f"column with the class; received {', '.join(plan.labels)}. If the outputs are "
         "quantiles of one column, list the quantiles: --quantiles 0.1,0.5,0.9"
     )
 

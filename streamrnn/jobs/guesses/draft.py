@@ -83,8 +83,8 @@ def draft_pipeline(
         if table is not None:
             raise DataError(f"{data}: the table has no rows to guess columns from; append some")
         raise DataError(
-            f"{data}: no file to read (expected names ending in "
-            f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"
+            f"{data}: no file to read (expected files that end in "
+            f"{' or '.join(suffixes_of('auto'))}, or else files of one other format, such as .csv)"
         )
     source = _opened(files, table)
     sampled = files[:: -(-len(files) // MAX_FILES)]

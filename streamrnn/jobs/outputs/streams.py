@@ -168,11 +168,11 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
     names = key_names(table)
     rows = np.zeros(table.num_rows, bool)
     if isinstance(keys, str):
-        raise ConfigError(f"keys: expected a list of texts, received {keys!r}: write [{keys!r}]")
+        raise ConfigError(f"keys: expected a list of strings, received {keys!r}: write [{keys!r}]")
     for key in keys:
         if not isinstance(key, str):
             raise ConfigError(
-                "keys: expected a text per stream, with commas between the values of several key "
+                "keys: expected a string per stream, with commas between the values of several key "
                 f"columns, received {key!r}"
             )
         try:

@@ -135,9 +135,9 @@ def file_source(
             raise
     if not files and not follow:
         endings = " or ".join(suffixes_of(format))
-        others = ", or all names with the endings of another format" if format == "auto" else ""
+        others = ", or else files of one other format, such as .csv" if format == "auto" else ""
         raise MissingFileError(
-            f"[source] path: {config.path}: no file to read (expected names ending in "
+            f"[source] path: {config.path}: no file to read (expected files that end in "
             f"{endings}{others}, as set by [source] format). Fix the path, or wait for files with "
             "--follow."
         )

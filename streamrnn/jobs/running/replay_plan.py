@@ -146,8 +146,9 @@ def _refuse_other_rows(
     if lost > 0 and not force:
         raise CheckpointError(
             f"replay: {path} has {count(lost, 'row')} that are in none of its used files, such as "
-            "rows of a pipe or a session. Put them into files and score these into another [sink] "
-            f"path; leave them out of the replay with --force; {_OTHERWISE}"
+            "rows of a pipe or a session. Either put these rows into files and score the files "
+            "into another [sink] path, or leave the rows out of the replay with --force, "
+            f"{_OTHERWISE}"
         )
     if config.state.init is not None and config.model.replay == "all":
         raise CheckpointError(

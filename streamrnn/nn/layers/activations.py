@@ -206,8 +206,8 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
     if arguments:
         what += f" with {arguments}"
     raise UnsupportedError(
-        f"{what} is not supported; put that layer after this one, or use one of: "
-        f"{', '.join(sorted(_FUNCTIONS))}"
+        f"{what} is not supported; use one of: {', '.join(sorted(_FUNCTIONS))}. Outside recurrent "
+        "layers, you can also leave the activation out, and add it as the next layer"
     )
 
 

@@ -130,7 +130,9 @@ class Numbers(Argument[npt.ArrayLike, Floats]):
         try:
             return np.array(value, dtype=np.float32)
         except (TypeError, ValueError):
-            raise ArgumentError(f"{owner}: {name} must be numbers, received {value!r}") from None
+            raise ArgumentError(
+                f"{owner}: {name} must be a number or a list of numbers, received {value!r}"
+            ) from None
 
 
 @builtin_layer

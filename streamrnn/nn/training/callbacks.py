@@ -357,8 +357,8 @@ class BackupAndRestore(Callback):
         same = kind == type(optimizer).__name__ and counts <= {len(optimizer.slots)}
         if stored != shapes or not same:  # Adam keeps more with amsgrad=True
             raise ModelMismatchError(
-                f"{self.path} is the backup of another model or optimizer "
-                f"({kind}), not of {self.model}; remove it, or set another backup_dir"
+                f"{self.path} (optimizer {kind}) does not fit {self.model}: the model, the "
+                "optimizer or its settings have changed; remove the file, or set another backup_dir"
             )
         self.model.set_weights(weights)
         optimizer.iterations = iterations

@@ -77,7 +77,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     def __post_init__(self) -> None:
         if len(self.boundaries) != len(self.values) - 1:
             raise ArgumentError(
-                "PiecewiseConstantDecay: expected one value more than boundaries, received "
+                "PiecewiseConstantDecay: expected one more value than boundaries, received "
                 f"{len(self.boundaries)} boundaries and {len(self.values)} values"
             )
         if list(self.boundaries) != sorted(self.boundaries):

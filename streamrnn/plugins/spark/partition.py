@@ -134,7 +134,7 @@ class Places(Origin):
         return values
 
     def first_of_last_tie(self) -> int:
-        """Return the index of the first row that has the same order as the last row."""
+        """Return the index of the first row that ties with the last row in the order."""
         changed = np.flatnonzero(self._changes())
         return int(changed[-1]) + 1 if len(changed) else 0
 
@@ -349,9 +349,9 @@ def _score(
         if again is not None:
             names = ", ".join(places.order.names)
             raise DataError(
-                f"{rows.place(int(tied[again]))}: another row of this stream has the same order "
-                f"({names}): rows with the same order could be scored in any order. Add a column "
-                f"to `order` in which they differ. {_ADVICE}"
+                f"{rows.place(int(tied[again]))}: another row of this stream has the same values "
+                f"in the `order` columns ({names}), so it is undefined which of the two is scored "
+                f"first. Add a column to `order` in which they differ. {_ADVICE}"
             )
     counts.update({"rows": len(rows), "rows_out": scored.output.num_rows})
     counts.update(scored.counts)

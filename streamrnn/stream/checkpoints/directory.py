@@ -281,8 +281,9 @@ class PartDirectory:
             if staged.get(part.staged) != part.bytes:
                 raise CheckpointError(
                     f"{self.files.show(f'{STAGING}/{part.staged}')} is missing or does not have "
-                    f"the {part.bytes} bytes that its attempt wrote: it was committed before, or "
-                    "removed when a run started. Write the rows of this commit again."
+                    f"the {part.bytes} bytes that its attempt wrote. If it is missing, it may have "
+                    "been committed already, or removed when another run started. Write the rows "
+                    "of this commit again."
                 )
 
     def lost(self, part: Part) -> str:

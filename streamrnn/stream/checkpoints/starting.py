@@ -70,7 +70,7 @@ def refuse_foreign_entries(
     if foreign and not (ours_may_stay and directory.only_our_files()):
         some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise CheckpointError(
-            f"{directory.path} is not empty and {why}: {some}. "
+            f"{directory.path} is not empty and {why}. It holds {some}. "
             "Choose an empty or new directory, or empty this one."
         )
 

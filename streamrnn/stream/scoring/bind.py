@@ -239,8 +239,8 @@ class BoundPipeline:
             model = output.model_column, short_model(self.loaded.fingerprint)
             if model[0] in (*names, *carried):
                 raise ConfigError(
-                    f"[output] model_column: {model[0]!r} is also an output or a column that is "
-                    "carried through: choose another name"
+                    f"[output] model_column: {model[0]!r} is also an output, or a column copied "
+                    "from the source; choose another name"
                 )
         fields = tuple(self.schema.field(n) for n in carried)
         return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup, model)
@@ -289,7 +289,10 @@ class BoundPipeline:
 
 
 def _load(config: Config, path: str) -> tuple[Model, str]:
-    """Return the model, and its fingerprint before [output] quantiles; "" if these are not set."""
+    """Return the model, and its fingerprint before its outputs were turned into quantiles.
+
+    The fingerprint is "" if [output] quantiles is not set.
+    """
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
     try:

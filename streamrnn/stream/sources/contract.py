@@ -321,7 +321,9 @@ def _check_time(field: pa.Field, calendar: bool, zone: str, path: str) -> None:
     place = f"column {field.name!r}: expected"
     integer = types.is_integer(kind) and kind != pa.uint64() and not calendar
     if not (types.is_timestamp(kind) or types.is_date(kind) or integer):
-        expected = "timestamp or date" if calendar else "timestamp, date or integer"
+        expected = (
+            "timestamp or date" if calendar else "timestamp, date or integer other than uint64"
+        )
         why = " (time_features require calendar dates)" if calendar else ""
         raise DTypeError(f"{path}: [source] time: {place} {expected}{why}, received {kind}")
     if not types.is_timestamp(kind):

@@ -234,8 +234,9 @@ def test_several_targets_have_a_line_each() -> None:
 @pytest.mark.parametrize(
     ("column", "units", "message"),
     [
-        ("x", 3, r"\[target\] column: expected one column and horizon per output of the model "
-                 r"\(score_0, score_1, score_2\), or one column of.*received x\. .*--quantiles"),
+        ("x", 3, r"\[target\] column: expected a column and horizon for each output of the "
+                 r"model \(score_0, score_1, score_2\) or, .*one integer column"
+                 r".*received x\. .*--quantiles"),
         ("days", 3, r"'days' has the label \d+, but the 3 outputs are for classes 0 to 2\..*quan"),
     ],
 )  # fmt: skip

@@ -141,9 +141,9 @@ def test_keys_that_are_not_there(run):
         drop_streams("out", ["s1\ns2"])
     with pytest.raises(ConfigError, match="expected string, the type of the key column 'id'"):
         drop_streams("out", ["\udcff"])
-    with pytest.raises(ConfigError, match=r"expected a list of texts, .* write \['s1'\]"):
+    with pytest.raises(ConfigError, match=r"expected a list of strings, .* write \['s1'\]"):
         drop_streams("out", "s1")  # or letter by letter: stream 12 would be streams 1 and 2
-    with pytest.raises(ConfigError, match=r"expected a text per stream, .* received 12"):
+    with pytest.raises(ConfigError, match=r"expected a string per stream, .* received 12"):
         drop_streams("out", [12])
     assert states_by_id() == before
 

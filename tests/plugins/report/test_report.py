@@ -281,7 +281,7 @@ def test_since_until_and_keys_limit_what_is_drawn(monkeypatch: pytest.MonkeyPatc
     assert sum(r["rows"] for r in rows(found["error-time"])) == len(compared)
     with pytest.raises(ConfigError, match="no such stream in out"):
         pipeline.report(keys=["nobody"])
-    with pytest.raises(ConfigError, match="expected a list of texts, received 's1'"):
+    with pytest.raises(ConfigError, match="expected a list of strings, received 's1'"):
         pipeline.report(keys="s1")
     with pytest.raises(ConfigError, match="--key: expected at most 3 streams, received 4"):
         pipeline.report(keys=["s0", "s1", "s2", "s3"])

@@ -66,7 +66,10 @@ def test_rows_of_one_order_in_a_stream_are_refused(spark: Any, tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         result.summary()
     place = "t=1969-12-31 19:00:00.000002-0500: stream id='x'"
-    assert f"{place}: another row of this stream has the same order (t)" in str(caught.value)
+    assert (
+        f"{place}: another row of this stream has the same values in the `order` columns (t)"
+        in str(caught.value)
+    )
     single = frame.where("id != 'x'")
     assert score(single, pipeline, order=["t"]).rows.count() == 3
 
