@@ -407,7 +407,7 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     (
         "run p.toml --full-refresh",
         one_of_a_few_files,
-        "or say with --full-refresh --force",
+        "or give these rows up with --full-refresh --force",
         give("--full-refresh", "--force"),
         ALL,
     ),

@@ -95,7 +95,7 @@ def test_one_group_of_a_keras_file():
             r"dec.weight_ih_l0 has shape \(16, 6\), expected 12 rows for GRU with 4 units",
         ),
         ({"type": "Dense"}, r"array 'dec.weight' not found"),
-        ({"type": "Conv1D"}, r"Conv1D.*: weights of PyTorch are read for LSTM, GRU"),
+        ({"type": "Conv1D"}, r"Conv1D.*: PyTorch weights are read for LSTM, GRU"),
         ({"type": "LSMT"}, r"'LSMT' is not supported; did you mean 'LSTM'"),
         ({"colour": 1}, r"unknown argument 'colour'"),
     ],

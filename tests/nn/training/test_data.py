@@ -251,7 +251,7 @@ def test_batches_of_several_inputs_and_outputs() -> None:
 @pytest.mark.parametrize(
     ("make", "table", "error", "message"),
     [
-        (recurrent, {"a": [1.0]}, ArgumentError, r"Pipeline.windows\(\) makes them"),
+        (recurrent, {"a": [1.0]}, ArgumentError, r"Pipeline.windows\(\) makes sequences"),
         (dense, {"a": [1.0], "b": [1.0]}, ShapeError, "a table with 3 columns of features, rec"),
         (dense, {"a": [1.0], "b": [None], "c": [1.0]}, DataError, r"column 'b' has nulls \(1\)"),
         (dense, {"a": [1.0], "b": ["x"], "c": [1.0]}, DataError, "must have numbers, received st"),

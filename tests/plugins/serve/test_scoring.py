@@ -385,7 +385,7 @@ def test_a_server_with_another_log_waits_for_the_rows_of_the_last_one(tmp_path: 
     paths = str(tmp_path / "in"), pipeline.config.model.path, str(tmp_path / "out")
     other = Pipeline.from_dict(logs.config(*paths, serve=serve))
     for own in (lambda: answered(other), other.run):
-        with pytest.raises(CheckpointError, match=r'and log = ".*out\.accepted"\), which adds'):
+        with pytest.raises(CheckpointError, match=r'and log = ".*out\.accepted"\) to add them'):
             own()
     answered(pipeline, [{**ROWS[0], "id": "z"}], 9)
     answered(other, [{**ROWS[0], "id": "w"}], 1)

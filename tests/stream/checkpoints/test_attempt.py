@@ -164,7 +164,7 @@ def test_facts_of_too_many_or_too_few_shards_are_refused(out):
             folder.commit([zero, zero])
     with begun(out) as folder:
         one = attempt_at(folder, 1).finish(None)
-        with pytest.raises(ValueError, match="received none of shard 1"):
+        with pytest.raises(ValueError, match="received none for shard 1"):
             folder.commit([written(folder, 0, 1), one])
     assert not os.path.exists(out)
 
@@ -175,7 +175,7 @@ def test_facts_of_an_attempt_at_an_earlier_commit_are_refused(out):
     with begun(out) as folder:
         late = written(folder, 1, 1)
         folder.commit([written(folder, shard, 1) for shard in range(SHARDS)])
-        with pytest.raises(ValueError, match=r"facts of commit 2, .* of commit 1 of shard 1"):
+        with pytest.raises(ValueError, match=r"facts of commit 2, .* of commit 1 for shard 1"):
             folder.commit([written(folder, 0, 2), late, written(folder, 2, 2)])
     with begun(out) as folder:
         folder.commit([written(folder, shard, 2) for shard in range(SHARDS)], complete=True)
