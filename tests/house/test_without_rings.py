@@ -73,12 +73,16 @@ PYTEST = (
 
 @pytest.mark.slow
 def test_layers_models_and_training_need_no_other_ring(tmp_path: Path) -> None:
-    """Slow: the tests of `nn` (without those of kernels and gradients, which need no more)."""
+    """Slow: the tests of `nn` (without those of kernels and gradients, which need no more).
+
+    What is compared with other frameworks, where they are installed, may use the command line.
+    """
     tree = copied(tmp_path, "stream", "jobs", "plugins", "cli")
-    done = _run(tree, *PYTEST, "tests/nn", "--collect-only")
+    alone = (*PYTEST, "--ignore-glob=*_oracle.py")
+    done = _run(tree, *alone, "tests/nn", "--collect-only")
     assert done.returncode == 0, done.stdout[-3000:]
     rooms = ("models", "formats", "layers/test_keras_call.py", "training/test_fit.py")
-    done = _run(tree, *PYTEST, *(f"tests/nn/{room}" for room in rooms))
+    done = _run(tree, *alone, *(f"tests/nn/{room}" for room in rooms))
     assert done.returncode == 0, done.stdout[-3000:]
 
 
