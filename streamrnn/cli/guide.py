@@ -101,7 +101,7 @@ def init(
         str | None, typer.Option(metavar="FILE", help="With --from: the model that scores DATA.")
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Write demo.toml with a log and a model, ready to run.")
+        bool, typer.Option("--demo", help="Write the files that the guide uses, ready to run.")
     ] = False,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does.
@@ -112,11 +112,11 @@ def init(
 
     if demo:
         if (file, data, model) != (None, None, None):
-            raise typer.BadParameter("--demo writes demo.toml; leave out PATH, --from and --model")
+            raise typer.BadParameter("--demo goes alone; leave out PATH, --from and --model")
         from streamrnn.jobs.guesses import write_demo
 
-        pipeline, *others = write_demo()
-        print(f"wrote {pipeline}, {' and '.join(others)}; run it: streamrnn run {pipeline}")
+        files = write_demo()
+        print(f"wrote {len(files)} files in data and pipelines; run: streamrnn run {files[0]}")
         return
     file = "pipeline.toml" if file is None else file
     if (data is None) != (model is None):

@@ -1,11 +1,11 @@
-"""The pages of the guide: each runs as it is read, from a folder of its own."""
+"""The pages of the guide: each runs as it is read, after `init --demo` in an empty folder."""
 
 import re
 from pathlib import Path
 
 import pytest
 from guide.generate import PAGES
-from readme import GUIDE, blocks, installed, located, make_clone, run_blocks
+from readme import GUIDE, blocks, installed, located, make_demo, run_blocks
 from selection import first_quick
 
 BYTES = 8192
@@ -19,7 +19,7 @@ def _name(page: str) -> str:
 def test_every_block_runs_and_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
     """Blocks that need a framework run in test_pages_oracle.py. Slow: pages but the first; the
     quick tests run the README."""
-    run_blocks(page, make_clone(tmp_path), installed)
+    run_blocks(page, make_demo(tmp_path), installed)
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=_name)

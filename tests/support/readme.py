@@ -7,13 +7,13 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import streamrnn
-from streamrnn.pipeline import Config
+from streamrnn.pipeline import Config, write_demo
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(streamrnn.__file__).parent
@@ -132,6 +132,13 @@ def make_clone(base: Path) -> Path:
     """A folder that looks like the repository and may be written to."""
     for name in ("data", "pipelines", "streamrnn", "tests"):
         (base / name).symlink_to(located(name))
+    return base
+
+
+def make_demo(base: Path) -> Path:
+    """A folder that has what `streamrnn init --demo` writes, and no clone."""
+    with chdir(base):
+        write_demo()
     return base
 
 

@@ -1,6 +1,5 @@
-"""The demo: the weather pipeline with its log and model, which are part of the wheel."""
+"""The demo: what the pages of the guide use of the repository, which is part of the wheel."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,20 +7,24 @@ from streamrnn import errors
 from streamrnn.errors import ConfigError, MissingFileError
 
 _PIPELINE = "pipelines/weather.toml"
-_NAMES = {
-    "data/weather.parquet": "demo/weather.parquet",
-    "pipelines/weather/model.safetensors": "demo/model.safetensors",
-    _PIPELINE: "demo.toml",
-    "the repository's root": "the folder that has it",
-}
-"""Texts of the repository's pipeline file, and their replacements in the demo's."""
+_FILES = (
+    _PIPELINE,
+    "pipelines/weather/model.safetensors",
+    "pipelines/weather_torch.toml",
+    "pipelines/origins/check.npz",
+    "pipelines/origins/state_dict.safetensors",
+    "pipelines/origins/weather.keras",
+    "pipelines/origins/weather.onnx",
+    "data/weather.parquet",
+)
 
 
 def write_demo() -> list[str]:
-    """Write a pipeline that runs, with its log and its model, into the current folder.
+    """Write pipelines that run, with their log and models, into the current folder.
 
-    Returns the names of the files: demo.toml, and the files that it names, in the folder demo.
-    Raises ConfigError if demo.toml or demo exists, MissingFileError if streamrnn was installed
+    Returns the names of the files: the weather pipeline's first, all in the folders data and
+    pipelines, named as the pages of the guide name them.
+    Raises ConfigError if data or pipelines exists, MissingFileError if streamrnn was installed
     without the demo, OSError if the folder cannot be written to. If it raises, it leaves nothing
     behind.
     """
@@ -35,20 +38,20 @@ def write_demo() -> list[str]:
             f"{package / 'demo'}: no such folder, and the package is not in a clone of the "
             "repository: streamrnn was installed without its demo; install its wheel"
         )
-    for name in ("demo.toml", "demo"):
-        if os.path.lexists(name):
-            raise ConfigError(f"{name} already exists; remove it, or use another folder")
-    text = (home / _PIPELINE).read_text(encoding="utf-8")
-    Path("demo").mkdir()
+    folders = []
     try:
-        for name, new in _NAMES.items():
-            text = text.replace(name, new)
-            if new.startswith("demo/"):
-                shutil.copyfile(home / name, new)
-        written = Path("demo", "demo.toml")
-        written.write_text(text, encoding="utf-8")
-        written.rename("demo.toml")  # last: it names the others
-    except BaseException:
-        shutil.rmtree("demo")
+        for folder in (Path("data"), Path("pipelines")):
+            folder.mkdir()
+            folders.append(folder)
+        for name in _FILES:
+            Path(name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(home / name, name)
+    except BaseException as error:
+        for folder in folders:
+            shutil.rmtree(folder)
+        if isinstance(error, FileExistsError):
+            raise ConfigError(
+                f"{error.filename} already exists; remove it, or use another folder"
+            ) from None
         raise
-    return ["demo.toml", "demo/weather.parquet", "demo/model.safetensors"]
+    return list(_FILES)

@@ -1,4 +1,4 @@
-"""`streamrnn init --demo`: a pipeline that runs in an empty folder.
+"""`streamrnn init --demo`: pipelines that run in an empty folder.
 
 What a wheel has inside is read here if the package is installed from one, as .ci/run does.
 """
@@ -12,10 +12,10 @@ import pytest
 from command_line import run_command
 from readme import ROOT
 
-from streamrnn import Pipeline, errors
+from streamrnn import errors
 from streamrnn.pipeline import write_demo
 
-FILES = ["demo", "demo.toml", "demo/model.safetensors", "demo/weather.parquet"]
+FOLDERS = ["data", "pipelines", "pipelines/origins", "pipelines/weather"]
 
 
 def written(folder: Path) -> list[str]:
@@ -26,31 +26,28 @@ def test_it_writes_all_that_a_run_needs_and_says_the_next_command(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run_command(capsys, "init", "--demo")
-    assert (code, written(workdir)) == (0, FILES)
+    assert code == 0
     assert out == (
-        "wrote demo.toml, demo/weather.parquet and demo/model.safetensors; "
-        "run it: streamrnn run demo.toml\n"
+        "wrote 8 files in data and pipelines; run: streamrnn run pipelines/weather.toml\n"
     )
-    code, out, _ = run_command(capsys, *out.split("run it: streamrnn ")[1].split())
+    code, out, _ = run_command(capsys, *out.split("run: streamrnn ")[1].split())
     assert (code, "output   out/weather (26,115 rows written" in out) == (0, True)
 
 
-def test_it_is_the_pipeline_of_the_weather(workdir: Path) -> None:
-    """But for the names of the files; nothing in it speaks of a clone."""
-    write_demo()
-    text = Path("demo.toml").read_text()
-    demo, weather = (
-        tomllib.loads(text),
-        tomllib.loads((ROOT / "pipelines/weather.toml").read_text()),
-    )
-    demo["source"]["path"] = weather["source"]["path"]
-    demo["model"]["path"] = weather["model"]["path"]
-    assert demo == weather
-    assert [word for word in ("pipelines/", "data/", "repository") if word in text] == []
-    assert Pipeline.from_toml("demo.toml").run().rows_out == 26_115
+def test_its_files_are_those_of_the_repository_and_of_the_wheel(workdir: Path) -> None:
+    """Under the same names; nothing in the pipelines speaks of a clone."""
+    files = write_demo()
+    assert written(workdir) == sorted(files + FOLDERS)
+    for name in files:
+        assert Path(name).read_bytes() == (ROOT / name).read_bytes()
+    texts = [Path(name).read_text() for name in files if name.endswith(".toml")]
+    assert [text for text in texts if "repository" in text or "clone" in text] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert wheel == {name: f"streamrnn/demo/{name}" for name in files}
 
 
-@pytest.mark.parametrize("name", ["demo.toml", "demo"])
+@pytest.mark.parametrize("name", ["data", "pipelines"])
 def test_what_exists_stays_as_it_is(
     workdir: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -63,7 +60,7 @@ def test_what_exists_stays_as_it_is(
 def test_a_second_one_is_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(capsys, "init", "--demo")[0] == 0
     code, _, err = run_command(capsys, "init", "--demo")
-    assert (code, "error: demo.toml already exists" in err) == (78, True)
+    assert (code, "error: data already exists" in err) == (78, True)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +71,7 @@ def test_other_arguments_of_init_do_not_go_with_it(
 ) -> None:
     code, _, err = run_command(capsys, "init", "--demo", *more)
     assert (code, written(workdir)) == (2, [])
-    assert "--demo writes demo.toml; leave out PATH, --from and --model" in " ".join(err.split())
+    assert "--demo goes alone; leave out PATH, --from and --model" in " ".join(err.split())
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(
@@ -84,7 +81,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    assert run_command(capsys, "init", "--demo") == (1, "", "error: demo: Permission denied\n")
+    assert run_command(capsys, "init", "--demo") == (1, "", "error: data: Permission denied\n")
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from readme import blocks, make_clone, run_python
+from readme import blocks, make_demo, run_python
 
 
 def test_the_block_in_spark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,5 +18,5 @@ def test_the_block_in_spark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     conf = " ".join(f"--conf {option}" for option in options)
     monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{conf} pyspark-shell")
     (block,) = [b for b in blocks("streamrnn/guide/many-machines.md") if b.needs == ["pyspark"]]
-    printed = run_python(block.text, make_clone(tmp_path))
+    printed = run_python(block.text, make_demo(tmp_path))
     assert printed == "3 ['origin', 'time_hour', 'temp', 'temp_3h']\n"
