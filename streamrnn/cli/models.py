@@ -86,7 +86,9 @@ def convert(
     """
     from streamrnn.nn.formats.convert import convert as convert_file
     from streamrnn.nn.formats.convert import is_onnx
+    from streamrnn.nn.models import Eager
     from streamrnn.nn.models.rounding import RoundingError
+    from streamrnn.nn.models.steps import notes_on_steps, own_steps
 
     loaded, differences = convert_file(
         source,
@@ -101,6 +103,9 @@ def convert(
     print("\n".join(loaded.table()))
     if loaded.model.precision != "float32":
         print(f"precision: {loaded.model.precision}; streamrnn summary {target} names the layers")
+    if not isinstance(loaded.model, Eager):
+        for note in notes_on_steps(loaded.model, own_steps(loaded.model, None)):
+            print(f"note: {note}")
     for difference in differences:
         print(f"checked: {difference}")
         if isinstance(difference, RoundingError) and (warning := difference.warning()):

@@ -12,7 +12,7 @@ Scored = list[tuple[int, list[float] | None, int]]
 @dataclass(frozen=True)
 class KindRow(Row):
     """window: what [window] says beside the kind, which changes the result. model: options of its
-    recurrent layer.
+    recurrent layer. decoded: how many steps a decoder makes of its output; 0: there is none.
 
     config: the pipeline file takes its name. oracle: rows and values are those of rowwise.py, of
     windows of `steps` rows (None: of all of a stream), or what a function makes of them. cut:
@@ -24,6 +24,7 @@ class KindRow(Row):
     window: dict[str, int] = field(default_factory=dict)
     steps: tuple[int, int] | None = None
     model: dict[str, Any] = field(default_factory=dict)
+    decoded: int = 0
     config: Contract = HOLDS
     oracle: Contract = HOLDS
     cut: Contract = HOLDS
@@ -42,14 +43,17 @@ def ends(scored: Scored, ids: list[Any]) -> Scored:
     return found[::-1]
 
 
+OF_KERAS = "Keras is its oracle, in tests/jobs/pipeline/test_output_steps_oracle.py."
 ONE_RUN = "A stream is one sequence, so that one run has to see all of it."
 
 KINDS = {
     "carry": KindRow(),
     "independent": KindRow({"steps": 6, "stride": 4}, (6, 4)),
     "independent/gaps": KindRow({"steps": 2, "stride": 5}, (2, 5)),
+    "independent/decoder": KindRow({"steps": 6, "stride": 4}, (6, 4), decoded=3, oracle=OF_KERAS),
     "whole": KindRow(model={"return_sequences": True}, runs=ONE_RUN),
     "whole/ends": KindRow(oracle=ends, runs=ONE_RUN),
+    "whole/decoder": KindRow(decoded=3, oracle=OF_KERAS, runs=ONE_RUN),
 }
 
 

@@ -15,7 +15,7 @@ import rowwise
 from contracts.declared import assert_declared
 from contracts.rows_pipelines import EMITS, KINDS
 
-from streamrnn import Pipeline
+from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.errors import StreamRNNError
 from streamrnn.outputs import read_states
 from streamrnn.stream.config.load import Config
@@ -86,7 +86,12 @@ def config(kind: str, emit: str, out: str = "out", **tables: dict[str, Any]) -> 
 
 
 def network(kind: str) -> Any:
-    return logs.small_model("LSTM", units=19, **KINDS[kind].model)
+    steps = KINDS[kind].decoded
+    model = logs.small_model("LSTM", units=6 * steps or 19, **KINDS[kind].model)
+    if not steps:
+        return model
+    head = logs.small_model(units=6).layers[-1]
+    return Sequential([Input((None, 2)), model.layers[0], layers.Reshape((steps, 6)), head])
 
 
 def run(data: dict[str, Any], log: pa.Table, file: str = "0", group: int = 77) -> None:

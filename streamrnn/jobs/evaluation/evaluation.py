@@ -160,7 +160,9 @@ def comparison(
     time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
     aim = loaded.config.target
     kinds = {name: wide.schema.field(name).type for name in aim.column}
-    classes = (n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t))
+    classes = [n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t)]
+    if any(loaded.runner.own) and len(aim.labels) < len(loaded.names):
+        classes = []  # the outputs are steps of a forecast, not probabilities
     trained = loaded.config.quantiles
     fits = len(trained) == len(loaded.names) and len(aim.labels) == 1
     plan = EvaluationPlan(

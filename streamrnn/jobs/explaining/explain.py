@@ -35,6 +35,7 @@ from streamrnn.jobs.running import (
     note_on_order,
     plan_replay,
 )
+from streamrnn.nn.models.steps import notes_on_steps
 from streamrnn.nn.models.summary import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -266,6 +267,7 @@ def _shared(
 
 def _notes(loaded: LoadedPipeline, source: FileSource) -> list[str]:
     notes = [] if loaded.choice.note is None else [loaded.choice.note]
+    notes += notes_on_steps(loaded.model, loaded.runner.own)
     largest = source.largest_group()
     if largest > _LARGE_GROUP:
         notes.append(

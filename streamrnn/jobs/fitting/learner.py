@@ -22,6 +22,7 @@ from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
+from streamrnn.nn.models.steps import flat_steps, in_steps
 from streamrnn.nn.training import Loss, MeanMetric, Optimizer
 from streamrnn.nn.training.losses import (
     BinaryCrossentropy,
@@ -64,7 +65,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
     if units != expected:
         raise ConfigError(
             f"fit: the model has {units} outputs, but the loss {loss.name} needs {expected}: {per}."
-            " Change the units of the last layer"
+            " Change the units of the last layer, or the labels"
         )
     if isinstance(loss, _OF_CLASSES) and units < 2:
         raise ConfigError(
@@ -229,8 +230,11 @@ class Learner:
             weight = window.weight
             if self.class_weights is not None:
                 weight = weight * self.class_weights.of(window.label)
-            value, slope = self._judge(window, passed.outputs[0], weight)
-            passed.pullback([slope], none)
+            (output,), (own,) = passed.outputs, self.runner.own
+            if own:
+                output = flat_steps(output)
+            value, slope = self._judge(window, output, weight)
+            passed.pullback([in_steps(slope, own) if own else slope], none)
             value += self._plan.penalty()
             recording.add_slopes()
             updates = recording.updates()
@@ -238,7 +242,7 @@ class Learner:
             for update in updates:
                 square += sums.dot(update.gradient, update.gradient)
             if not math.isfinite(square):
-                step = _worst_step(passed.outputs[0], window)
+                step = _worst_step(output, window)
                 raise DivergedError(f"the norm of the gradient is {math.sqrt(square)}", step)
             self.optimizer.change(updates)
             for holder in self._plan.holders:

@@ -35,6 +35,7 @@ from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model, SequenceRunner, Sequential
+from streamrnn.nn.models.steps import flat_steps, in_steps
 from streamrnn.nn.training import Loss, MeanMetric, Optimizer
 from streamrnn.nn.training.losses import GaussianNLL, Quantile, loss_of
 from streamrnn.nn.training.metrics import metric_of
@@ -49,7 +50,8 @@ class FitModel:
     """A model to train: `learner` trains all of it but a Rescaling at its end.
 
     `model_scale` is the scale of that Rescaling; None if there is no such layer, or if the layer is
-    trained like others. `scales`: whether labels are standardized.
+    trained like others. `scales`: whether labels are standardized. `own`: the number of steps that
+    the output has of its own, if any: then `units` and scales count each of them.
     """
 
     model: Model
@@ -57,6 +59,7 @@ class FitModel:
     model_scale: Scale | None
     scales: bool
     units: int
+    own: int | None
 
     @classmethod
     def of(cls, loaded: LoadedPipeline, config: Config) -> Self:
@@ -67,10 +70,14 @@ class FitModel:
         if scales is None:  # outputs of a model without a scale may be in the target's unit
             scales = train.may_scale and (train.init is None or layer is not None)
         model_scale = None
+        own, (_, units) = loaded.runner.own[0], loaded.runner.outputs[0]
         if layer is None or not scales:
             core = model
         else:
             model_scale = Scale(np.atleast_1d(layer.offset), np.atleast_1d(layer.scale))
+            if own:
+                shape = own, units // own
+                model_scale = Scale(*(flat_steps(np.broadcast_to(v, shape)) for v in model_scale))
             deviation = model_scale.deviation
             if not (np.isfinite(deviation).all() and (deviation != 0).all()):
                 raise ConfigError(
@@ -80,15 +87,14 @@ class FitModel:
                 )
         loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
         targets = len(config.target.labels)
-        units = int(core.graph.outputs[0].shape[-1] or 0)
-        metrics = [_metric(name, loss, units, targets) for name in train.metrics]
-        runner = loaded.kind.runner(core)
-        learner = Learner(core, loss, _optimizer(config), metrics, model_scale, train.seed, runner)
+        runner = loaded.kind.runner(core, config.window.steps)
+        learner = Learner(core, loss, _optimizer(config), [], model_scale, train.seed, runner)
         _check_head(core, model_scale, loss)
         check_units(loss, units, targets)
+        learner.metrics = [_metric(name, loss, units, targets) for name in train.metrics]
         if train.class_weight is not None:
             learner.class_weights = ClassWeights(train.class_weight, loss, units, targets)
-        return cls(model, learner, model_scale, scales, units)
+        return cls(model, learner, model_scale, scales, units, own)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Compute the scale of the labels from the training rows, if one is needed.
@@ -115,6 +121,8 @@ class FitModel:
         """
         scale, model = self.learner.scale, self.model
         if scale is not None and self.model_scale is None:
+            if self.own:
+                scale = Scale(*(in_steps(values, self.own) for values in scale))
             model = with_scale(model, scale)
         if shifts:
             offset = np.array(shifts, np.float32)
@@ -233,9 +241,10 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
             f'[train] pieces: windows of [window] kind "{kind.name}" carry no state, so streams '
             "are not cut into pieces; remove pieces"
         )
-    at_end = len(loaded.model.graph.outputs[0].shape) == 2
-    steps = window.steps if kind.waits else None
-    if steps is None and not SequenceRunner(loaded.model).ragged:
+    runner, steps = loaded.runner, window.steps if kind.waits else None
+    assert isinstance(runner, SequenceRunner)
+    at_end = not runner.sequences[0]
+    if steps is None and not runner.ragged:
         raise UnsupportedError(
             f"fit: a layer of {loaded.model} changes the number of steps, and streams have "
             "different lengths. Cut them into windows of one length, by another [window] kind"
@@ -243,10 +252,10 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
     if steps is None and at_end and config.target.ahead:
         raise ConfigError(
             "fit: the model has one output for each stream, at its last row, and no later row "
-            "gives its label. Remove [target] horizon and rows, or give the last recurrent layer "
-            "return_sequences = true"
+            "gives its label. Remove [target] horizon and rows, give the last recurrent layer "
+            "return_sequences = true, or set a [window] kind of windows of one length"
         )
-    if steps is not None and (other := SequenceRunner(loaded.model).resized(steps)):
+    if steps is not None and (other := runner.resized(steps)):
         raise ConfigError(
             f"fit: output {other[0]!r} has {other[1]} steps for a window of {steps} rows, so that "
             "its steps have no labels. Let the model return one vector, as a recurrent layer "

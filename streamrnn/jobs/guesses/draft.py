@@ -22,6 +22,7 @@ from streamrnn.jobs.guesses.columns import (
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.runners import input_scaling
+from streamrnn.nn.models.steps import notes_on_steps, own_steps
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
     OTHER_DELIMITERS,
@@ -197,6 +198,7 @@ def _draft(
         "source.bad": bad,
         "source.max_rejects": limit,
         "window.kind": [] if steps is None else [_ON_STEPS.format(steps=steps)],
+        "output.names": notes_on_steps(model, own_steps(model, None)),
         "sink.path": list(sink.notes),
     }
     values: dict[str, object] = {

@@ -139,8 +139,8 @@ class Spread(Merge):
     """The standard deviation of a mixture; the inputs are its members' forecasts. Not in Keras.
 
     sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, one number or one
-    for each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv
-    1612.01474).
+    for each unit (or each step and unit), is the variance of the members' errors (Lakshminarayanan
+    et al. 2017, arXiv 1612.01474).
     """
 
     variance: Argument[float | Sequence[float] | Floats, Floats] = Argument(default=0.0)
@@ -148,7 +148,7 @@ class Spread(Merge):
     def complete(self) -> None:
         value = self.variance
         self.variance = np.array(value, np.float32)
-        if self.variance.ndim > 1 or not (self.variance >= 0).all():
+        if self.variance.ndim > 2 or not (self.variance >= 0).all():
             raise ArgumentError(
                 f"{self}: variance must be one number, or one for each unit, each 0 or more, "
                 f"received {value!r}"
@@ -156,10 +156,10 @@ class Spread(Merge):
 
     def build(self, input_shape: Shapes) -> None:
         units = self._listed(input_shape)[0][-1]
-        if self.variance.ndim and len(self.variance) != units:
+        if self.variance.ndim and self.variance.shape[-1] != units:
             raise ShapeError(
                 f"{self}: expected one variance for each of {units} units, received "
-                f"{len(self.variance)}"
+                f"{self.variance.shape[-1]}"
             )
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:

@@ -34,9 +34,9 @@ from streamrnn.nn.models.runners import (
     StepPlan,
     StepRunner,
     example_inputs,
-    has_no_features,
 )
 from streamrnn.nn.models.sequential import Sequential
+from streamrnn.nn.models.steps import has_no_features
 from streamrnn.nn.models.summary import Call, calls_of, model_mermaid
 
 _WHY_MISSING = {

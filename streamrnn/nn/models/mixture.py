@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.layers import Average, Concatenate, Dense, Gaussian, Input, Rescaling, Spread
 from streamrnn.nn.layers.registry import counted_from_the_start
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models.model import Model
+from streamrnn.nn.models.steps import in_steps
 
 MEAN, SPREAD = "mean", "spread"
 """Names of the outputs."""
@@ -18,7 +21,8 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
     """Return a model of several members with the same inputs, and one output of U units each.
 
     Its outputs are the mean (U,), and the spread (U,): the standard deviation of a mixture whose
-    members have errors of this `variance`, (U,) or (1,). Copies of the members are layers of the
+    members have errors of this `variance`, (U,) or (1,), or (U x steps,) of members whose outputs
+    have steps of their own. Copies of the members are layers of the
     model, named after their seeds: seed_0 and so on.
     """
     with counted_from_the_start():
@@ -33,8 +37,11 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
             copy.set_weights(member.get_weights())
             outputs.append(copy(member_inputs))
         mean = Average(name=MEAN)(outputs)
-        variances = [float(value) for value in variance]
-        spread = Spread(variances if len(variances) > 1 else variances[0], name=SPREAD)(outputs)
+        variances, (*_, steps, units) = np.array(variance, float), outputs[0].shape
+        if len(variances) not in (1, units):
+            variances = in_steps(variances, steps)
+        each = variances.tolist()
+        spread = Spread(each if len(each) > 1 else each[0], name=SPREAD)(outputs)
     return Model(inputs, [mean, spread], name=models[0].name)
 
 

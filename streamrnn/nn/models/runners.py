@@ -10,18 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
-from streamrnn.errors import ModelMismatchError, ShapeError, StreamRNNError
+from streamrnn.errors import ModelMismatchError, ShapeError
 from streamrnn.nn.layers.context import CallContext, CallKind
 from streamrnn.nn.layers.embedding import CategoryEncoding, Embedding
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
-from streamrnn.nn.layers.structure import Shape, leaves
+from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import Symbol
-from streamrnn.nn.models.graph import Graph, Step, flat_shapes, positions_of
+from streamrnn.nn.models.graph import Graph, Step, positions_of
 from streamrnn.nn.models.model import Model, flat_layers
-
-_MISFITS = (StreamRNNError, ValueError, TypeError, IndexError)
-"""What layers, custom ones included, raise for shapes that they do not accept."""
+from streamrnn.nn.models.steps import MISFITS, fixed_steps, flat_steps, with_steps
 
 
 class StepRunner:
@@ -34,6 +32,7 @@ class StepRunner:
     state_spec: state name -> number of float32 values of one stream ("lstm/h": 64), in order.
     state_classes: state name -> class of its cell or layer ("LSTMCell"), where it is known.
     outputs: (output layer's name, units), in order.
+    own: None for each output, which has no steps of its own.
     Threads may share an instance: a run changes only the states passed to it.
     """
 
@@ -46,6 +45,7 @@ class StepRunner:
         ids = {id(s) for s, (_, shape, of) in specs if of != "float32" and len(shape) == 1}
         _require_stepwise(model.graph, "", ids)
         self.outputs = _outputs_of(model)
+        self.own: list[int | None] = [None] * len(self.outputs)
         masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
         self.state_spec = {
             name: int(np.prod(shape))
@@ -231,7 +231,10 @@ def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set
 class SequenceRunner:
     """Run each row of a batch from the initial state, up to its own length.
 
-    outputs: (output layer's name, units), in order.
+    `own`: the `own_steps` of each output, which are then values of one vector (B, U x steps), all
+    steps of the first unit first; empty if outputs stay as they are.
+
+    outputs: (output layer's name, units, times its own steps), in order.
     sequences: whether each output has a time axis.
     state_spec, state_classes: empty, as no state is carried.
     fixed: the only number of steps that the model accepts, and a layer that depends on it, or None.
@@ -241,11 +244,14 @@ class SequenceRunner:
 
     call_kind: CallKind = "whole"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, own: Sequence[int | None] = ()) -> None:
         self.model = model
         _require_inference(model)
-        self.outputs = _outputs_of(model)
-        self.sequences = [len(symbol.shape) > 2 for symbol in model.graph.outputs]
+        outputs = _outputs_of(model)
+        self.own = list(own) or [None] * len(outputs)
+        of_steps = list(zip(outputs, model.graph.outputs, self.own, strict=True))
+        self.outputs = [(name, units * (steps or 1)) for (name, units), _, steps in of_steps]
+        self.sequences = [len(symbol.shape) > 2 and not steps for _, symbol, steps in of_steps]
         self.state_spec: dict[str, int] = {}
         self.state_classes: dict[str, str] = {}
         self.fixed = fixed_steps(model)
@@ -287,86 +293,20 @@ class SequenceRunner:
         Raises ShapeError if the model does not accept this number of steps.
         """
         try:
-            shapes = self.model.graph.infer(_with_steps(self.model, steps))
-        except _MISFITS as error:
+            shapes = self.model.graph.infer(with_steps(self.model, steps))
+        except MISFITS as error:
             raise ShapeError(str(error)) from error
-        for (name, _), shape in zip(self.outputs, shapes, strict=True):
-            if len(shape) > 2 and shape[1] is not None and shape[1] != steps:
+        for (name, _), shape, own in zip(self.outputs, shapes, self.own, strict=True):
+            if len(shape) > 2 and not own and shape[1] is not None and shape[1] != steps:
                 return name, shape[1]
         return None
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
-            return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
-
-
-def has_no_features(shape: Shape, dtype: str) -> bool:
-    """Return whether an input has one value per step, (B, T); `shape` is without the batch.
-
-    A float32 input of shape (1,) is a vector of one feature.
-    """
-    return len(shape) == 1 and not (dtype == "float32" and shape[0] == 1)
-
-
-def fixed_steps(model: Model) -> tuple[int, str] | None:
-    """Return the only number of steps that the model accepts, and a layer that depends on it.
-
-    None if the model accepts any number: most layers do not depend on the declared one.
-    """
-    for steps in filter(None, [s.shape[1] for s, vector in _are_vectors(model) if not vector]):
-        if layer := _first_changed(model.graph, _with_steps(model, steps + 1)):
-            return steps, layer
-    return None
-
-
-def _with_steps(model: Model, steps: int) -> list[Shape]:
-    """Return the shapes of what a pipeline passes as inputs, with this number of steps."""
-    return [
-        (s.shape[0], steps, *s.shape[1 if vector else 2 :]) for s, vector in _are_vectors(model)
-    ]
-
-
-def _are_vectors(model: Model) -> list[tuple[Symbol, bool]]:
-    """Return the inputs, and whether each has no time axis."""
-    specs = zip(model.graph.inputs, model.input_specs, strict=True)
-    return [
-        (symbol, len(shape) < 2 and not has_no_features(shape, of))
-        for symbol, (_, shape, of) in specs
-    ]
-
-
-def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
-    """Describe a layer that refuses inputs of these shapes, or returns vectors of another size.
-
-    None if there is no such layer. Sizes are compared on all axes besides batch and time.
-    """
-    try:
-        by_slot = graph.shapes(shapes)
-    except _MISFITS as error:
-        return f"a layer ({error})"
-    for step in graph.steps:
-        node, inputs = step.node, step.inputs(by_slot)
-        try:
-            node.layer.check_input(inputs)
-        except ShapeError:
-            return str(node.layer)
-        if isinstance(node.layer, Model):
-            inner = flat_shapes(inputs)
-            if layer := _first_changed(node.layer.graph, inner):
-                return layer
-        for slot, symbol in zip(step.outputs, node.outputs, strict=True):
-            if _differ(by_slot[slot], symbol.shape):
-                return str(node.layer)
-    return None
-
-
-def _differ(a: Shape, b: Shape) -> bool:
-    """Return whether shapes differ on an axis that is known in both, besides batch and time."""
-    a, b = (shape[2:] if len(shape) > 2 else shape[1:] for shape in (a, b))
-    return len(a) != len(b) or any(
-        None not in pair and pair[0] != pair[1] for pair in zip(a, b, strict=True)
-    )
+            outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)
+        pairs = zip(outputs, self.own, strict=True)
+        return [flat_steps(y) if steps else y for y, steps in pairs]
 
 
 # ---- inputs

@@ -40,7 +40,7 @@ class CarryOperator(WindowKind):
     carries_state = prepares_ahead = True
 
     @staticmethod
-    def runner(model: Model) -> StepRunner:
+    def runner(model: Model, steps: int | None = None) -> StepRunner:
         """Return a `StepRunner`.
 
         Raises ModelMismatchError, with the layer, or the input, that needs sequences.

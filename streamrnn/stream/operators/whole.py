@@ -10,6 +10,7 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError, ModelMismatchError, ShapeError
 from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.nn.models.steps import own_steps
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
@@ -31,12 +32,12 @@ class WholeOperator(WindowKind):
     needs_end = True
 
     @staticmethod
-    def runner(model: Model) -> SequenceRunner:
+    def runner(model: Model, steps: int | None = None) -> SequenceRunner:
         """Return a `SequenceRunner`.
 
         Raises ModelMismatchError if no sequence has an output for each of its rows.
         """
-        form = SequenceRunner(model)
+        form = SequenceRunner(model, own_steps(model, None))
         some = (_MANY, 2 * _MANY) if form.fixed is None else form.fixed[:1]
         try:
             other = [each for steps in some if (each := form.resized(steps)) is not None]

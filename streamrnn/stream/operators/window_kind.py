@@ -10,6 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, SequenceRunner, has_no_features
+from streamrnn.nn.models.steps import own_steps
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
@@ -168,9 +169,12 @@ class WindowKind(ABC):
     carries_state = needs_end = prepares_ahead = waits = False
 
     @staticmethod
-    def runner(model: Model) -> Any:
-        """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`."""
-        return SequenceRunner(model)
+    def runner(model: Model, steps: int | None = None) -> Any:
+        """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`.
+
+        `steps`: the rows of a window, which only kinds of such windows heed.
+        """
+        return SequenceRunner(model, own_steps(model, steps))
 
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         """Create the operator of a model in the `form` that `runner` returned."""

@@ -6,6 +6,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.mixture import quantiles_of
 from streamrnn.nn.models.runners import IdLimit, id_limits
+from streamrnn.nn.models.steps import column_names
 from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import FeatureSection
@@ -94,7 +96,7 @@ class LoadedPipeline:
         self.input_columns: dict[str, list[str]] = chosen
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
-        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
+        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model, config.window.steps)
         if self.kind.waits and isinstance(self.runner, SequenceRunner):
             fixed, steps = self.runner.fixed, config.window.steps
             if fixed is not None and fixed[0] != steps:
@@ -108,7 +110,7 @@ class LoadedPipeline:
                 raise ModelMismatchError(
                     f"[window] steps: the model does not accept windows of {steps} steps: {error}"
                 ) from None
-        self.names = _output_names(self.runner.outputs, config)
+        self.names = _output_names(self.runner, config)
         self.fingerprint: str = self.model.fingerprint()
         self.renames = config.source.renames
 
@@ -376,12 +378,12 @@ def _check_limit(
         )
 
 
-def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:
-    units = sum(n for _, n in outputs)
+def _output_names(runner: StepRunner | SequenceRunner, config: Config) -> tuple[str, ...]:
+    outputs, units = runner.outputs, sum(n for _, n in runner.outputs)
     names = config.output.names
     if names is None:
-        default = [layer if n == 1 else f"{layer}_{i}" for layer, n in outputs for i in range(n)]
-        return tuple(default)
+        pairs = zip(outputs, runner.own, strict=True)
+        return tuple(chain.from_iterable(column_names(*of, steps) for of, steps in pairs))
     if len(names) != units:
         listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
         raise ConfigError(

@@ -242,11 +242,11 @@ def test_a_custom_layer_that_leaves_out_steps_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize("lanes", [1, 64])
 def test_sequences_that_do_not_fit_the_output_are_refused(tmp_path: Path, lanes: int) -> None:
     """However many lanes there are; and those that are too short for a window of a layer."""
-    x, log = Input((None, 2)), logs.random_log(40, streams=1)
+    x, log = Input((5, 2)), logs.random_log(40, streams=1)
     decoded = layers.GRU(1, return_sequences=True, name="y")(
         layers.RepeatVector(5)(layers.GRU(2)(x))
     )
-    of_five = Model(x, decoded)
+    of_five, x = Model(x, decoded), Input((None, 2))
     window = {"kind": "whole", "lanes": lanes}
     for rows in (4, 6):
         text = rf"row 0 .*: a sequence of {rows} rows begins here, but output 'y' has 5 steps for"
