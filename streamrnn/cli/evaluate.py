@@ -21,9 +21,11 @@ def evaluate(
     pipeline: PipelineFile,
     overrides: Set = None,
     by: Annotated[
-        Literal["stream", "month"] | None,
+        Literal["stream", "month", "model"] | None,
         typer.Option(
-            "--by", help="Add a line per stream, or per month (of [source] time_zone, or of UTC)."
+            "--by",
+            help="Add a line per stream, per month (of [source] time_zone, or of UTC), or per "
+            "model that computed rows.",
         ),
     ] = None,
     since: Annotated[

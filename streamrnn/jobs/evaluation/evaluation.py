@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.base.arrays import Doubles, Ints
-from streamrnn.base.display import location, without_options
+from streamrnn.base.display import location, short_model, without_options
 from streamrnn.base.storage import replace_file
 from streamrnn.errors import ConfigError, MissingFileError, SinkError
 from streamrnn.jobs.evaluation.matching import (
+    By,
     ComparedCounts,
     EvaluationPlan,
     LabelledRows,
@@ -24,14 +25,21 @@ from streamrnn.jobs.evaluation.matching import (
     compared_rows,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
-from streamrnn.jobs.fitting import FitFolder
+from streamrnn.jobs.fitting import FitFolder, FitRecord
 from streamrnn.jobs.preflight import after_rule, file_source, lenient, refuse_result, with_target
 from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.nn.training.metrics import level_weights
 from streamrnn.stream.checkpoints import current_names, read_manifest
 from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, SourceLabels
-from streamrnn.stream.sources import FileSource, SourceBatch, SourceFile, canonical_name, parse_time
+from streamrnn.stream.sources import (
+    FileSource,
+    SourceBatch,
+    SourceFile,
+    canonical_name,
+    parse_time,
+    shown_time,
+)
 from streamrnn.stream.states import StateTable
 
 
@@ -39,11 +47,11 @@ from streamrnn.stream.states import StateTable
 class Evaluation:
     """The result of `evaluate`.
 
-    `table` has one row per group and output: over all rows first (null keys, or null month), then
-    by stream or month; a key column with the name of a figure has `_` after its name. Figures are
-    null where there is nothing to measure. `rows` is the number of rows compared; the other counts
-    are of output rows that were not: without a score (warm-up), without a row in the source,
-    without a label, with weight 0.
+    `table` has one row per group and output: over all rows first (null keys, month or model), then
+    by stream, month or model; a key column with the name of a figure has `_` after its name.
+    Figures are null where there is nothing to measure. `rows` is the number of rows compared; the
+    other counts are of output rows that were not: without a score (warm-up), without a row in the
+    source, without a label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: for numbers, `rmse_persistence` is its error, `rmse_where_persistence` the model's
@@ -83,15 +91,15 @@ def _is_table(file: BinaryIO) -> bool:
 
 def evaluate_pipeline(
     loaded: LoadedPipeline,
-    by: Literal["stream", "month"] | None,
+    by: By | None,
     since: str | datetime | int | None,
     until: str | datetime | int | None,
     quantiles: Sequence[float],
     file: str | None,
 ) -> Evaluation:
     """Open source and output, and compare them: see `Pipeline.evaluate`."""
-    if by not in (None, "stream", "month"):
-        raise ConfigError(f'by: expected "stream" or "month", received {by!r}')
+    if by is not None and by not in get_args(By):
+        raise ConfigError(f'by: expected "stream", "month" or "model", received {by!r}')
     config = loaded.config
     if not config.target.column:
         raise ConfigError(
@@ -133,7 +141,7 @@ def evaluate_pipeline(
         f"the last rows of {location(output)} were scored by another model, or with another "
         "precision or other [output] quantiles, than the pipeline file sets now"
     )
-    return replace(evaluation, notes=(note,))
+    return replace(evaluation, notes=(note, *evaluation.notes))
 
 
 def comparison(
@@ -165,6 +173,7 @@ def comparison(
         classes = []  # the outputs are steps of a forecast, not probabilities
     trained = loaded.config.quantiles
     fits = len(trained) == len(loaded.names) and len(aim.labels) == 1
+    fit = FitFolder(loaded.config.model.path).result()
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
         time=time,
@@ -181,7 +190,9 @@ def comparison(
         spreads=not quantiles and gives_moments(loaded.model),
         source_begins=min(of.first for of in begins) if begins and complete else None,
         season=format_duration(aim.season),
-        trained_means=_trained_means(loaded),
+        trained_means=None if fit is None else _trained_means(fit, aim.labels),
+        trained_to=None if fit is None else fit.trained_to.get(str(time.type)),
+        model=loaded.fingerprint,
     )
     return labels, plan
 
@@ -228,15 +239,13 @@ def _watched(
         yield batch
 
 
-def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
-    """Return the means of the labels that this model was trained on.
+def _trained_means(fit: FitRecord, labels: Sequence[str]) -> Sequence[float] | None:
+    """Return the means of the labels that a fit was trained on; None if it had other labels.
 
-    Return None unless the fit beside the model file wrote that file, and had these labels. Raises
-    ConfigError if the fit had the same labels in another order: outputs are compared by position.
+    Raises ConfigError if the fit had the same labels in another order: outputs are compared by
+    position.
     """
-    fit = FitFolder(loaded.config.model.path).result()
-    means = {} if fit is None else fit.label_means
-    labels = loaded.config.target.labels
+    means = fit.label_means
     if sorted(means) == sorted(labels) and list(means) != list(labels):
         raise ConfigError(
             f"[target] column and horizon: expected {', '.join(means)}, the order in which the "
@@ -298,6 +307,8 @@ class _Run:
         self.path, self.labels, self.plan = path, labels, plan
         self._measures = GroupedMeasures(plan)
         self._months: dict[int, int] = {}
+        self._models: set[int] = set()
+        self._trained = 0
 
     def result(self) -> Evaluation:
         plan, counts = self.plan, ComparedCounts()
@@ -307,6 +318,10 @@ class _Run:
             rows = before.watched(rows)
         for scores, labels in compared_rows(self.path, self.labels.find, rows, plan, counts):
             counts.rows += len(scores.slot)
+            self._models.update(np.unique(scores.model).tolist())
+            if plan.trained_to is not None:
+                present = scores.model == plan.models.get(plan.model)
+                self._trained += int((present & (scores.time <= plan.trained_to)).sum())
             for groups in self._groups(scores):
                 self._measures.add(groups, scores, labels)
         means, mean = plan.trained_means, "the mean of the labels compared, known only afterwards"
@@ -333,16 +348,34 @@ class _Run:
                 if any(column.endswith(f"_{name}") for column in table.column_names)
             },
             zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
+            notes=tuple(self._notes()),
         )
+
+    def _notes(self) -> Iterator[str]:
+        if self._trained:
+            assert self.plan.trained_to is not None
+            last = shown_time(self.plan.trained_to, self.plan.time.type)
+            yield (
+                f"this model was trained on rows up to {last}; rows compared that are not later: "
+                f"{self._trained:,}. Set --since to a later time, to judge it by rows that it has "
+                "not seen"
+            )
+        if len(self._models) > 1 and self.plan.by != "model":
+            yield (
+                f"rows of {len(self._models)} models are compared together; --by model has a line "
+                "for each"
+            )
 
     def _groups(self, rows: ScoreRows) -> list[Ints]:
         """Return arrays (N,) of the rows' groups: one of zeros, the group of all rows.
 
-        With `by`, a second one numbers the rows' streams or months from 1.
+        With `by`, a second one numbers the rows' streams, months or models from 1.
         """
         groups: list[Ints] = [np.zeros(len(rows.slot), np.int64)]
         if self.plan.by == "stream":
             groups.append(rows.slot + 1)
+        elif self.plan.by == "model":
+            groups.append(rows.model + 1)
         elif self.plan.by == "month":
             months, index = np.unique(_months(rows.time, self.plan), return_inverse=True)
             numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
@@ -394,6 +427,9 @@ class _Run:
             texts = [part and f"{part[0]:04}-{part[1] + 1:02}" for part in parts]
             return {"month": pa.array(texts, pa.string())}
         index = pa.array(shown - 1, mask=shown == 0)
+        if self.plan.by == "model":
+            names = pa.array(map(short_model, self.plan.models), pa.string())
+            return {"model": names.take(index)}
         keys = zip(self.plan.keys, self.labels.key_arrays(), strict=True)
         return {name: key.take(index) for name, key in keys}
 

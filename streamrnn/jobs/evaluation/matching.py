@@ -1,7 +1,7 @@
 """Read the scores of an output, and join them with the labels of its source, by stream and time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,13 +17,19 @@ from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.sources import ticks
 from streamrnn.stream.windows import SeasonalLabels
 
+By = Literal["stream", "month", "model"]
+
 
 class ScoreRows(NamedTuple):
-    """N rows of an output: stream, time in ticks, scores (N, M) float32, NaN for null."""
+    """N rows of an output: stream, time in ticks, scores (N, M) float32, NaN for null.
+
+    `model`: the number of the model that computed each row, in `EvaluationPlan.models`.
+    """
 
     slot: Ints
     time: Ints
     score: Floats
+    model: Ints
 
 
 class LabelledRows(NamedTuple):
@@ -150,7 +156,9 @@ class EvaluationPlan:
     means, the second half their standard deviations. `source_begins`: the earliest time of the
     source, if known: scores before it are not kept to be matched. `season`: the season of the
     seasonal forecasts that come with the labels, as text; "" for none. `trained_means` (K): the
-    means of the labels that the model was trained on, if known.
+    means of the labels that the model was trained on, if known; `trained_to`: the time of the last
+    of their rows, in ticks. `model`: the fingerprint of the present model; `models`: fingerprint ->
+    number of each model that computed scores, filled as these are read.
     """
 
     keys: tuple[str, ...]
@@ -162,7 +170,7 @@ class EvaluationPlan:
     horizons: tuple[str, ...] = ()
     ahead: bool = False
     zone: str = ""
-    by: Literal["stream", "month"] | None = None
+    by: By | None = None
     since: int | None = None
     until: int | None = None
     quantiles: tuple[float, ...] = ()
@@ -170,6 +178,9 @@ class EvaluationPlan:
     source_begins: int | None = None
     season: str = ""
     trained_means: Sequence[float] | None = None
+    trained_to: int | None = None
+    model: str = ""
+    models: dict[str, int] = field(default_factory=dict)
 
     @property
     def several_horizons(self) -> bool:
@@ -222,7 +233,9 @@ def score_rows(
         keys = [batch.column(name) for name in plan.keys]
         scores = [batch.column(name).to_numpy(zero_copy_only=False) for name in plan.scores]
         score = [values.astype(np.float32) for values in scores]  # NaN for null
-        yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
+        number = plan.models.setdefault(part.model, len(plan.models))
+        model = np.full(len(time), number)
+        yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1), model)
 
 
 _REASONS = {

@@ -18,7 +18,7 @@ record batches or the CPU, nor on where the fit was stopped and resumed.
 """
 
 from streamrnn.jobs.fitting.baseline import share_better
-from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder, FitRecord
 from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job

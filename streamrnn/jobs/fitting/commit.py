@@ -93,8 +93,9 @@ class FitRecord:
 
     `model_digests`: the hash of the model file that the last fit here wrote, [] without such a fit.
     `digest`: a hash of the staged rows. `done`: the results are written; `state`: they include the
-    state after the last row. `label_means`: the mean of each label of [target]. `members`: hashes
-    of the models of several seeds.
+    state after the last row. `label_means`: the mean of each label of [target]. `trained_to`: type
+    of the times -> time of the last training row, in ticks. `members`: hashes of the models of
+    several seeds.
     """
 
     identity: FitIdentity
@@ -104,6 +105,7 @@ class FitRecord:
     done: bool = False
     state: bool = False
     label_means: dict[str, float] = field(default_factory=dict)
+    trained_to: dict[str, int] = field(default_factory=dict)
     members: list[str | None] = field(default_factory=list)
     status: FitStatus = field(default_factory=FitStatus)
 

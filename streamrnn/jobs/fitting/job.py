@@ -17,7 +17,13 @@ from streamrnn.jobs.fitting.commit import STATE_FILE, FitCommit, FitFolder, FitI
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress, try_rates
 from streamrnn.jobs.fitting.learner import refuse_wrong_label
-from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
+from streamrnn.jobs.fitting.plan import (
+    FitModel,
+    adapt_normalization,
+    division_rule,
+    label_means,
+    last_time,
+)
 from streamrnn.jobs.fitting.request import (
     FitSource,
     check_folder,
@@ -296,6 +302,9 @@ class FitJob:
         """
         means = label_means(staged, parts.rows)
         record.label_means = dict(zip(self.config.target.labels, means.tolist(), strict=True))
+        if (time := self.config.source.time) is not None:
+            kind = fit.bound.schema.field(time).type
+            record.trained_to = {str(kind): last_time(staged, parts.rows)}
         if not self.config.train.measures:
             return None
         persists, season = self.config.target.ahead, fit.target.season
@@ -303,7 +312,6 @@ class FitJob:
             path = self._folder.rows / "seasonal"
             return Baselines(persists, means, seasonal_forecasts(staged, season, path))
         baselines = Baselines(persists, means, None)
-        time = self.config.source.time
         if time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type):
             seasons = {name: ticks_of(of, fit.bound, "season") for name, of in _SEASONS.items()}
             if proposed := best_season(staged, parts.rows, baselines, seasons):

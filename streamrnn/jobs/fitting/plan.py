@@ -319,6 +319,11 @@ def label_means(staged: Staged, training: StepRuns) -> Floats:
     return means
 
 
+def last_time(staged: Staged, training: StepRuns) -> int:
+    """Return the time of the last training row, in ticks."""
+    return max(int(block.max()) for block in _blocks(staged.time, training))
+
+
 def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> None:
     """Set mean and variance of each Normalization that has none, from the training rows.
 

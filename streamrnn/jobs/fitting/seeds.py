@@ -276,8 +276,9 @@ class SeedsJob:
             return
         if saved:
             self.summary.state = location(str(folder.path / STATE_FILE))
-        means = self._commit(self.seeds[0]).record.label_means
-        folder.finish(FitCommit(replace(record, label_means=means)), data, state=saved)
+        first = self._commit(self.seeds[0]).record
+        record = replace(record, label_means=first.label_means, trained_to=first.trained_to)
+        folder.finish(FitCommit(record), data, state=saved)
         self.summary.committed = True
 
     def _commit(self, seed: int) -> FitCommit:

@@ -217,7 +217,7 @@ class Pipeline(StatefulPipeline):
 
     def evaluate(
         self,
-        by: Literal["stream", "month"] | None = None,
+        by: Literal["stream", "month", "model"] | None = None,
         *,
         since: str | datetime | int | None = None,
         until: str | datetime | int | None = None,
@@ -233,7 +233,7 @@ class Pipeline(StatefulPipeline):
         AUC. Baselines are persistence (the value at the row itself) if there is a horizon, the
         value a [target] season before the label, and the mean label or the base rate. The mean is
         taken over the labels that this model was trained on, else over those before `since`, else
-        over the compared ones. `by` "stream" or "month" adds rows for each stream or month; `since`
+        over the compared ones. `by` "stream", "month" or "model" adds rows for each; `since`
         and `until` (not included) limit the times of the rows. Both times, if they have no offset,
         and months are in [source] time_zone, else in UTC. Rows of a stream with equal times are
         matched in their order; with [output] emit "last" or "final", only the first of them is

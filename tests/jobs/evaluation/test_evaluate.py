@@ -3,7 +3,9 @@
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import logs
 import naive_labels
 import pyarrow as pa
 import pytest
@@ -275,3 +277,59 @@ def test_scores_of_another_model_than_the_one_that_is_there_now_are_named() -> N
     other.save("m.safetensors")
     (note,) = Pipeline.from_dict(config("plain", TARGETS["ahead"])).evaluate().notes
     assert "scored by another model, or with another precision or other [output] quantiles" in note
+
+
+def test_rows_that_the_model_was_trained_on_are_noted() -> None:
+    """Not with a later --since, nor if another model scored them."""
+    write(log())
+    dense = {"type": "Dense", "units": 1}
+    tables: dict[str, Any] = {
+        "model": {"path": "fitted.safetensors", "layers": [{"type": "GRU", "units": 2}, dense]},
+        "train": {"epochs": 1, "until": "2024-01-01T02:00"},
+        "output": {"names": ["score"]},
+    }
+    fitted = Pipeline.from_dict(config("plain", TARGETS["ahead"], **tables))
+    fitted.fit()
+    fitted.run()
+    (note,) = fitted.evaluate().notes
+    compared = pairs_of(log(), "plain", TARGETS["ahead"]).values()
+    limit = datetime(2024, 1, 1, 2, tzinfo=UTC)
+    early = sum(time < limit for pairs in compared for time, _ in pairs)
+    assert f"not later: {early}. Set --since" in note
+    last = max(row["t"] for row in log().to_pylist() if row["t"] < limit)
+    assert f"trained on rows up to {last:%Y-%m-%d %H:%M}" in note
+    assert fitted.evaluate(since="2024-01-01T02:00").notes == ()
+    model("linear", 1)
+    data = config("plain", TARGETS["ahead"], sink={"path": "other"})
+    Pipeline.from_dict(data).run()
+    other = Pipeline.from_dict(config("plain", TARGETS["ahead"], **tables, sink={"path": "other"}))
+    (note,) = other.evaluate().notes
+    assert "scored by another model" in note
+
+
+def test_rows_of_two_models_are_noted_and_have_a_line_each() -> None:
+    """In the order in which the models came; the line of all rows has both."""
+    table = log()
+    write(table.slice(0, 300), 1)
+    data = config("plain", TARGETS["now"])
+    Pipeline.from_dict(data).run()
+    first = load_model("m.safetensors")
+    second = load_model("m.safetensors")
+    second.set_weights([weight * 2 for weight in second.get_weights()])
+    second.save("m.safetensors")
+    logs.write(table.slice(300), Path("in/1.parquet"), row_group=37)
+    pipeline = Pipeline.from_dict(data)
+    pipeline.run(new_model="carry")
+    found = pipeline.evaluate()
+    (note,) = found.notes
+    assert "rows of 2 models are compared together; --by model" in note
+    whole, *lines = pipeline.evaluate("model").table.to_pylist()
+    assert pipeline.evaluate("model").notes == ()
+    models = [model.fingerprint()[:16] for model in (first, second)]
+    assert [whole["model"], *(line["model"] for line in lines)] == [None, *models]
+    compared = pairs_of(table, "plain", TARGETS["now"])
+    start = table["t"][300].as_py()
+    for line, later in zip(lines, (False, True), strict=True):
+        pairs = [p for each in compared.values() for t, p in each if (t >= start) == later]
+        check(line, pairs, distances(pairs))
+    assert whole["rows"] == sum(line["rows"] for line in lines) == found.rows

@@ -20,7 +20,7 @@ STREAMS = st.lists(
 
 def score_rows(rows: list[tuple[int, int, int]]) -> ScoreRows:
     slot, time, number = (np.array(c, np.int64) for c in (*zip(*rows, strict=True),))
-    return ScoreRows(slot, time, number[:, None].astype(np.float32))
+    return ScoreRows(slot, time, number[:, None].astype(np.float32), np.zeros_like(slot))
 
 
 def labelled(rows: list[tuple[int, int, int]]) -> LabelledRows:
