@@ -233,3 +233,38 @@ def test_gru_that_does_not_say_reset_after(after, tmp_path):
     old_keras.legacy(tmp_path / "m.h5", {"gru": model.get_weights()}, "2.1.0", config)
     loaded = streamrnn.load_model(tmp_path / "m.h5")
     np.testing.assert_array_equal(loaded(x(2, 5, 2)), model(x(2, 5, 2)))
+
+
+@pytest.mark.parametrize("kind", ["Functional", "Model", "Sequential"])
+@pytest.mark.parametrize("first", [1, 0])
+def test_calls_of_a_nested_model_are_counted_from_1(kind, first, tmp_path):
+    """As a layer's input and as an output; early stacks without an Input were counted from 0."""
+    i, j, x_ = (Input((None, 3), name=name) for name in ("i", "j", "x"))
+    inner = Model(x_, layers.SimpleRNN(2, name="rnn")(x_), name="inner")
+    model = filled(Model([i, j], [inner(i), layers.Dense(1, name="out")(inner(j))]))
+
+    def node(kind, name, inbound, **config):
+        return {**entry(kind, name=name, **config), "name": name, "inbound_nodes": inbound}
+
+    shape = {"batch_input_shape": [None, None, 3], "dtype": "float32"}
+    rnn = node("SimpleRNN", "rnn", [[["x", 0, 0, {}]]], units=2, **shape)
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["rnn", 0, 0]]}
+    within = {"layers": [node("InputLayer", "x", [], **shape), rnn], **ends}
+    calls = [[["i", 0, 0, {}]], [["j", 0, 0, {}]]]
+    config = entry(
+        "Functional",
+        name="siamese",
+        layers=[
+            node("InputLayer", "i", [], **shape),
+            node("InputLayer", "j", [], **shape),
+            node(kind, "inner", calls, **({"layers": [rnn]} if kind == "Sequential" else within)),
+            node("Dense", "out", [[["inner", first + 1, 0, {}]]], units=1),
+        ],
+        input_layers=[["i", 0, 0], ["j", 0, 0]],
+        output_layers=[["inner", first, 0], ["out", 0, 0]],
+    )
+    arrays = {name: model.get_layer(name).get_weights() for name in ("inner", "out")}
+    old_keras.legacy(tmp_path / "m.h5", arrays, "2.9.0", config)
+    loaded, given = streamrnn.load_model(tmp_path / "m.h5"), [x(2, 5, 3), x(2, 4, 3)]
+    for ours, wanted in zip(loaded(given), model(given), strict=True):
+        np.testing.assert_array_equal(ours, wanted)

@@ -6,7 +6,8 @@ keras.ops, such as `x * 2`, become layers of class Operation.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
@@ -16,6 +17,7 @@ from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import initializers, registry
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.nn.layers.registry import snake_case
+from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import INPUT
 from streamrnn.nn.models.config import TENSOR, Call, has_class
 
@@ -202,7 +204,7 @@ def _functional(config: object, version: str) -> dict[str, object]:
             "the file of a subclassed model contains no graph: rebuild the model with Sequential "
             "or Model, and read its weights with load_weights(path)"
         )
-    layers = []
+    layers: list[LayerConfig] = []
     for entry in _entries(config):
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
@@ -215,16 +217,34 @@ def _functional(config: object, version: str) -> dict[str, object]:
         layer["name"] = name
         layer["inbound_nodes"] = _calls(entry.get("inbound_nodes", []), layer)
         layers.append(layer)
-    outputs = config["output_layers"]
-    if major_of(version) < 3 and isinstance(outputs, list) and len(outputs) == 1:
+    # Models count their calls from 1: in Keras 3 only at the ends, and not a Sequential.
+    is_old = major_of(version) < 3
+    counted = [[config["input_layers"], config["output_layers"]]]
+    counted += [layer["inbound_nodes"] for layer in layers if is_old]
+    from_0 = {name for name, number in pairwise(leaves(counted)) if number == 0}
+    kinds = ("Model", "Sequential") if is_old else ("Model",)
+    models = {layer["name"] for layer in layers if layer["class_name"] in kinds}
+    (inputs, outputs), *calls = renumbered(counted, models - from_0, -1)
+    for layer, of_layer in zip(layers, calls, strict=False):
+        layer["inbound_nodes"] = of_layer
+    if is_old and isinstance(outputs, list) and len(outputs) == 1:
         outputs = outputs[0]  # before Keras 3, a single output is in a list, too
     return {
         "name": config.get("name"),
         "trainable": config.get("trainable", True),
         "layers": layers,
-        "input_layers": config["input_layers"],
+        "input_layers": inputs,
         "output_layers": outputs,
     }
+
+
+def renumbered(value: Any, models: Collection[str], by: int) -> Any:
+    """Return a structure of histories with `by` added to the numbers of these models' calls."""
+    if _is_history(value):
+        return [value[0], value[1] + by * (value[0] in models), *value[2:]]
+    if isinstance(value, Mapping):
+        return {key: renumbered(item, models, by) for key, item in value.items()}
+    return [renumbered(item, models, by) for item in value] if isinstance(value, list) else value
 
 
 def _entries(config: object) -> list[object]:
@@ -298,7 +318,7 @@ def _tensor(history: object, name: str) -> LayerConfig:
     }
 
 
-def _is_history(value: object) -> TypeGuard[list[object]]:
+def _is_history(value: object) -> TypeGuard[list[Any]]:
     return (
         isinstance(value, list)
         and len(value) >= 3

@@ -49,15 +49,18 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
     return list(_assignments(tree, layer, None, group, layer.name))
 
 
-def written_arrays(model: Model) -> dict[str, Array]:
-    """Return all arrays of a model by the paths at which Keras 3 reads them."""
+def written_arrays(model: Model) -> dict[str, dict[str, Array]]:
+    """Return the arrays of each layer's group, by the paths at which Keras 3 reads them.
+
+    A layer without weights has a group, too, as readers number the groups of a class.
+    """
     weights = model.named_weights()
-    arrays: dict[str, Array] = {}
+    groups: dict[str, dict[str, Array]] = {}
     for layer, group, places in _Layout().layers(model, None, "", ""):
-        arrays |= {path: weights[name] for path, name in places}
+        arrays = groups[group] = {path: weights[name] for path, name in places}
         if isinstance(layer, StringLookup | IntegerLookup) and layer.idf_weights is not None:
             arrays[f"{group}/{OF_TOKENS}"] = layer.weights_by_number(layer.idf_weights)
-    return arrays
+    return groups
 
 
 def first_array(tree: Tree, layer: Layer, group: str | None) -> Array | None:

@@ -19,7 +19,7 @@ from streamrnn.nn.formats.guard import (
     write_atomically,
 )
 from streamrnn.nn.formats.keras import tree
-from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS
+from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS, renumbered
 from streamrnn.nn.formats.keras.load import WEIGHTS
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import registry
@@ -58,8 +58,10 @@ def save_keras(model: Model, path: str | Path) -> None:
         import h5py  # noqa: PLC0415 - an extra
     weights, data = io.BytesIO(), io.BytesIO()
     with h5py.File(weights, "w") as file:
-        for place, array in tree.written_arrays(model).items():
-            file.create_dataset(place, data=array)
+        for group, arrays in tree.written_arrays(model).items():
+            file.require_group(group)
+            for place, array in arrays.items():
+                file.create_dataset(place, data=array)
     members = {
         "metadata.json": json.dumps({"keras_version": _VERSION}).encode(),
         "config.json": json.dumps(config).encode(),
@@ -96,6 +98,11 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
             inner[key] = _entry(value, sized=sized)
         elif key in ("cells", "layers"):
             inner[key] = [_entry(layer, sized=sized) for layer in value]
+    if kind == "Model":
+        layers = stored["config"]["layers"]
+        models = [layer["name"] for layer in layers if layer["class_name"] == kind]
+        for key in ("input_layers", "output_layers"):  # there, Keras counts their calls from 1
+            inner[key] = renumbered(inner[key], models, 1)
     module, name = _MODELS.get(kind, ("keras.layers", kind))
     return {
         **stored,
