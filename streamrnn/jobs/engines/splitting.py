@@ -3,7 +3,7 @@
 The rows of a range are divided by shard.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -208,7 +208,7 @@ class Chunk:
 
     `batches` are record batches, each with the offsets of its rows in the range (uint32). `first`
     is the number of the range's first row in the input. `failed`: the range could not be read to
-    its end. `by_time`: the rows of a file are counted in the order of their time.
+    its end. `by_time` and `unfit` are as in the rows' `Origin`.
     """
 
     batches: tuple[tuple[pa.RecordBatch, Array], ...]
@@ -216,6 +216,7 @@ class Chunk:
     first: int
     failed: bool = False
     by_time: bool = False
+    unfit: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
     def origin(self, offset_N: Array) -> Origin:
         """Return the origin of rows, given their offsets in the row range."""
@@ -225,7 +226,7 @@ class Chunk:
         files = tuple(span.file for span in self.spans)
         row_N = offset_N - starts[file_N] + rows[file_N]
         number_N = offset_N.astype(np.int64) + self.first
-        return Origin(files, file_N, row_N, number_N, self.by_time)
+        return Origin(files, file_N, row_N, number_N, self.by_time, self.unfit)
 
 
 @dataclass
@@ -259,7 +260,7 @@ def split(
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]
     spans: list[FileSpan] = []
     counts = KeyCounts(bound.layout.keys)
-    offset, by_time = 0, False
+    offset, by_time, unfit = 0, False, dict[tuple[str, int], str]()
     files = [file.anywhere() for file in row_range.files]
     try:
         for item in source.subset(files).batches(row_range.start, stop=row_range.stop):
@@ -267,6 +268,7 @@ def split(
             result.cast += item.cast
             result.offset = result.offset or item.offset
             origin, by_time = item.origin, item.origin.by_time
+            unfit |= origin.unfit
             for start in np.flatnonzero(np.diff(origin.file_N, prepend=-1)).tolist():
                 row = int(origin.row_N[start])
                 spans.append(FileSpan(origin.file(start), offset + start, row))
@@ -284,7 +286,8 @@ def split(
     result.heavy = counts.heaviest()
     failed = result.error is not None
     chunks = [
-        Chunk(_joined(own), tuple(spans), row_range.first, failed, by_time) for own in batches
+        Chunk(_joined(own), tuple(spans), row_range.first, failed, by_time, unfit)
+        for own in batches
     ]
     result.rows_S = [sum(rows.num_rows for rows, _ in chunk.batches) for chunk in chunks]
     result.bytes = sum(a.nbytes + b.nbytes for chunk in chunks for a, b in chunk.batches)

@@ -281,7 +281,8 @@ def rewritten(
 ) -> Part:
     """Write the first `rows` rows of the parts to a new part in staging, batch by batch.
 
-    A column that has a type in only some of the parts, and no values in the others, gets that type.
+    A column that has a type in only some of the parts, and no values in the others, gets that type;
+    one of integers in some and floats in others has floats.
     """
     if wrong := _wrong_parts(directory, parts):
         raise CheckpointError("\n".join(wrong))  # otherwise the new checksum would hide the damage
@@ -293,7 +294,7 @@ def rewritten(
         for part, place in zip(parts, places, strict=True):
             with directory.files.open(place) as source:
                 schemas.append(part.format.schema(source))
-        schema = pa.unify_schemas(schemas)
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
         for part, place in zip(parts, places, strict=True):
             with directory.files.open(place) as source:
                 for batch in part.format.batches(source, _BATCH_ROWS):

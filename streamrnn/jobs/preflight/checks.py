@@ -102,7 +102,8 @@ def open_source(
         size = rows or loaded.config.source.batch_rows
         renames = loaded.config.source.renames
         columns = loaded.columns and list(dict.fromkeys([*loaded.columns, *also]))
-        return StreamSource(columns, size, features=features, renames=renames)
+        bad = loaded.config.source.bad == "reject"
+        return StreamSource(columns, size, features=features, renames=renames, rejects=bad)
     return file_source(loaded, rows, follow=follow)
 
 

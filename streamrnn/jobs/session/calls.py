@@ -72,9 +72,10 @@ class Calls:
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
-        if isinstance(data, list) and align and not requests and unfit is None:
+        refuse = not requests and (align or loaded.config.source.bad == "reject")
+        if isinstance(data, list) and refuse and unfit is None:
             try:
-                return self.process(data, position, align=True, unfit={})
+                return self.process(data, position, align, unfit={})
             except (DataError, DTypeError):
                 data, unfit = with_nulls_for_unfit(data, self._check)
                 if not unfit:
@@ -99,7 +100,7 @@ class Calls:
         scored = []
         for batch in batches:
             name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
-            used, reasons = checked.columns(batch, first_row, refuse=align and not requests)
+            used, reasons = checked.columns(batch, first_row, refuse=refuse)
             item = scorer.process(
                 used,
                 name,

@@ -255,13 +255,16 @@ class _Column(NamedTuple):
             raise self._refused(row, as_before, f"{other}: {self._shown(row)}")
         expected = self.expected
         if "a float" in kinds and expected is not None and pa.types.is_integer(expected):
-            row = first["a float"]
-            raise self._refused(
-                row,
-                f"expected {expected} as in earlier rows",
-                f"a float: {self._shown(row)}. The first rows gave the column its type: start with "
-                "floats (1.0, not 1), or with Arrow data that has float64 there",
-            )
+            for row, value in enumerate(self.values):
+                if value is not None and value % 1:  # also NaN and infinity, whose rest is NaN
+                    raise self._refused(
+                        row,
+                        f"expected {expected} as in earlier rows",
+                        f"a float: {self._shown(row)}. The first rows gave the column its type: "
+                        "start with floats (1.0, not 1), or with Arrow data that has float64 there",
+                    )
+            whole = [None if value is None else int(value) for value in self.values]
+            return self._replace(values=whole).array(numbers=False)
         try:
             return self._converted(self.values, kinds)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

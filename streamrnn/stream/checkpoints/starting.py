@@ -211,11 +211,11 @@ def check_same_pipeline(
     if "source.schema" in then:
         types, current = then["source.schema"], now.get("source.schema")
         if isinstance(types, Mapping) and isinstance(current, Mapping):
-            # A column that had no values gets its current type.
-            typed = {
-                k: current.get(k, kind) if kind == "null" else kind for k, kind in types.items()
-            }
-            then["source.schema"] = typed
+            # A column that had no values, or had integers and now has floats, gets its new type.
+            new = {k: v for k, v in current.items() if k in types and _may_become(types[k], v)}
+            then["source.schema"] = {**types, **new}
+            declared = {k: v for k, v in _value(now, "source.types").items() if k in new}
+            then["source.types"] = {**_value(then, "source.types"), **declared}
     keys = [
         key
         for key in sorted(then.keys() | now.keys())
@@ -246,10 +246,22 @@ def check_same_pipeline(
     )
 
 
+def _may_become(then: str, now: str) -> bool:
+    """Return whether a column of one type may have another in a later run."""
+    return then == "null" or (now == "double" and then.lstrip("u").startswith("int"))
+
+
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Raise CheckpointError, with both schemas, if the schema of rows is not the manifest's."""
+    """Raise CheckpointError, with both schemas, if the schema of rows is not the manifest's.
+
+    Columns of integers may have become columns of floats.
+    """
     then = decode_schema(manifest.schema)
-    if not then.equals(schema):
+    same = then.names == schema.names and all(
+        a.equals(b) or (_may_become(str(a.type), str(b.type)) and not pa.types.is_null(a.type))
+        for a, b in zip(then, schema, strict=True)
+    )
+    if not same:
         raise CheckpointError(
             f"the columns of {output} differ from the columns that this run writes.\n"
             f"  output:   {_columns(then)}\n  this run: {_columns(schema)}\n"

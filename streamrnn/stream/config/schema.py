@@ -118,7 +118,8 @@ class SourceSection(Section):
         example=";",
     )
     types: ColumnTypes = setting(
-        "types of columns in CSV and NDJSON files; by default inferred from the first rows",
+        "types of columns; by default as in the first file, in text as in its first rows; between "
+        "runs, integers may become float64",
         factory=dict,
         example={"device": "string"},
     )

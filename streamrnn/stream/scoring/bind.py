@@ -148,6 +148,7 @@ class LoadedPipeline:
             roles=self.contract.columns(()),
             by_time=config.sort == "file",
             numbers=[f.name for f in self.contract.floats],
+            rejects=config.bad == "reject",
         )
 
     def for_worker(self) -> "LoadedPipeline":

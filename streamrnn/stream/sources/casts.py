@@ -42,7 +42,7 @@ def type_named(text: str) -> pa.DataType | None:
 
 
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether types are equal, or differ only in width or sign, or in unit or zone of times.
+    """Return whether types are equal, or both are numbers, text or binary, or times.
 
     Timestamps must both have a zone, or both have none. Decimals may also stand in place of floats,
     and columns without values in place of any type. Whether each value can be cast is checked
@@ -55,7 +55,7 @@ def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
         return (stored.tz is None) == (kind.tz is None)  # a zone does not change the instant
     if types.is_decimal(stored):
         return kind in _DIGITS
-    return any(test(stored) and test(kind) for test in (is_text, _is_bytes, *_NUMBERS))
+    return any(test(stored) and test(kind) for test in (is_text, _is_bytes, is_real))
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -142,25 +142,45 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast values to `kind`, with null if that loses a value; also return the rows of such nulls.
+    """Cast values to `kind`, with null if that loses a value; also return the rows of these."""
+    return in_halves(array, lambda part: _exact(part, kind), kind)
 
-    Use it for few values only: if one does not fit, they are cast one by one.
-    """
-    if (whole := _exact(array, kind)) is not None:
+
+def in_halves(
+    array: pa.Array, convert: Callable[[pa.Array], pa.Array | None], kind: pa.DataType
+) -> tuple[pa.Array, list[int]]:
+    """Convert values to `kind`, with null in rows for which `convert` returns None; also these."""
+    if (whole := convert(array)) is not None:
         return whole, []
-    values = [_exact(array.slice(row, 1), kind) for row in range(len(array))]
-    unfit = [row for row, value in enumerate(values) if value is None and array[row].is_valid]
-    return pa.concat_arrays([pa.nulls(1, kind) if v is None else v for v in values]), unfit
+    if len(array) == 1:
+        return pa.nulls(1, kind), [0]
+    half = len(array) // 2
+    first, unfit = in_halves(array.slice(0, half), convert, kind)
+    rest, others = in_halves(array.slice(half), convert, kind)
+    return pa.concat_arrays([first, rest]), [*unfit, *(half + row for row in others)]
 
 
 def cast_columns(
-    batch: pa.RecordBatch, schema: pa.Schema, file: str, first_row: int, origin: str
+    batch: pa.RecordBatch,
+    schema: pa.Schema,
+    file: str,
+    first_row: int,
+    origin: str,
+    unfit: dict[int, str] | None = None,
+    *,
+    types: bool = False,
 ) -> pa.RecordBatch:
     """Return a record batch whose columns are cast to the types of the schema.
 
     Raises DataError for a value that its type cannot hold. The message names the row by `file` and
     `first_row` (the number of the batch's first row), and `origin`, where the types come from.
+    With `types`, it names the key of the pipeline file that widens an integer column. With `unfit`,
+    such a value becomes null, and `unfit` receives the reason, by the number of its row.
     """
+    if unfit is not None:
+        batch, reasons = cast_what_fits(batch, schema, origin)
+        unfit.update((first_row + row, why) for row, why in reasons.items())
+        return batch
     arrays = []
     for field, array in zip(schema, batch.columns, strict=True):
         cast, kind = _exact(array, field.type), field.type
@@ -169,9 +189,10 @@ def cast_columns(
             sizes = range(1, len(array))
             row = bisect_left(sizes, True, key=lambda n: _exact(array.slice(0, n), kind) is None)
             reason = _why_unfit(field, array, row, origin)
-            raise DataError(
-                f"{file}: row {first_row + row} (from 0): {reason}. Cast one of the two columns."
-            )
+            advice = "Cast one of the two columns."
+            if types and pa.types.is_floating(array.type) and pa.types.is_integer(kind):
+                advice = f"Correct the value, or set {widening(field.name, kind)}"
+            raise DataError(f"{file}: row {first_row + row} (from 0): {reason}. {advice}")
         arrays.append(cast)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -191,6 +212,11 @@ def cast_what_fits(
             reasons = {row: _why_unfit(field, array, row, origin) for row in unfit} | reasons
         arrays.append(cast)
     return pa.RecordBatch.from_arrays(arrays, schema=schema), reasons
+
+
+def widening(name: str, kind: pa.DataType) -> str:
+    """Return the key that makes a column of integers one of floats, for advice."""
+    return f'[source] types = {{ {name} = "float64" }} (parts that are there keep {kind}).'
 
 
 def _why_unfit(field: pa.Field, array: pa.Array, row: int, origin: str) -> str:

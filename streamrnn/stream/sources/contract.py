@@ -202,6 +202,8 @@ class Contract:
         }
         for f in self.limited:
             check_ids(identifiers[f.name][0], f, faults)
+        if unfit := origin.unfit_rows():
+            faults.replace(unfit)
         return Rows(
             batch=batch,
             origin=origin,

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.base import Source
-from streamrnn.stream.sources.casts import type_named, value_type
+from streamrnn.stream.sources.casts import type_named, value_type, widening
 from streamrnn.stream.sources.contract import READ_AS_IDS, Feature
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import (
@@ -54,10 +54,11 @@ class SourceFiles(Source):
     first file, or of earlier runs, if the cast changes no value; the columns `features` are not
     cast: each file may have them in any type that can be read. `renames`: old names that files may
     have for columns. `format`: the format of all files; "auto" goes by suffix. `types` (column ->
-    type) and `delimiter` are for text files. In text files, columns outside `roles` (None: there
-    are none) are text if no file has values for them. `table`: the table to which the files belong.
-    `by_time`: the rows of each file are read, and positions counted, in the order of time.
-    `numbers`: the features that are read as numbers.
+    type) go before the types of files. `delimiter` is for text files. In text files, columns
+    outside `roles` (None: there are none) are text if no file has values for them. `table`: the
+    table to which the files belong. `by_time`: the rows of each file are read, and positions
+    counted, in the order of time. `numbers`: the features that are read as numbers. With `rejects`,
+    a value that its column cannot hold is null, and the origin of its row says why.
     """
 
     files: list[SourceFile]
@@ -73,10 +74,17 @@ class SourceFiles(Source):
     roles: Collection[str] | None = None
     by_time: bool = False
     numbers: Collection[str] = ()
+    rejects: bool = False
 
     def __post_init__(self) -> None:
         self.earlier: Mapping[str, str] = {}
         self._kinds = {n: type_named(t) or pa.type_for_alias(t) for n, t in self.types.items()}
+        self.features = {n: f for n, f in self.features.items() if n not in self._kinds}
+        # The columns that text files may have as integers or as floats, by new and old names, and
+        # those that are floats in a file, as was found on reading it.
+        alone = set(self.features).intersection(self.numbers)
+        self._floats = alone.union(*(self.renames.get(name, ()) for name in alone))
+        self._as_double: set[tuple[str, str]] = set()
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
@@ -97,14 +105,14 @@ class SourceFiles(Source):
         if self._schema is None:
             self._first = _EARLIER if self.earlier else ""
             names = list(self.earlier if self.columns is None else self.columns)
-            kinds = [type_named(self.earlier.get(name, "")) for name in names]
+            kinds = [self._kinds.get(n) or type_named(self.earlier.get(n, "")) for n in names]
             if names and None not in kinds:
                 used = pa.schema(list(zip(names, kinds, strict=True)))
                 self._schema = self._with_types(used, self.files, self.features)
             else:
                 first, used = self._first_readable()
                 self._first = self._first or first.path
-                self._schema = in_earlier_types(used, self.earlier)
+                self._schema = in_earlier_types(used, self.earlier, self._kinds)
         return self._schema
 
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
@@ -134,7 +142,7 @@ class SourceFiles(Source):
                 columns = self._columns(file, reader)
                 refuse_unknown_types(self._kinds, columns.names, self.columns, file.path)
                 used = used_schema(columns, self.columns, file.path)
-                self._refuse_text(file, used)
+                used = self._without_text(file, used)
                 later = self.files[self.files.index(file) + 1 :]
                 used = self._with_types(used, later, used.names)
                 if self.roles is None or all(self._format_of(file).typed for file in self.files):
@@ -150,19 +158,24 @@ class SourceFiles(Source):
                 errors.append(error)
         raise errors[0]
 
-    def _refuse_text(self, file: SourceFile, used: pa.Schema) -> None:
+    def _without_text(self, file: SourceFile, used: pa.Schema) -> pa.Schema:
         """Raise DTypeError if a column of numbers or times is text, and name the first text in it.
 
         One text among many numbers makes a column text: naming that type alone would not help.
+        With `rejects`, such a column gets the type of most of its first values.
         """
         if self._format_of(file).typed:
-            return
+            return used
         for name in filter(used.names.__contains__, [self.time, *self.numbers]):
             if not pa.types.is_string(used.field(name).type) or name in self._kinds:
                 continue
             kinds = _TIMES if name == self.time else ("double",)
             errors = [self._unfit(file, name, kind) for kind in kinds]
             if error := max(filter(None, errors), key=lambda error: error.row, default=None):
+                if self.rejects and error.row:
+                    kind = kinds[errors.index(error)]
+                    used = used.set(used.get_field_index(name), pa.field(name, type_named(kind)))
+                    continue
                 advice = READ_AS_IDS.format(name)
                 if name == self.time:
                     advice = (
@@ -170,10 +183,11 @@ class SourceFiles(Source):
                         "have a zone"
                     )
                 raise DTypeError(f"{file.path}: {error}. Correct the value{advice}")
+        return used
 
     def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
         """Return the error about a column's first text that is not a value of a type, if any."""
-        hints = replace(self, types={**self.types, name: kind})._hints(file)
+        hints = replace(self, types={**self.types, name: kind}, rejects=False)._hints(file)
         try:
             reader = self._format_of(file).open(self._stream(file), hints)
             new = self._new_names(file, reader.schema.names)
@@ -309,14 +323,20 @@ class SourceFiles(Source):
 
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
         format = self._format_of(file)
-        if format.typed and (self._kinds or self.delimiter):
-            key = "types" if self._kinds else "delimiter"
+        if format.typed and self.delimiter:
             raise ConfigError(
-                f"[source] {key} is for text files (CSV, NDJSON), but the format of {file.path} is "
-                f"{format.name}, which states its types. Remove the key."
+                f"[source] delimiter is for text files (CSV), but the format of {file.path} is "
+                f"{format.name}. Remove the key."
             )
+        hints = self._hints(file)
         with self._readable(file):
-            reader = format.open(stream, self._hints(file))
+            try:
+                reader = format.open(stream, hints)
+            except UnparsedError as error:
+                if not self._reads_as_double(file, error):
+                    raise
+                return self._reader(file, stream)
+        reader.unfit = hints.unfit
         names = self._new_names(file, reader.schema.names)
         return _RenamingReader(reader, names) if names else reader
 
@@ -332,6 +352,13 @@ class SourceFiles(Source):
                 f"({file.size} bytes): {one_line(error)}"
             ) from error
 
+    def _reads_as_double(self, file: SourceFile, error: UnparsedError) -> bool:
+        """Return whether a column of integers is read as double from now on, after an error."""
+        if error.widens and error.column in self._floats:
+            self._as_double.add((file.name, error.column))
+            return True
+        return False
+
     def _hints(self, file: SourceFile) -> Hints:
         """Return the hints for a file, with the types of earlier files by new and old names."""
         if self._schema is None:
@@ -346,13 +373,17 @@ class SourceFiles(Source):
         for new, olds in self.renames.items():
             if new in types:
                 types |= {old: types[new] for old in olds if old not in types}
-        return Hints(file.path, types, self._kinds, self.delimiter, self._counts.get(file))
+        types |= {column: pa.float64() for name, column in self._as_double if name == file.name}
+        unfit: dict[int, str] | None = {} if self.rejects else None
+        rows = self._counts.get(file)
+        return Hints(file.path, types, self._kinds, self.delimiter, rows, self._floats, unfit)
 
     def _format_of(self, file: SourceFile) -> FileFormat:
         return format_of(file.path, self.format)
 
     def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
-        name = error.column
+        new = {old: name for name, olds in self.renames.items() for old in olds}
+        name = new.get(error.column, error.column)
         first = self._first if self._first != file.path else ""
         origin = "[source] types" if name in self._kinds else first or "the first rows of the file"
         message = f"{file.path}: {error}; the type comes from {origin}. Correct the value"
@@ -360,6 +391,8 @@ class SourceFiles(Source):
         number = name in self.features or name in self.numbers
         if name == self.time or (number and error.other == "string"):
             return DataError(f"{message}, or remove the row.")
+        if error.widens and (name in self.numbers or name not in (self.roles or ())):
+            return DataError(f"{message}, or set {widening(name, error.kind)}")
         return DataError(
             f'{message}, or set [source] types = {{ {name} = "{error.other}" }} (for an output '
             "that has rows, with --full-refresh)."
@@ -409,7 +442,7 @@ class _RenamingReader(FileReader):
         self._reader = reader
         self._names = names
         self._old = {new: old for old, new in names.items()}
-        self.schema = with_new_names(reader.schema, names)
+        self.schema, self.unfit = with_new_names(reader.schema, names), reader.unfit
 
     def offset(self, column: str) -> str:
         return self._reader.offset(self._old.get(column, column))

@@ -1,8 +1,8 @@
 """Where each row comes from, and where the reading of a source stands."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -41,7 +41,8 @@ class Origin:
     `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file.
     `number_N` (N,) int64 is the number of each row in the input of the run; None if these rows
     directly follow the rows scored before. `by_time`: the rows of each file are counted in the
-    order of their time.
+    order of their time. `unfit`: file and row -> why that row, maybe of others, is invalid: a value
+    that cannot be read in the type of its column is null there.
 
     >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
     'a.parquet: row 12 (from 0)'
@@ -52,6 +53,7 @@ class Origin:
     row_N: Ints
     number_N: Ints | None = None
     by_time: bool = False
+    unfit: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
     @classmethod
     def consecutive(cls, file: str, first_row: int, rows: int, by_time: bool = False) -> Self:
@@ -87,12 +89,24 @@ class Origin:
             np.concatenate([origin.row_N for origin in origins]),
             np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
             origins[0].by_time,
+            {place: why for origin in origins for place, why in origin.unfit.items()},
         )
 
     def take(self, index: Ints) -> "Origin":
         """Return the origin of some of the rows."""
         number_N = None if self.number_N is None else self.number_N[index]
-        return Origin(self.files, self.file_N[index], self.row_N[index], number_N, self.by_time)
+        return replace(self, file_N=self.file_N[index], row_N=self.row_N[index], number_N=number_N)
+
+    def with_unfit(self, file: str, reasons: Mapping[int, str]) -> "Origin":
+        """Return the origin with the reasons of unfit rows of a file added."""
+        named = {(file, row): why for row, why in reasons.items()}
+        return replace(self, unfit={**self.unfit, **named}) if named else self
+
+    def unfit_rows(self) -> dict[int, str]:
+        """Return which of the N rows are unfit, and why."""
+        places = zip(map(self.files.__getitem__, self.file_N), self.row_N.tolist(), strict=True)
+        numbered = enumerate(places if self.unfit else ())
+        return {row: self.unfit[place] for row, place in numbered if place in self.unfit}
 
     def numbers(self, scored: int) -> Ints:
         """Return the number of each row in the input; `scored` rows of the input came before."""

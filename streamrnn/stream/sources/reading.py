@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,7 +41,8 @@ _MOST_SLICES = 256
 class FileSlice(NamedTuple):
     """Consecutive rows of one file, from `first_row` on, and the position after the last of them.
 
-    `etag` and `opened_ns` are as in `Reading`, `cast` and `offset` as in `SourceBatch`.
+    `etag` and `opened_ns` are as in `Reading`, `cast` and `offset` as in `SourceBatch`, `unfit` is
+    as in `Hints`.
     """
 
     batch: pa.RecordBatch
@@ -51,6 +53,7 @@ class FileSlice(NamedTuple):
     opened_ns: int
     cast: int
     offset: str
+    unfit: Mapping[int, str]
 
 
 class FileSource(SourceFiles):
@@ -166,6 +169,8 @@ class FileSource(SourceFiles):
             readings[each.position.file] = last
         paths, first_rows = [each.path for each in slices], [each.first_row for each in slices]
         origin = Origin.of_slices(paths, first_rows, sizes, self.by_time)
+        for each in slices:
+            origin = origin.with_unfit(each.path, each.unfit)
         cast = sum(each.cast for each in slices)
         offset = max(each.offset for each in slices)
         return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
@@ -201,9 +206,13 @@ class FileSource(SourceFiles):
                 first, cast = at.file_row, changed * batch.num_rows
                 at = Position.at(file.name, ends, first + batch.num_rows)
                 offset = reader.offset(self.time) if self.time is not None else ""
-                yield FileSlice(batch, file.path, first, at, version, opened, cast, offset)
+                unfit = reader.unfit or {}
+                why = {row: unfit.pop(row) for row in sorted(unfit) if row < at.file_row}
+                yield FileSlice(batch, file.path, first, at, version, opened, cast, offset, why)
         except UnparsedError as error:
-            raise self._unparsed(file, error) from None
+            if not self._reads_as_double(file, error):
+                raise self._unparsed(file, error) from None
+            yield from self._slices_of(file, at, stop)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {at.file_row}: {one_line(error)}. "
@@ -225,6 +234,10 @@ class FileSource(SourceFiles):
         first = Position(start.file, 0, 0, 0)
         whole = pa.Table.from_batches(list(self._cast(file, reader, schemas, first, None)))
         order = pc.sort_indices(whole[self.time])  # stable
+        if reader.unfit:
+            place = np.argsort(order)
+            unfit = reader.unfit.items()
+            reader.unfit = {int(place[row]): why for row, why in unfit if row < len(place)}
         end = len(order) if end is None else end
         for row in range(start.file_row, end, self.rows):
             rows = order.slice(row, min(self.rows, end - row))
@@ -252,7 +265,8 @@ class FileSource(SourceFiles):
             if end is not None:
                 batch = batch.slice(0, end - first)
             if own != schema:
-                batch = cast_columns(batch, schema, file.path, first, self._first)
+                of, unfit = self._first, reader.unfit
+                batch = cast_columns(batch, schema, file.path, first, of, unfit, types=True)
             first += batch.num_rows
             yield batch
             if end is not None and first >= end:
@@ -283,6 +297,7 @@ class StreamSource(Source):
     stream: BinaryIO | None = None
     features: Mapping[str, Feature] = field(default_factory=dict)
     renames: NamesInFiles = field(default_factory=dict)
+    rejects: bool = False
 
     def __post_init__(self) -> None:
         self.time: str | None = None
@@ -345,9 +360,11 @@ class StreamSource(Source):
                 row += skipped
                 for first in range(skipped, used.num_rows, self.rows):
                     batch = select(used.slice(first, self.rows), own)
-                    if own != schema:
-                        batch = cast_columns(batch, schema, STDIN, row, origin)
                     places = Origin.consecutive(STDIN, row, batch.num_rows)
+                    if own != schema:
+                        unfit: dict[int, str] | None = {} if self.rejects else None
+                        batch = cast_columns(batch, schema, STDIN, row, origin, unfit)
+                        places = places.with_unfit(STDIN, unfit or {})
                     row += batch.num_rows
                     position = Position(STDIN, 0, 0, row)
                     yield SourceBatch(batch, places, position, cast=changed * batch.num_rows)

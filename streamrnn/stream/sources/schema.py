@@ -128,15 +128,17 @@ def refuse_unknown_types(
             raise DataError(f"[source] types: {missing_column(path, name, names)}")
 
 
-def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
-    """Return the schema with the types that its columns had in earlier runs, where these are known.
+def in_earlier_types(
+    schema: pa.Schema, earlier: Mapping[str, str], declared: Mapping[str, pa.DataType] | None = None
+) -> pa.Schema:
+    """Return the schema with types that are declared, or that its columns had in earlier runs.
 
     If the names of the columns are the same as in earlier runs, the order is the same, too.
     """
     names = list(earlier) if sorted(earlier) == sorted(schema.names) else schema.names
     fields = []
     for field in map(schema.field, names):
-        kind = type_named(earlier.get(field.name, ""))
+        kind = (declared or {}).get(field.name) or type_named(earlier.get(field.name, ""))
         fields.append(field if kind is None or pa.types.is_null(kind) else field.with_type(kind))
     return pa.schema(fields)
 

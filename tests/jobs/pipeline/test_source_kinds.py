@@ -201,7 +201,6 @@ def test_large_files_are_read_in_bounded_memory() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("types", {"b": "int32"}, r"types is for text files \(CSV, NDJSON\), but .* is Parquet"),
         ("delimiter", ";", r"delimiter is for text files"),
         ("version", 3, r"version is for Delta and Iceberg tables; parquet is neither"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import logs
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from selection import first_quick
@@ -143,7 +144,8 @@ REFUSED = [
     ("x", [0.5, 0.1], pa.float64(), "expected float as in {}, received 0.1"),
     ("t", [1_000, 1_700_000_000_000_001], pa.timestamp("us", UTC), r"received 2023-11-14 22:13:20"),
     ("n", ["1"], pa.string(), "expected int32 as in {}, received string. Cast one of"),
-    ("n", [1.0], pa.float64(), "expected int32 as in {}, received double. Cast one of"),
+    ("n", [1.0, 2.5], pa.float64(), r"expected int32 as in {}, received 2.5 \(double\)"),
+    ("n", [1.0, float("nan")], pa.float64(), r"expected int32 as in {}, received nan \(double\)"),
     ("t", [1000], pa.timestamp("ms"), r"expected timestamp\[ms, tz=UTC\] as in {}, received"),
     (
         "x",
@@ -428,20 +430,21 @@ def test_a_stream_on_stdin_is_cast_too(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
     from types import SimpleNamespace
 
-    def stdin(table: pa.Table) -> Summary:
+    def stdin(table: pa.Table, bad: str = "error") -> Summary:
         out = io.BytesIO()
         with pa.ipc.new_stream(out, table.schema) as writer:
             writer.write_table(table)
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(out.getvalue())))
-        return _run("-")
+        return _run("-", source={"bad": bad})
 
     log = _log(100)
     assert stdin(log.slice(0, 50)).cast == 0
     other = log.slice(50).set_column(0, "id", log["id"].slice(50).cast(pa.large_string()))
     assert stdin(other.set_column(5, "n", other["n"].cast(pa.int32()))).cast == 100
-    wrong = log.set_column(5, "n", log["n"].cast(pa.float64()))
-    with pytest.raises(DataError, match="stdin: column 'n': expected int64 as in earlier runs"):
+    wrong = log.set_column(5, "n", pc.add(log["n"].cast(pa.float64()), 0.5))
+    with pytest.raises(DataError, match=r"stdin: row 0 .*'n': expected int64 as in earlier runs"):
         stdin(wrong)
+    assert stdin(wrong, "reject").rejected == 100
 
 
 @pytest.mark.parametrize("first", [pa.int64(), pa.float64(), pa.float16(), pa.int8()], ids=str)

@@ -111,7 +111,7 @@ def test_a_column_has_the_type_of_its_first_values(tmp_path: Path) -> None:
 def test_a_value_of_another_type_is_named_with_its_place(bad: str, tmp_path: Path) -> None:
     """Also below a value that spans lines, and a blank line."""
     text = f'id,text\n7,"two\nlines"\n\n8,x\n{bad},x\n9,x\n'
-    other = "double" if bad == "2.5" else "string"
+    other = "float64" if bad == "2.5" else "string"
     with pytest.raises(
         DataError,
         match=rf"1\.csv: row 2 \(from 0\), line 6: column 'id': expected int64, received '{bad}'; "
@@ -345,7 +345,7 @@ def test_json_has_numbers_texts_times_and_lists(tmp_path: Path) -> None:
     ("line", "message"),
     [
         (b'{"id": "x"}', r"line 4: column 'id': expected int64, received \"x\""),
-        (b'{"id": 2.5}', r"line 4: column 'id': expected int64, received 2.5.*double"),
+        (b'{"id": 2.5}', r"line 4: column 'id': expected int64, received 2.5.*float64"),
         (b'{"id": 18446744073709551615}', r"line 4: column 'id': expected int64"),
         (b'{"id": 1', r"line 4: invalid JSON"),
         (b"[1]", r"line 4: expected one object a line, received list"),

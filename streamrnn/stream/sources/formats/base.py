@@ -70,7 +70,10 @@ class Hints:
 
     `types`: types of columns, which the pipeline file states for the `declared` ones; others are
     inferred from the first rows. `delimiter`: the character between the values of a row; "": the
-    suffix of `path` decides. `rows`: the number of rows, if they were counted before.
+    suffix of `path` decides. `rows`: the number of rows, if they were counted before. `floats`:
+    columns that may be read as double: a value that an integer cannot hold raises UnparsedError.
+    `unfit`: where to put why other values are null, by row, because they cannot be read; None: such
+    a value raises UnparsedError, too.
     """
 
     path: str = ""
@@ -78,30 +81,49 @@ class Hints:
     declared: Collection[str] = ()
     delimiter: str = ""
     rows: int | None = None
+    floats: Collection[str] = ()
+    unfit: dict[int, str] | None = None
+
+    def note(self, error: UnparsedError) -> bool:
+        """Note why a value is null, and return True; False if its error is to be raised."""
+        if self.unfit is None or (error.widens and error.column in self.floats):
+            return False
+        self.unfit.setdefault(error.row, error.reason)
+        return True
 
 
 class UnparsedError(ValueError):
     """A text that is not a value of its column's type; `row` counts from 0.
 
-    `column` is the column's name, `other` a type that can hold the value.
+    `column` is the column's name, `other` a type that can hold the value, `reason` the message
+    without the row; `widens`: the column has integers, and floats could hold the value.
     """
 
-    def __init__(self, row: int, line: int | None, column: str, value: str, kind: str) -> None:
+    def __init__(
+        self, row: int, line: int | None, column: str, value: str, kind: pa.DataType
+    ) -> None:
         place = f"row {row} (from 0)" + ("" if line is None else f", line {line}")
-        super().__init__(f"{place}: column {column!r}: expected {kind}, received {value}")
+        self.reason = f"column {column!r}: expected {kind}, received {value}"
+        super().__init__(f"{place}: {self.reason}")
         self.row = row
         self.column = column
+        self.kind = kind
         text, self.other = value.strip("'\""), "string"
         if not text.lstrip("-").isdigit():  # digits: too long for int64, or with a leading zero
             with suppress(ValueError):
                 float(text)
                 self.other = "double"
+        self.widens = self.other == "double" and pa.types.is_integer(kind)
 
 
 class FileReader(Protocol):
-    """One open file. Its rows are in groups; reading can start at any group."""
+    """One open file. Its rows are in groups; reading can start at any group.
+
+    `unfit` is as in `Hints`.
+    """
 
     schema: pa.Schema
+    unfit: dict[int, str] | None = None
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the sizes of groups and, if known, the range of the column `time` as `kind`."""

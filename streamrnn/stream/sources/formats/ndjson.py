@@ -1,8 +1,10 @@
 """Files with newline-delimited JSON, plain or compressed."""
 
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,14 +104,33 @@ class NdjsonReader(TextReader):
                 return True
             return False
 
-        try:
+        with suppress(pa.ArrowException, UnicodeDecodeError):
             return _read_lines(lines, schema, unexpected)
-        except (pa.ArrowException, UnicodeDecodeError):
-            first = bisect_left(range(1, len(lines)), True, key=fails)
-        raise self._invalid(lines[first], schema, row + first)
+        lines = _with_integers(lines, schema)
+        if self._hints.unfit is not None:
+            lines = self._mended(lines, schema, row)
+        with suppress(pa.ArrowException, UnicodeDecodeError):
+            return _read_lines(lines, schema, unexpected)
+        first = bisect_left(range(1, len(lines)), True, key=fails)
+        raise self._invalid(lines[first], schema, row + first, self._line(row + first))
 
-    def _invalid(self, line: bytes, schema: pa.Schema, row: int) -> ValueError:
-        number = self._line(row)
+    def _mended(self, lines: list[bytes], schema: pa.Schema, row: int) -> list[bytes]:
+        """Return lines with null for values that cannot be read, and note these."""
+        with suppress(pa.ArrowException, UnicodeDecodeError):
+            _read_lines(lines, schema, "ignore")
+            return lines
+        if half := len(lines) // 2:
+            rest = self._mended(lines[half:], schema, row + half)
+            return [*self._mended(lines[:half], schema, row), *rest]
+        error = self._invalid(lines[0], schema, row, None)
+        if not isinstance(error, UnparsedError):
+            return lines
+        if not self._hints.note(error):
+            raise error
+        mended = {**json.loads(lines[0]), error.column: None}
+        return self._mended([json.dumps(mended).encode()], schema, row)
+
+    def _invalid(self, line: bytes, schema: pa.Schema, row: int, number: int | None) -> ValueError:
         try:
             row_object = json.loads(line)
         except ValueError as error:
@@ -126,7 +147,7 @@ class NdjsonReader(TextReader):
                 _read_lines([alone], pa.schema([field]), "ignore")
             except pa.ArrowException:
                 shown = json.dumps(value)
-                return UnparsedError(row, number, field.name, shown, str(field.type))
+                return UnparsedError(row, number, field.name, shown, field.type)
         return ValueError(
             f"row {row} (from 0), line {number}: its values differ in type from the values of "
             "earlier rows, or a key is given twice"
@@ -157,10 +178,22 @@ class NdjsonReader(TextReader):
         return None
 
 
+def _spelled(name: str) -> list[bytes]:
+    """Return the ways to write a key."""
+    return [json.dumps(name, ensure_ascii=as_ascii).encode() for as_ascii in (False, True)]
+
+
 def _mentions(block: bytes, name: str) -> bool:
     """Return whether a block may contain a key, even with null."""
-    spelled = (json.dumps(name, ensure_ascii=as_ascii) for as_ascii in (False, True))
-    return any(text.encode() in block for text in spelled)
+    return any(text in block for text in _spelled(name))
+
+
+def _with_integers(lines: list[bytes], schema: pa.Schema) -> list[bytes]:
+    """Return lines with 3 for a number such as 3.0 in columns of integers."""
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    keys = b"|".join(re.escape(key) for name in integers for key in _spelled(name))
+    whole = re.compile(rb"((?:%s)\s*:\s*-?[0-9]+)\.0+(?=\s*[,}])" % keys)
+    return [whole.sub(rb"\1", line) for line in lines] if integers else lines
 
 
 def _lines(block: bytes) -> list[bytes]:

@@ -8,6 +8,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.stream.sources.casts import in_halves
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
 
 # Ending of file names -> codec, and the bytes with which such files start.
@@ -59,7 +60,7 @@ class TextReader(FileReader):
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
         self._stream = stream
-        self._declared = hints.declared
+        self._hints = hints
         self._counted = hints.rows
         self._offsets: dict[str, str] = {}
         text = decompressed(stream)
@@ -130,15 +131,32 @@ class TextReader(FileReader):
             if pa.types.is_string(values.type):
                 if getattr(field.type, "tz", None) == "UTC" and not self.offset(field.name):
                     self._offsets[field.name] = _offset_in(values)
-                try:
-                    values = parse_texts(values, field.type, padded=field.name in self._declared)
-                except UnfitTextError as error:
-                    place = row + error.row
-                    raise UnparsedError(
-                        place, self._line(place), field.name, repr(error.value), str(field.type)
-                    ) from None
+                values = self._parse(values, field, row)
             arrays.append(values)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _parse(self, texts: pa.StringArray, field: pa.Field, first: int) -> pa.Array:
+        """Return texts, the first of which is in row `first`, as values of a column."""
+        padded, name, kind = field.name in self._hints.declared, field.name, field.type
+
+        def parsed(values: pa.StringArray) -> pa.Array | None:
+            try:
+                return parse_texts(values, kind, padded=padded)
+            except UnfitTextError as error:
+                unfit[:] = [error.row]
+                return None
+
+        unfit: list[int] = []
+        if (values := parsed(texts)) is None and self._hints.unfit is not None:
+            each = texts.dictionary_encode()  # if all texts are unfit, few are distinct
+            values, wrong = in_halves(each.dictionary, parsed, kind)
+            values, wrong = values.take(each.indices), pa.array(wrong, pa.int32())
+            unfit = pc.indices_nonzero(pc.is_in(each.indices, wrong)).to_pylist()
+        for row in unfit:
+            place, text = first + row, repr(texts[row].as_py())
+            if not self._hints.note(UnparsedError(place, None, name, text, kind)):
+                raise UnparsedError(place, self._line(place), name, text, kind)
+        return values
 
 
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
@@ -216,8 +234,10 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
     """Return texts as values of a type.
 
     Raises UnfitTextError for the first invalid text. Unless `padded`, a text with a leading zero is
-    not an integer, because "007" would become 7.
+    not an integer, because "007" would become 7. Among integers, "3.0" is 3, as pandas writes the
+    integers of a column in which a value is missing.
     """
+    received = texts
     if pa.types.is_string(kind):
         return texts
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or kind == pa.binary():
@@ -226,12 +246,15 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
     if values is None or (pa.types.is_floating(kind) and _any(pc.is_nan(values))):
         texts = _without_nulls(texts)
         values = _cast(texts, kind)
+    if values is None and pa.types.is_integer(kind):
+        texts = pc.replace_substring_regex(texts, r"^(-?[0-9]+)\.0+$", r"\1")
+        values = _cast(texts, kind)
     zeros = pc.index(pa.array([], pa.bool_()) if padded else _padded(texts, kind), True).as_py()
     if values is None or zeros >= 0:
         # The first invalid text is the first with a leading zero, or one before it.
         sizes = range(1, len(texts) if zeros < 0 else zeros + 1)
         row = bisect_left(sizes, True, key=lambda rows: _cast(texts.slice(0, rows), kind) is None)
-        raise UnfitTextError(row, texts[row].as_py())
+        raise UnfitTextError(row, received[row].as_py())
     return values
 
 
