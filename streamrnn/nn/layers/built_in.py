@@ -10,7 +10,7 @@ import numpy as np
 from streamrnn.errors import ConfigError
 from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.layer import Layer, layers_in
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, is_own
 from streamrnn.nn.layers.structure import map_lists
 
@@ -97,6 +97,13 @@ class BuiltIn(Layer):
 
     def complete(self) -> None:
         """Check declared arguments together, and set what follows from these arguments alone."""
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers that are arguments; of a user's class, those in all attributes."""
+        if not self.is_built_in():
+            return super().children()
+        names = [name for name, argument in arguments_of(type(self)).items() if argument.inner]
+        return dict(pair for name in names for pair in layers_in(name, getattr(self, name)))
 
     def get_config(self) -> ConfigDict:
         config = super().get_config()

@@ -242,9 +242,6 @@ class TimeDistributed(BuiltIn):
         self.adopt(self.layer)
         self.input_dtype = self.layer.input_dtype
 
-    def children(self) -> dict[str, Layer]:
-        return {"layer": self.layer}
-
     def build(self, input_shape: Shape) -> None:
         self._check_rank(input_shape)
         self.layer.ensure_built((input_shape[0], *input_shape[2:]))

@@ -1,12 +1,12 @@
 """Passes through a model's graph, forward and back; the plan of what can be trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.kernels.integers import FLOAT32
-from streamrnn.nn.layers import RNN, Bidirectional
+from streamrnn.nn.layers import RNN, Bidirectional, Layer
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.precision import precision_of
 from streamrnn.nn.layers.structure import leaves
@@ -51,7 +51,7 @@ def record(
         of_inputs = [needs[slot] for slot in slots]
         inputs, inner = step.read(values, slot_masks, context)
         need = any(of_inputs) or recording.trains(layer)
-        if need or (recording.training and _is_random(layer)):
+        if need or (recording.training and _is_random(layer, recording)):
             recorded = _record(layer, inputs, inner, recording, of_inputs)
             outputs, output_masks = recorded.outputs, recorded.masks
             if need:
@@ -82,12 +82,17 @@ def record(
     return Recorded([values[s] for s in ends], [slot_masks[s] for s in ends], pullback)
 
 
-def _is_random(layer: Any) -> bool:
+def _is_random(layer: Layer, recording: Recording) -> bool:
     """Return whether a layer, or one inside it, has dropout or noise."""
     rates = ("rate", "stddev", "dropout", "recurrent_dropout")
-    return any(getattr(layer, rate, 0) for rate in rates) or any(
-        _is_random(inner) for inner in layer.children().values()
-    )
+    parts = recording.once(("parts", id(layer)), lambda: [*_parts(layer)])
+    return any(getattr(part, rate, 0) for part in parts for rate in rates)
+
+
+def _parts(layer: Layer) -> Iterator[Layer]:
+    yield layer
+    for inner in layer.children().values():
+        yield from _parts(inner)
 
 
 def _record(

@@ -14,6 +14,7 @@ from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.nn.kernels import random
 from streamrnn.nn.layers import DepthwiseConv1D, Layer, regularizers
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.precision import Packable, packable_layers
 from streamrnn.nn.layers.regularizers import Regularizer
 from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.models import Model
@@ -45,7 +46,7 @@ class Plan(NamedTuple):
     holder's name for the weight) of each of `weights`. parts: ids of the layers and cells that have
     one of `weights`, directly or inside. arrays: all weights, trained or not, by id of holder.
     holders: the layers and cells that hold `weights`. penalties: name of a trained weight -> its
-    regularizer.
+    regularizer. packable: the layers that may have integer weights.
     """
 
     graph: Graph
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     arrays: Mapping[int, dict[str, Floats]]
     holders: list[WeightSet]
     penalties: dict[str, Regularizer]
+    packable: list[Packable]
 
     @classmethod
     def of(cls, model: Model) -> "Plan":
@@ -77,7 +79,9 @@ class Plan(NamedTuple):
 
         visit(model)
         keys = frozenset((id(holder), key) for holder, key, _ in weights.values())
-        return cls(model.graph, weights, keys, frozenset(parts), arrays, list(holders.values()), {})
+        packable = [layer for _, layer in packable_layers(model)]
+        inside, held = frozenset(parts), list(holders.values())
+        return cls(model.graph, weights, keys, inside, arrays, held, {}, packable)
 
     def with_penalties(self, model: Model) -> "Plan":
         """Return the plan with the regularizers of its weights; `model` has been checked."""

@@ -68,9 +68,10 @@ class Trainer:
         Raises UnsupportedError for a model that cannot be trained, such as one into which integer
         weights have been loaded since.
         """
-        refuse_lower_precision(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
             self._plan = plan_of(self.model)
+        elif any(layer.integers for layer in self._plan.packable):
+            refuse_lower_precision(self.model)
         return self._plan
 
     @property
