@@ -258,6 +258,7 @@ def row_notes(
         "dropped_late": ("row", "dropped: earlier than the stream's last time"),
         "repeated": ("row", "with a time that the stream already had, see [source] repeated"),
         "rejected": ("row", f"rejected{rejected}"),
+        "crossed": ("row", "with quantiles that cross, see [output] sort"),
         "filled": ("null", "filled as set by `nulls`"),
         "nan": ("NaN", "treated as null, as set by `nan`"),
         "out_of_range": ("value", "outside `valid`, treated as null"),

@@ -1,9 +1,9 @@
 """Compare the committed scores of an output with what happened: see `Pipeline.evaluate`."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, get_args
 
 import numpy as np
@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.base.arrays import Doubles, Ints
-from streamrnn.base.display import location, short_model, without_options
+from streamrnn.base.display import count, location, short_model, without_options
 from streamrnn.base.storage import replace_file
 from streamrnn.errors import ConfigError, MissingFileError, SinkError
 from streamrnn.jobs.evaluation.matching import (
+    OF_FIT,
     By,
     ComparedCounts,
     EvaluationPlan,
     LabelledRows,
-    LabelMeans,
     ScoreRows,
     compared_rows,
+    with_earlier,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
 from streamrnn.jobs.fitting import FitFolder, FitRecord
@@ -51,7 +52,7 @@ class Evaluation:
     by stream, month or model; a key column with the name of a figure has `_` after its name.
     Figures are null where there is nothing to measure. `rows` is the number of rows compared; the
     other counts are of output rows that were not: without a score (warm-up), without a row in the
-    source, without a label, with weight 0.
+    source, without a label, with weight 0. `crossed` rows have quantiles that cross.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: for numbers, `rmse_persistence` is its error, `rmse_where_persistence` the model's
@@ -69,6 +70,7 @@ class Evaluation:
     no_source: int
     no_label: int
     no_weight: int
+    crossed: int
     baselines: dict[str, str]
     zone: str = ""
     notes: tuple[str, ...] = ()
@@ -160,9 +162,13 @@ def comparison(
     bound = lenient(loaded).bind(source.schema, source.name)
     wide, target = with_target(bound, source)
     assert target is not None
-    batches = (wide.subset(run).batches() for run in runs)
-    watched = batches if watch is None else (_watched(of, watch) for of in batches)
-    labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), watched, target)
+
+    def labelled(watch: Callable[[pa.RecordBatch], None] | None) -> SourceLabels:
+        batches = (wide.subset(run).batches() for run in runs)
+        watched = batches if watch is None else (_watched(of, watch) for of in batches)
+        scorer = Scorer(bound, StateTable(bound.layout, bound.initial()))
+        return SourceLabels(scorer, watched, target)
+
     begins = source.times(source.files)
     complete = len(begins) == sum(source.footer(file).rows > 0 for file in source.files)
     time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
@@ -174,6 +180,7 @@ def comparison(
     trained = loaded.config.quantiles
     fits = len(trained) == len(loaded.names) and len(aim.labels) == 1
     fit = FitFolder(loaded.config.model.path).result()
+    means = None if fit is None else _trained_means(fit, aim.labels)
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
         time=time,
@@ -190,11 +197,16 @@ def comparison(
         spreads=not quantiles and gives_moments(loaded.model),
         source_begins=min(of.first for of in begins) if begins and complete else None,
         season=format_duration(aim.season),
-        trained_means=None if fit is None else _trained_means(fit, aim.labels),
+        means=means,
         trained_to=None if fit is None else fit.trained_to.get(str(time.type)),
         model=loaded.fingerprint,
     )
-    return labels, plan
+    if means is not None:
+        plan = replace(plan, means_of=OF_FIT)
+    measures_of(plan)  # raises ConfigError for quantiles that are none
+    if (plan.quantiles and plan.forecasts) or (means is None and since is not None):
+        plan = with_earlier(plan, labelled(None))
+    return labelled(watch), plan
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> tuple[FileSource, list[list[SourceFile]]]:
@@ -262,6 +274,7 @@ class MeasuredOutput(NamedTuple):
     name: str
     target: int
     quantile: float | None = None
+    shifts: Mapping[str, float] = MappingProxyType({})
 
 
 class GroupedMeasures:
@@ -279,6 +292,7 @@ class GroupedMeasures:
         for item in self.outputs:
             score, label = scores.score[:, item.units], labels.label[:, item.target]
             forecasts = labels.forecasts(item.target)
+            forecasts |= {name: forecasts[name] + shift for name, shift in item.shifts.items()}
             item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
     def figures(self, groups: int, means: Sequence[float] | None) -> list[dict[str, Doubles]]:
@@ -311,12 +325,8 @@ class _Run:
         self._trained = 0
 
     def result(self) -> Evaluation:
-        plan, counts = self.plan, ComparedCounts()
-        rows, before = iter(self.labels), None
-        if plan.trained_means is None and plan.since is not None:
-            before = LabelMeans(plan.since)
-            rows = before.watched(rows)
-        for scores, labels in compared_rows(self.path, self.labels.find, rows, plan, counts):
+        plan, counts, find = self.plan, ComparedCounts(), self.labels.find
+        for scores, labels in compared_rows(self.path, find, self.labels, plan, counts):
             counts.rows += len(scores.slot)
             self._models.update(np.unique(scores.model).tolist())
             if plan.trained_to is not None:
@@ -324,18 +334,14 @@ class _Run:
                 self._trained += int((present & (scores.time <= plan.trained_to)).sum())
             for groups in self._groups(scores):
                 self._measures.add(groups, scores, labels)
-        means, mean = plan.trained_means, "the mean of the labels compared, known only afterwards"
-        if means is not None:
-            mean = "the mean of the labels that the fit of this model was trained on"
-        elif before is not None:
-            deque(rows, maxlen=0)  # the rest of the labels
-            if (means := before.means()) is not None:
-                mean = "the mean of the labels before the first row compared"
-        table = self._table(means)
+        table = self._table()
+        shift = ""
+        if plan.shifts:
+            shift = f", plus the quantile of its error over the labels {plan.shifts_of}"
         texts = {
-            "persistence": "the value at the row itself",
-            "seasonal": f"the value {plan.season}, or a multiple of it, before the label",
-            "mean": mean,
+            "persistence": f"the value at the row itself{shift}",
+            "seasonal": f"the value {plan.season}, or a multiple of it, before the label{shift}",
+            "mean": f"the mean of the labels {plan.means_of}",
             "base_rate": "the share of each class in the rows compared, known only afterwards",
         }
         return Evaluation(
@@ -348,10 +354,15 @@ class _Run:
                 if any(column.endswith(f"_{name}") for column in table.column_names)
             },
             zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
-            notes=tuple(self._notes()),
+            notes=tuple(self._notes(counts.crossed)),
         )
 
-    def _notes(self) -> Iterator[str]:
+    def _notes(self, crossed: int) -> Iterator[str]:
+        if crossed:
+            yield (
+                f"quantiles cross in {count(crossed, 'row')} compared; [output] sort = true puts "
+                "the quantiles of later runs in order"
+            )
         if self._trained:
             assert self.plan.trained_to is not None
             last = shown_time(self.plan.trained_to, self.plan.time.type)
@@ -382,7 +393,7 @@ class _Run:
             groups.append(np.array(numbers, np.int64)[index])
         return groups
 
-    def _table(self, means: Sequence[float] | None) -> pa.Table:
+    def _table(self) -> pa.Table:
         rows = self._measures.rows
         shown = np.unique(np.append(np.flatnonzero(rows > 0), 0))
         if self.plan.by == "month":  # groups are numbered as their months come
@@ -390,7 +401,7 @@ class _Run:
             shown = np.array(sorted(shown.tolist(), key=lambda g: (g > 0, months.get(g, 0))))
         names = self._group_columns(shown)
         tables = []
-        results = self._measures.figures(len(rows), means)
+        results = self._measures.figures(len(rows), self.plan.means)
         for item, figures in zip(self._measures.outputs, results, strict=True):
             columns = {
                 "output": pa.array([item.name] * len(shown)),
@@ -475,8 +486,9 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
                 f"{len(plan.quantiles)}"
             )
         return [
-            MeasuredOutput(Distance(forecasts, q), [i], name, 0, q)
+            MeasuredOutput(Distance(forecasts, q), [i], name, 0, q, shifts)
             for i, (q, name) in enumerate(zip(plan.quantiles, scores, strict=True))
+            for shifts in [{name: float(of[i]) for name, of in plan.shifts.items()}]
         ]
     if len(scores) == len(targets):
         return [

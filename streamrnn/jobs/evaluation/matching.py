@@ -1,16 +1,18 @@
 """Read the scores of an output, and join them with the labels of its source, by stream and time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Array, Doubles, Floats, Ints
+from streamrnn.base.arrays import Array, Bools, Doubles, Floats, Ints
 from streamrnn.base.display import location
 from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.jobs.evaluation.measures import Ranks
 from streamrnn.jobs.outputs import part_batches
+from streamrnn.nn.models.mixture import crossings
 from streamrnn.stream.checkpoints import Manifest, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.checkpoints.partitioning import layout_in
@@ -18,6 +20,7 @@ from streamrnn.stream.sources import ticks
 from streamrnn.stream.windows import SeasonalLabels
 
 By = Literal["stream", "month", "model"]
+OF_FIT = "that the fit of this model was trained on"
 
 
 class ScoreRows(NamedTuple):
@@ -41,6 +44,12 @@ class LabelledRows(NamedTuple):
     label: Doubles
     seasonal: Doubles
     weight: Doubles
+
+    @classmethod
+    def of(cls, item: SeasonalLabels) -> "LabelledRows":
+        """Return rows with labels and seasonal forecasts."""
+        of, label = item.labels.rows, item.labels.label
+        return cls(of.slot, of.time, of.value, label, item.seasonal, of.weight)
 
     def forecasts(self, target: int) -> dict[str, Doubles]:
         """Return the forecasts (N,) of a target by baseline, NaN where a baseline has none."""
@@ -155,10 +164,12 @@ class EvaluationPlan:
     ticks. `quantiles` are forecast by the outputs. `spreads`: the first half of the outputs are
     means, the second half their standard deviations. `source_begins`: the earliest time of the
     source, if known: scores before it are not kept to be matched. `season`: the season of the
-    seasonal forecasts that come with the labels, as text; "" for none. `trained_means` (K): the
-    means of the labels that the model was trained on, if known; `trained_to`: the time of the last
-    of their rows, in ticks. `model`: the fingerprint of the present model; `models`: fingerprint ->
-    number of each model that computed scores, filled as these are read.
+    seasonal forecasts that come with the labels, as text; "" for none. `means` (K): the
+    means of the labels, if known before; `shifts`: name of a baseline -> its error at each of the
+    `quantiles`; `means_of` and `shifts_of` say over which labels. `trained_to`: the time of the
+    last row that the model was trained on, in ticks, if known. `model`: the fingerprint of the
+    present model; `models`: fingerprint -> number of each model that computed scores, filled as
+    these are read.
     """
 
     keys: tuple[str, ...]
@@ -177,7 +188,10 @@ class EvaluationPlan:
     spreads: bool = False
     source_begins: int | None = None
     season: str = ""
-    trained_means: Sequence[float] | None = None
+    means: Sequence[float] | None = None
+    means_of: str = "compared, known only afterwards"
+    shifts: Mapping[str, Doubles] = field(default_factory=dict)
+    shifts_of: str = means_of
     trained_to: int | None = None
     model: str = ""
     models: dict[str, int] = field(default_factory=dict)
@@ -259,36 +273,47 @@ def not_compared(counts: Mapping[str, int]) -> str:
 
 @dataclass
 class ComparedCounts:
-    """How many rows were compared, and how many were not, by reason (see `Evaluation`)."""
+    """How many rows were compared, and how many were not, by reason (see `Evaluation`).
+
+    `crossed` of the rows compared have quantiles that are not in ascending order.
+    """
 
     rows: int = 0
     no_score: int = 0
     no_source: int = 0
     no_label: int = 0
     no_weight: int = 0
+    crossed: int = 0
 
 
-class LabelMeans:
-    """The weighted means of the labels known before a time, gathered while rows are read."""
+def with_earlier(plan: EvaluationPlan, rows: Iterable[SeasonalLabels]) -> EvaluationPlan:
+    """Return the plan with means of labels, and quantiles of errors of baselines, that it lacks.
 
-    def __init__(self, time: int) -> None:
-        self._time, self._weight = time, 0.0
-        self._sums: Doubles | float = 0.0
-
-    def watched(self, rows: Iterable[SeasonalLabels]) -> Iterator[SeasonalLabels]:
-        """Yield the rows, and add their labels."""
-        for item in rows:
-            labels = item.labels
-            earlier = np.maximum(labels.at.max(axis=1), labels.rows.time) < self._time
-            earlier &= ~np.isnan(labels.label).any(axis=1)
-            weight = labels.rows.weight[earlier]
-            self._weight += float(weight.sum())
-            self._sums = self._sums + (weight[:, np.newaxis] * labels.label[earlier]).sum(axis=0)
-            yield item
-
-    def means(self) -> list[float] | None:
-        """Return the means (K) of the labels added; None if there were none with a weight."""
-        return np.divide(self._sums, self._weight).tolist() if self._weight else None
+    They are of the rows that the model was trained on, else of those before `since`; if there are
+    none, quantiles are of the rows compared.
+    """
+    limit = plan.since if plan.trained_to is None else plan.trained_to + 1
+    limit = np.iinfo(np.int64).min if limit is None else limit
+    errors = {name: Ranks() for name in plan.forecasts if plan.quantiles}
+    weight, sums = 0.0, np.zeros(len(plan.targets))
+    for item in rows:
+        row = LabelledRows.of(item)
+        used = ~np.isnan(row.label).any(axis=1) & (row.weight > 0)
+        earlier = used & (np.maximum(item.labels.at.max(axis=1), row.time) < limit)
+        weight += float(row.weight[earlier].sum())
+        sums += (row.weight[earlier, np.newaxis] * row.label[earlier]).sum(axis=0)
+        for name, ranks in errors.items():
+            error = row.label[:, 0] - row.forecasts(0)[name]
+            some = used & ~np.isnan(error) & (earlier | _within(row.time, plan))
+            group, values = np.zeros(int(some.sum()), np.int64), error[some].astype(np.float32)
+            ranks.add(group, values, earlier[some], row.weight[some])
+    shifts = {name: ranks.quantiles(plan.quantiles) for name, ranks in errors.items()}
+    if not weight:
+        return replace(plan, shifts=shifts)
+    of = "before the first row compared" if plan.trained_to is None else OF_FIT
+    if plan.means is None:
+        plan = replace(plan, means=(sums / weight).tolist(), means_of=of)
+    return replace(plan, shifts=shifts, shifts_of=of)
 
 
 def compared_rows(
@@ -321,9 +346,7 @@ def compared_rows(
             item = next(labelled, None)
             more_labels = item is not None
             if item is not None:
-                of, label = item.labels.rows, item.labels.label
-                row = LabelledRows(of.slot, of.time, of.value, label, item.seasonal, of.weight)
-                matcher.add_labels(_wanted(row, plan, counts))
+                matcher.add_labels(_wanted(LabelledRows.of(item), plan, counts))
         pairs = matcher.match(scores_ended=not more_scores, labels_ended=not more_labels)
         if pairs is not None:
             yield _complete(*pairs, plan, counts)
@@ -335,17 +358,22 @@ def _wanted(rows: _Rows, plan: EvaluationPlan, counts: ComparedCounts) -> _Rows:
 
     Scores from before the source begins are left out, too, and counted.
     """
-    time = rows.time
-    chosen = np.ones(len(time), bool)
-    if plan.since is not None:
-        chosen &= time >= plan.since
-    if plan.until is not None:
-        chosen &= time < plan.until
+    time, chosen = rows.time, _within(rows.time, plan)
     if isinstance(rows, ScoreRows) and plan.source_begins is not None:
         early = chosen & (time < plan.source_begins)
         counts.no_source += int(early.sum())
         chosen &= ~early
     return _taken(rows, chosen)
+
+
+def _within(time: Ints, plan: EvaluationPlan) -> Bools:
+    """Return which times (N,) are at `since` or later, and before `until`."""
+    chosen = np.ones(len(time), bool)
+    if plan.since is not None:
+        chosen &= time >= plan.since
+    if plan.until is not None:
+        chosen &= time < plan.until
+    return chosen
 
 
 def _complete(
@@ -361,4 +389,6 @@ def _complete(
     for name, good in present.items():
         setattr(counts, name, getattr(counts, name) + int((valid & ~good).sum()))
         valid &= good
+    if plan.quantiles:
+        counts.crossed += crossings(scores.score[valid][:, np.argsort(plan.quantiles)])
     return _taken(scores, valid), _taken(labels, valid)

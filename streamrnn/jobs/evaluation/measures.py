@@ -64,6 +64,23 @@ class Ranks:
         sums = [_sums(index, column, len(self._code)) for column in weight.T]
         self._weight = np.stack(sums, axis=1)
 
+    def quantiles(self, levels: Sequence[float]) -> Doubles:
+        """Return quantiles of the scores of the positive rows; without these, of the negative ones.
+
+        All rows are of one group. A quantile is the smallest score such that rows with scores up to
+        it have the share `level` of the weight; NaN without rows.
+        """
+        self._merge()
+        if not len(self._code):
+            return np.full(len(levels), np.nan)
+        below = self._weight.cumsum(axis=0).T
+        below = below[1] if below[1, -1] else below[0]
+        place = np.searchsorted(below, np.multiply(levels, below[-1]))
+        bits = self._code[place].astype(np.uint32)
+        scores = np.where(bits & _SIGN, bits ^ _SIGN, ~bits).astype(np.uint32).view(np.float32)
+        values: Doubles = scores.astype(np.float64)
+        return values
+
     def auc(self, groups: int) -> tuple[Doubles, Doubles]:
         """Return areas and bounds for their errors (groups,); NaN without rows of both kinds."""
         self._merge()

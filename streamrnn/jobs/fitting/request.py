@@ -174,7 +174,7 @@ def load_for_training(
     with ModelFile("model.safetensors", model).on_disk() as path:
         if output.quantiles is not None:
             LoadedPipeline(trained, read_init, path)
-            trained = trained.with_keys(output={"quantiles": None, "names": None})
+            trained = trained.with_keys(output={"quantiles": None, "names": None, "sort": False})
         return LoadedPipeline(trained, read_init, path)
 
 

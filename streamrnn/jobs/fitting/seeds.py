@@ -139,7 +139,9 @@ class SeedsJob:
 
     def _member(self, seed: int, threads: int) -> Config:
         """Return the config of the fit of one seed."""
-        alone = {"names": None} | ({"quantiles": None} if self.config.train.keep == "all" else {})
+        alone: dict[str, Any] = {"names": None, "sort": False}
+        if self.config.train.keep == "all":
+            alone["quantiles"] = None
         return self.config.with_keys(
             train={"seed": seed, "seeds": 1, "keep": "best"},
             model={"path": str(self._of(seed).model), "threads": threads},

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.base.arrays import Floats
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.layers import Average, Concatenate, Dense, Gaussian, Input, Rescaling, Spread
 from streamrnn.nn.layers.registry import counted_from_the_start
@@ -85,3 +86,12 @@ def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
         quantiles = head(moments)
     head.set_weights([[[1.0] * len(levels), [normal.inv_cdf(level) for level in levels]]])
     return Model(model.graph.inputs, quantiles, name=model.name)
+
+
+def crossings(values: Floats) -> int:
+    """Return how many rows of quantiles (N, U) are not in ascending order.
+
+    >>> crossings(np.array([[1, 2, 2], [1, 3, 2]], np.float32))
+    1
+    """
+    return int((values[:, 1:] < values[:, :-1]).any(axis=1).sum())

@@ -92,7 +92,7 @@ class _Groups(GroupedMeasures):
     def figures_of(self, groups: int) -> Sequence[Mapping[str, Doubles]]:
         """Return the figures of each output: name -> values (groups,)."""
         with np.errstate(invalid="ignore"):
-            return self.figures(groups, self._plan.trained_means)
+            return self.figures(groups, self._plan.means)
 
     def errors(self, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
         """Return the `drawn` figure of each output by group, for at least `groups` groups."""
@@ -254,6 +254,8 @@ def _over_time(subject: Subject, compared: ForecastErrors, drawn: Sequence[Figur
         for name, of in zip(names, figures, strict=False)
         if "crps" in of
     ]
+    crossed = compared.counts.crossed
+    crps += [f"Quantiles cross in {count(crossed, 'row')}."] if crossed else []
     return Picture(
         "error-time",
         f"{TITLES['error-time']}, {subject.timeline.per}",

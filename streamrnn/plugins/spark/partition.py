@@ -259,6 +259,7 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
     for output in scorer.finish():
         counts["rows_out"] += output.num_rows
         yield _output(task, output)
+    counts.update(scorer.at_end)
     dropped, streams = scorer.drop_idle(), scorer.table.streams
     counts.update({"streams": streams, "new_streams": streams + dropped})
     counts["dropped_streams"] += dropped

@@ -43,6 +43,7 @@ FREE = frozenset(
         "output.names",  # the columns of the output are compared
         "output.quantiles",  # in the fingerprint
         "output.calibrate",  # in the fingerprint
+        "output.sort",  # affects only rows not scored yet
         "state.map",  # read by the first run, or a run with another model
         "state.save",
         # Rows are copied, not changed.

@@ -312,6 +312,9 @@ class OutputSection(Section):
         "model)",
         example=[0.05, 0.5, 0.95],
     )
+    sort: bool = setting(
+        "true: the quantiles of each row are in ascending order, so that none cross", False
+    )
     calibrate: bool = setting(
         "true: a fit shifts each quantile, so that it covers its share of validation labels", False
     )

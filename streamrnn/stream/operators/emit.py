@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ConfigError, NotFiniteError
+from streamrnn.nn.models.mixture import crossings
 from streamrnn.stream.operators.window_kind import ModelOutput
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable
@@ -27,7 +28,8 @@ class Emitter:
 
     `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
     steps after a stream starts or is reset are null. `model`: the name and the value of a last
-    column, which says what computed the row.
+    column, which says what computed the row. `quantiles`: the units are quantiles of one label in
+    ascending order; with `sorts`, their values are sorted in each row.
     """
 
     carried: tuple[pa.Field, ...]
@@ -36,6 +38,8 @@ class Emitter:
     last_of: int = 1
     warmup: int = 0
     model: tuple[str, str] | None = None
+    quantiles: bool = False
+    sorts: bool = False
 
     def __post_init__(self) -> None:
         if self.emit == "final" and (
@@ -182,10 +186,11 @@ class Emitter:
 
     def _by_row(self, rows: int, computed: ModelOutput, kept: Ints) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
-        values = computed.values_KU
+        values_KU = np.sort(computed.values_KU) if self.sorts else computed.values_KU
+        values = values_KU
         if computed.row_K is not kept or len(kept) < rows:  # else already in row order
             values = np.zeros((rows, values.shape[1]), np.float32)
-            values[computed.row_K] = computed.values_KU
+            values[computed.row_K] = values_KU
         cold = computed.row_K[computed.step_K <= self.warmup] if self.warmup else _NO_ROWS
         if computed.valid_KU is None and len(computed.row_K) == rows and not len(cold):
             return values, None
@@ -193,6 +198,17 @@ class Emitter:
         valid[computed.row_K] = True if computed.valid_KU is None else computed.valid_KU
         valid[cold] = False
         return values, valid
+
+    def crossed(self, computed: ModelOutput) -> int:
+        """Return how many rows have quantiles that cross, before they are sorted.
+
+        Rows of the output count; with emit final, which holds rows back, all rows of the batch.
+        """
+        if not self.quantiles:
+            return 0
+        step = computed.step_K
+        emitted = (step > self.warmup) & (step % self.last_of == 0)
+        return crossings(computed.values_KU[emitted])
 
     def _build(
         self, batch: pa.RecordBatch, chosen: Ints, values: Floats, valid: Bools | None

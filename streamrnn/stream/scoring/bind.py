@@ -246,7 +246,17 @@ class BoundPipeline:
                     "from the source; choose another name"
                 )
         fields = tuple(self.schema.field(n) for n in carried)
-        return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup, model)
+        levels = len(self.loaded.config.quantiles)
+        if output.sort and levels != len(names):
+            raise ConfigError(
+                f"[output] sort: the model returns {count(len(names), 'value')} per row, and "
+                f"{count(levels, 'quantile')} are set. Remove sort, or list the levels of all "
+                "outputs, in [train] loss = { quantile = [0.1, 0.5, 0.9] } or [output] quantiles"
+            )
+        last_of, crosses = output.last_of or 1, levels == len(names)
+        return Emitter(
+            fields, names, output.emit, last_of, output.warmup, model, crosses, output.sort
+        )
 
     @cached_property
     def layout(self) -> Layout:

@@ -200,6 +200,7 @@ class Loop:
                 for batch in self._watch.each("score", self.scorer.finish()) if last else ():
                     self.summary.rows_out += batch.num_rows
                     writer.do(partial(self._watch.timed, "write", partial(sink.write, batch)))
+                self.summary.add(self.scorer.at_end)
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
                 self._commit(writer, sink, position, complete, continues=False)

@@ -62,7 +62,8 @@ class Prepared(NamedTuple):
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
-    `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`.
+    `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`,
+    `at_end` has the counts of rows that `finish` computed.
     However these two end, even by an interrupt, the table is as before or as after the call (see
     `StateTable.change`). Their calls from several threads wait for one another.
     """
@@ -74,6 +75,7 @@ class Scorer:
         self.rejected = 0
         self.position: CallPosition | None = None
         self.totals: dict[str, int] = {}
+        self.at_end: dict[str, int] = {}
         self._operator = bound.operator()
         self._plain: tuple[pa.Schema, PlainColumns | None] = pa.schema([]), None
         self._carry: CarryOperator | None = None
@@ -166,7 +168,7 @@ class Scorer:
         if not all_finite(computed):
             return None  # the general path says where
         rows, emitter = computed.row_K, self.bound.emitter
-        scored = Scored(self._emit(batch, rows, computed), None, counts)
+        scored = Scored(self._emit(batch, rows, computed, counts), None, counts)
         if align:
             scored.answer = emitter.aligned(batch, rows, rows, computed, None)
         time = plain.time if columns.time >= 0 else None
@@ -287,7 +289,7 @@ class Scorer:
             held = self._held(rows, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
-            yield self._emit(rows.batch, by_stream.kept, computed)
+            yield self._emit(rows.batch, by_stream.kept, computed, self.at_end)
             self.rows_read += len(rows)
         if (final := self.final()) is not None:
             yield final
@@ -362,7 +364,8 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        scored = Scored(self._emit(rows.batch, by_stream.kept, computed), None, by_stream.counts)
+        counts = by_stream.counts
+        scored = Scored(self._emit(rows.batch, by_stream.kept, computed, counts), None, counts)
         slots, repeated = by_stream.slot_N, by_stream.repeated
         if len(by_stream.rejected) and self.bound.writes:
             scored.rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
@@ -376,9 +379,16 @@ class Scorer:
         return scored
 
     def _emit(
-        self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput | None
+        self,
+        batch: pa.RecordBatch,
+        kept: Ints,
+        computed: ModelOutput | None,
+        counts: dict[str, int],
     ) -> pa.RecordBatch:
+        """Return output rows, and add to `counts` the rows whose quantiles cross."""
         emitter = self.bound.emitter
+        if computed is not None and self.bound.writes and (crossed := emitter.crossed(computed)):
+            counts["crossed"] = counts.get("crossed", 0) + crossed
         if computed is not None and emitter.emit != "final" and self.bound.writes:
             return emitter.rows(batch, kept, computed)
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)

@@ -71,6 +71,7 @@ class RowCounts:
     `rejected` rows are invalid, late or repeated, and are in the table of rejects. `dropped_late`
     rows were late, and are in neither table. `repeated` rows have the last time of their stream,
     whatever [source] repeated does with them; the ones that it skips are in neither table.
+    `crossed` rows have quantiles that are not in ascending order, or were not before [output] sort.
 
     Values: `filled` values were null, `nan` values were NaN that was read as null, `out_of_range`
     values were outside `valid`, and read as null, `clipped` values were outside `clip`. `unknown`
@@ -88,6 +89,7 @@ class RowCounts:
     rejected: int = 0
     dropped_late: int = 0
     repeated: int = 0
+    crossed: int = 0
     filled: int = 0
     nan: int = 0
     clipped: int = 0

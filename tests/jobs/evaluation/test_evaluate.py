@@ -1,12 +1,15 @@
 """Pipeline.evaluate: figures of committed scores, against the oracles."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import logs
 import naive_labels
+import numpy as np
 import pyarrow as pa
 import pytest
 from jobs.evaluation.evaluated import (
@@ -163,6 +166,17 @@ def test_classes() -> None:
     assert classes(everything).keys() <= whole.keys()
 
 
+def shifted_persistence(pairs: Sequence[Pair], earlier: Sequence[Pair], q: float) -> list[Pair]:
+    """Persistence plus its error at level q over earlier pairs, by the definition of a quantile."""
+    errors = sorted(
+        (np.float32(p.label - p.now), p.weight) for p in earlier if p.now is not None and p.weight
+    )
+    below = list(accumulate(weight for _, weight in errors))
+    place = next(place for place, weight in enumerate(below) if weight >= q * below[-1])
+    shift = float(errors[place][0])
+    return [p._replace(now=None if p.now is None else p.now + shift) for p in pairs]
+
+
 def test_quantiles() -> None:
     model("linear", 3)
     write(log())
@@ -174,15 +188,51 @@ def test_quantiles() -> None:
     lines = pipeline.evaluate(quantiles=quantiles).table.to_pylist()
     assert [line["quantile"] for line in lines] == quantiles
     for unit, (line, q) in enumerate(zip(lines, quantiles, strict=True)):
-        expected = distances(everything, unit)
+        shifted = shifted_persistence(everything, everything, q)
+        expected = distances(shifted, unit)
         expected = {name: value for name, value in expected.items() if "better" not in name}
         check(line, everything, {**expected, "pinball": pinball(everything, unit, q)})
-        still = [Pair([pair.now], pair.label) for pair in everything if pair.now is not None]
+        still = [Pair([pair.now], pair.label) for pair in shifted if pair.now is not None]
         assert line["pinball_persistence"] == pytest.approx(pinball(still, 0, q))
         covered = sum(pair.label <= pair.scores[unit] for pair in everything) / len(everything)
         assert line["coverage"] == pytest.approx(covered)
     with pytest.raises(ConfigError, match=r"one quantile per output .*labels: 1, quantiles: 2"):
         pipeline.evaluate(quantiles=[0.1, 0.9])
+
+
+@pytest.mark.parametrize("earlier", ["fit", "since"])
+def test_the_baseline_of_a_quantile_knows_earlier_errors(earlier: str) -> None:
+    """Of the rows of the fit, else of the rows before `since`, each with its weight."""
+    target = {"column": "x", "horizon": "3m", "weight": "w"}
+    levels, until = [0.2, 0.7], datetime(2024, 1, 1, 6, tzinfo=UTC)
+    tables: dict[str, Any] = {
+        "train": {"epochs": 1, "until": "2024-01-01T06:00", "loss": {"quantile": levels}},
+        "output": {"names": ["score_0", "score_1"]},
+    }
+    write(log())
+    model("linear", 2)
+    if earlier == "fit":
+        layers = [{"type": "GRU", "units": 2}, {"type": "Dense", "units": 2}]
+        tables["model"] = {"path": "fitted.safetensors", "layers": layers}
+    pipeline = Pipeline.from_dict(config("plain", target, **tables))
+    if earlier == "fit":
+        pipeline.fit()
+    pipeline.run()
+    since = until + timedelta(hours=4 if earlier == "fit" else 0)
+    found = pipeline.evaluate(since=since)
+    said = "that the fit of this model was" if earlier == "fit" else "before the first row compared"
+    assert (
+        f"plus the quantile of its error over the labels {said}" in found.baselines["persistence"]
+    )
+    compared = [item for pairs in pairs_of(log(), "plain", target).values() for item in pairs]
+    known = [pair for time, pair in compared if time + timedelta(minutes=3) < until]
+    later = [pair for time, pair in compared if time >= since]
+    assert found.rows == len(later) > 0
+    assert len(known) > 10
+    for line, q in zip(found.table.to_pylist(), levels, strict=True):
+        shifted = shifted_persistence(later, known, q)
+        still = [Pair([p.now], p.label, weight=p.weight) for p in shifted if p.now is not None]
+        assert line["pinball_persistence"] == pytest.approx(pinball(still, 0, q))
 
 
 @pytest.mark.parametrize(

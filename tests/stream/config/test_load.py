@@ -96,6 +96,7 @@ def test_defaults_are_those_of_the_design(load):
         "names": None,
         "warmup": 0,
         "quantiles": None,
+        "sort": False,
         "calibrate": False,
         "model_column": None,
     }
