@@ -1,11 +1,14 @@
 """Rows of contracts for layers that look along the time axis, or change it."""
 
+from typing import Any
+
 import naive
 import naive_time_axis as timed
 import naive_values as values
-from contracts.rows_layers import LayerRow, before, last
+import numpy as np
+from contracts.rows_layers import LayerRow, before, drawn, inputs_of, last
 
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Model, Sequential, layers
 
 AHEAD = 'Its padding is not "causal".'
 JOINS = "It makes one step of several."
@@ -13,6 +16,7 @@ WHOLE = "It needs the whole time axis."
 UNTRAINED = "DepthwiseConv1D and Dense compute the same, and are trained."
 OVER = "Its mean is over the steps of a sequence."
 RESIZES = "It changes the number of steps."
+NO_GRADIENT = "It has no gradient: the layers behind it can be trained."
 
 CONVOLUTIONS = {
     "Conv1D/valid": LayerRow(
@@ -181,4 +185,121 @@ NORMALIZATIONS = {
     ),
 }
 
-TIME = {**CONVOLUTIONS, **RESIZED, **NORMALIZATIONS}
+
+def causal(layer: Any, reads: str) -> Model:
+    """Later steps are hidden, and so are values that are all zeros; zeros ask for nothing."""
+    symbols = inputs_of(reads)
+    masked = [layers.Masking()(x) for x in symbols]
+    return Model(symbols, layer(masked, use_causal_mask=True))
+
+
+def naive_causal(score: Any) -> Any:
+    """The oracle of `causal`: a query that is all zeros gets zeros."""
+
+    def oracle(w: Any, x: Any, y: Any) -> Any:
+        found = timed.attention(
+            x, y, y, score(w), seen=lambda b, t, s: s <= t and values.differs(y)[b][s]
+        )
+        return np.where(np.array(values.differs(x))[..., None], found, 0)
+
+    return oracle
+
+
+def dropping(score: Any) -> Any:
+    """In training, each weight of a value is dropped with the layer's rate."""
+
+    def oracle(layer: Any, w: Any, x: Any, y: Any) -> Any:
+        kept = (drawn(layer, len(x), len(x[0]), len(y[0])) >= layer.dropout) / (1 - layer.dropout)
+        return timed.attention(x, y, y, score(w), kept=kept.tolist())
+
+    return oracle
+
+
+def scaled(w: Any) -> Any:
+    """The score of Attention with a scale."""
+    return lambda q, k: w[0] * timed.dot(q, k)
+
+
+def of_vectors(layer: Any, reads: str) -> Model:
+    """What a recurrent layer keeps of each input."""
+    symbols, recurrent = inputs_of(reads), layers.SimpleRNN(3)
+    return Model(symbols, layer([recurrent(x) for x in symbols]))
+
+
+ATTENTION = {
+    "Attention": LayerRow(
+        lambda: layers.Attention(use_scale=True, dropout=0.25, seed=3),
+        lambda w, x, y: timed.attention(x, y, y, scaled(w)),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+        training=dropping(scaled),
+    ),
+    "Attention/keys": LayerRow(
+        lambda: layers.Attention(),
+        lambda w, x, y: timed.attention(x, y, x, timed.dot),
+        reads="two",
+        model=lambda layer, reads: Model(s := inputs_of(reads), layer([s[0], s[1], s[0]])),
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "Attention/causal": LayerRow(
+        lambda: layers.Attention(),
+        naive_causal(lambda w: timed.dot),
+        reads="two",
+        model=causal,
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "Attention/concat": LayerRow(
+        lambda: layers.Attention(use_scale=True, score_mode="concat"),
+        lambda w, x, y: timed.attention(
+            x, y, y, lambda q, k: w[1] * timed.sum_of_tanh(inner=w[0])(q, k)
+        ),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "AdditiveAttention": LayerRow(
+        lambda: layers.AdditiveAttention(use_scale=False, dropout=0.25, seed=3),
+        lambda w, x, y: timed.attention(x, y, y, timed.sum_of_tanh()),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+        training=dropping(lambda w: timed.sum_of_tanh()),
+    ),
+    "AdditiveAttention/causal": LayerRow(
+        lambda: layers.AdditiveAttention(),
+        naive_causal(lambda w: timed.sum_of_tanh(w[0])),
+        reads="two",
+        model=causal,
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "Dot": LayerRow(
+        lambda: layers.Dot(2, normalize=True),
+        lambda _, x, y: timed.each_pair(timed.cosine, x, y),
+        reads="two of six",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "Dot/over_time": LayerRow(
+        lambda: layers.Dot((-2, 1)),
+        lambda _, x, y: timed.each_pair(timed.dot, values.turned(x), values.turned(y)),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "Dot/vectors": LayerRow(
+        lambda: layers.Dot(-1),
+        lambda w, x, y: [
+            [timed.dot(a, b)]
+            for a, b in zip(*(last(naive.simple_rnn(*w), each) for each in (x, y)), strict=True)
+        ],
+        reads="two",
+        model=of_vectors,
+        trained=NO_GRADIENT,
+    ),
+}
+
+TIME = {**CONVOLUTIONS, **RESIZED, **NORMALIZATIONS, **ATTENTION}

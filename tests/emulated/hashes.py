@@ -137,6 +137,26 @@ def bidirectional() -> Sequential:
     return scored(layers.Bidirectional(layers.LSTM(18, name="rnn"), name="both"))
 
 
+def attending() -> Model:
+    """Attention of each kind over what a recurrent layer returns, and over its last output."""
+    x = Input((None, 2))
+    y = layers.LSTM(18, return_sequences=True, name="rnn")(x)
+    both = [
+        layers.Attention(use_scale=True, name="dot")([y, y], use_causal_mask=True),
+        layers.AdditiveAttention(name="sum")([y, y]),
+    ]
+    seen = layers.GlobalAveragePooling1D(name="mean")(layers.Concatenate(name="both")(both))
+    weights = layers.Dot((2, 1), normalize=True, name="cosines")(
+        [y, layers.Dense(18, name="query")(seen)]
+    )
+    pooled = layers.Dot(1, name="pooled")([layers.Softmax(name="weights")(weights), y])
+    return Model(x, layers.Dense(2, name="y")(pooled))
+
+
+WHOLE: dict[str, Callable[[], Any]] = {"bidirectional": bidirectional, "attention": attending}
+"""Models that need whole sequences."""
+
+
 def drawn(model: Any) -> Any:
     """The model with weights in [-1/2, 1/2)."""
     given = [
@@ -188,12 +208,12 @@ def pipelines(base: Path) -> Iterator[tuple[str, str]]:
     source = str(base / "log.parquet")
     pq.write_table(log(), source)
     stepwise = stepwise_models()
-    for name, make in {**stepwise, "bidirectional": bidirectional}.items():
+    for name, make in {**stepwise, **WHOLE}.items():
         model = drawn(make())
         model.save(base / f"{name}.safetensors")
         yield f"model/{name}/fingerprint", model.fingerprint()
     for kind in WINDOWS:
-        for name in [*stepwise, *([] if kind == "carry" else ["bidirectional"])]:
+        for name in [*stepwise, *([] if kind == "carry" else WHOLE)]:
             for emit in OUTPUTS:
                 if emit == "last" and kind != "carry":
                     continue  # a window, or a stream, gives one row already

@@ -151,3 +151,55 @@ def group_normalization(
 def groups_of_vectors(x: Any, groups: int, gamma: Any) -> Any:
     """The same of vectors, which have one step."""
     return [row[0] for row in group_normalization([[v] for v in naive.lists(x)], groups, gamma)]
+
+
+def attention(
+    queries: Any,
+    values: Any,
+    keys: Any,
+    score: Callable[[list[float], list[float]], float],
+    *,
+    seen: Callable[[int, int, int], bool] = lambda b, t, s: True,
+    kept: Any = None,
+) -> Any:
+    """Keras's layers of that name: means of the values, weighted by the softmax of the scores.
+
+    seen(row, query, key): whether the key counts. kept[row][query][key]: the factor of dropout.
+    """
+
+    def mean(b: int, t: int) -> list[float]:
+        scores = [
+            score(queries[b][t], key) - (0 if seen(b, t, s) else 1e9)
+            for s, key in enumerate(keys[b])
+        ]
+        weights = naive.activate("softmax", scores)
+        if kept is not None:
+            weights = [w * factor for w, factor in zip(weights, kept[b][t], strict=True)]
+        columns = zip(*values[b], strict=True)
+        return [sum(w * v for w, v in zip(weights, column, strict=True)) for column in columns]
+
+    return [[mean(b, t) for t in range(len(row))] for b, row in enumerate(queries)]
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    """The sum of the products of two vectors' elements."""
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def sum_of_tanh(weights: list[float] | None = None, inner: float = 1.0) -> Callable[..., float]:
+    """The score sum of w tanh(inner (query + key)) over features; by default, each w is 1."""
+    return lambda q, k: dot(
+        weights or [1.0] * len(q),
+        [math.tanh(inner * (a + b)) for a, b in zip(q, k, strict=True)],
+    )
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    """The dot product of two vectors, each divided by its length."""
+    lengths = math.sqrt(dot(a, a)), math.sqrt(dot(b, b))
+    return dot(a, b) / lengths[0] / lengths[1] if min(lengths) else 0.0
+
+
+def each_pair(product: Callable[..., float], xs: Any, ys: Any) -> Any:
+    """A product of each vector of a row in x with each of the row in y."""
+    return [[[product(a, b) for b in y] for a in x] for x, y in zip(xs, ys, strict=True)]

@@ -1,4 +1,4 @@
-"""Dense over rows: y = g(x K + b); and Embedding, which copies rows of a table.
+"""Dense over rows: y = g(x K + b); products of matrices; and Embedding, which copies rows.
 
 Vectors hold units of one row. With few units, as in most last layers, they would be nearly empty:
 then vectors hold features of one row, and their elements are summed at the end. (Dense(1), 64
@@ -57,6 +57,15 @@ def run(packed: Packed, x_NF: Floats, y_NU: Floats, *, activation: Spec = "linea
         kernel(x_NF, y_NU, weights, bias, 0, rows)
         return
     threads.by_lanes(lambda i, j: kernel(x_NF, y_NU, weights, bias, i, j), rows)
+
+
+def products(x_BMK: Floats, y_BKN: Floats) -> Floats:
+    """Return the product of each of B matrices with its partner: (B, M, N)."""
+    x_BMK, y_BKN = np.ascontiguousarray(x_BMK), np.ascontiguousarray(y_BKN)
+    z_BMN = np.zeros((*x_BMK.shape[:2], y_BKN.shape[2]), np.float32)
+    multiply = partial(simd.dense.products_kernel(), x_BMK, y_BKN, z_BMN)
+    threads.over_lanes(multiply, len(x_BMK), z_BMN.size * x_BMK.shape[2])
+    return z_BMN
 
 
 def embed(table_VE: Floats, ids_N: Ints, y_NE: Floats) -> None:

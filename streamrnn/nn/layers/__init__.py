@@ -11,6 +11,7 @@ from streamrnn.nn.layers.activations import (
     ReLU,
     Softmax,
 )
+from streamrnn.nn.layers.attention import AdditiveAttention, Attention, Dot
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.conv1d import Conv1D, Dense, DepthwiseConv1D, SeparableConv1D
 from streamrnn.nn.layers.dropout import (
@@ -92,18 +93,18 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "ELU", "GRU", "LSTM", "RNN", "Activation", "ActivityRegularization", "Add", "AlphaDropout",
-    "ArgumentError", "Average", "AveragePooling1D", "AvgPool1D", "BatchNormalization",
-    "Bidirectional", "CategoryEncoding", "Cell", "Concatenate", "Conv1D", "Convolution1D",
-    "Cropping1D", "Dense", "DepthwiseConv1D", "Dropout", "Embedding", "Flatten", "GRUCell",
-    "Gaussian", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAvgPool1D",
-    "GlobalMaxPool1D", "GlobalMaxPooling1D", "GroupNormalization", "Identity", "Input",
-    "InputLayer", "IntegerLookup", "LSTMCell", "Layer", "LayerNormLSTMCell", "LayerNormalization",
-    "LeakyReLU", "MaskedArray", "Masking", "MaxPool1D", "MaxPooling1D", "Maximum", "Minimum",
-    "Multiply", "Normalization", "NotEqual", "Operation", "PReLU", "PeepholeLSTMCell", "Permute",
-    "RMSNormalization", "ReLU", "RepeatVector", "Rescaling", "Reshape", "SeparableConv1D",
-    "SeparableConvolution1D", "SimpleRNN", "SimpleRNNCell", "Softmax", "SpatialDropout1D", "Spread",
-    "StackedRNNCells", "StringLookup", "Subtract", "TimeDistributed", "UnitNormalization",
-    "UpSampling1D", "ZeroPadding1D", "clear_session", "deserialize", "get", "register_layer",
-    "serialize",
+    "ELU", "GRU", "LSTM", "RNN", "Activation", "ActivityRegularization", "Add", "AdditiveAttention",
+    "AlphaDropout", "ArgumentError", "Attention", "Average", "AveragePooling1D", "AvgPool1D",
+    "BatchNormalization", "Bidirectional", "CategoryEncoding", "Cell", "Concatenate", "Conv1D",
+    "Convolution1D", "Cropping1D", "Dense", "DepthwiseConv1D", "Dot", "Dropout", "Embedding",
+    "Flatten", "GRUCell", "Gaussian", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D",
+    "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "GroupNormalization", "Identity",
+    "Input", "InputLayer", "IntegerLookup", "LSTMCell", "Layer", "LayerNormLSTMCell",
+    "LayerNormalization", "LeakyReLU", "MaskedArray", "Masking", "MaxPool1D", "MaxPooling1D",
+    "Maximum", "Minimum", "Multiply", "Normalization", "NotEqual", "Operation", "PReLU",
+    "PeepholeLSTMCell", "Permute", "RMSNormalization", "ReLU", "RepeatVector", "Rescaling",
+    "Reshape", "SeparableConv1D", "SeparableConvolution1D", "SimpleRNN", "SimpleRNNCell", "Softmax",
+    "SpatialDropout1D", "Spread", "StackedRNNCells", "StringLookup", "Subtract", "TimeDistributed",
+    "UnitNormalization", "UpSampling1D", "ZeroPadding1D", "clear_session", "deserialize", "get",
+    "register_layer", "serialize",
 ]  # fmt: skip

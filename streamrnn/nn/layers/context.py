@@ -56,6 +56,7 @@ class CallContext:
                    Only for "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer and of the layer, each followed by a
                    slash; "" for the layer or model that was called from Python.
+    options        further arguments of the call, by name: the layer's `call_options`.
     before         each Memory that this pass changes, by its id, with the state before the pass.
 
     In `with context:`, an exception restores the states that `remember` saved: a failing call
@@ -69,6 +70,7 @@ class CallContext:
     lengths: Ints | None = None
     states: Mapping[str, Floats] | None = None
     path: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     before: dict[int, tuple["Memory", dict[str, Any]]] = field(default_factory=dict)
 
     def remember(self, memory: "Memory") -> None:
@@ -84,7 +86,12 @@ class CallContext:
                 vars(memory).update(attributes)
 
     def of_layer(
-        self, name: str, mask: Any, initial_state: Any, training: bool | None
+        self,
+        name: str,
+        mask: Any,
+        initial_state: Any,
+        training: bool | None,
+        options: Mapping[str, Any],
     ) -> "CallContext":
         """Return the context of a layer inside a model; training=None keeps this context's."""
         return CallContext(
@@ -95,6 +102,7 @@ class CallContext:
             self.lengths,
             self.states,
             f"{self.path}{name}/",
+            options,
             self.before,
         )
 

@@ -143,11 +143,11 @@ WHY_MISSING = {
 }
 
 _INTERNAL = """
-adopt begin build_on cell_class check_arrays check_initial check_input children connect ensure_built
-expect_features forward graph holders input_dtype input_specs is_built_in known_features
-layer_shapes make_mask makes_mask memory nodes ragged regularization runner sequence_input
-stateful_layers stepwise stream_classes stream_initial stream_states takes_state weights_changed
-why_not_stepwise
+adopt begin build_on call_options cell_class check_arrays check_initial check_input children connect
+ensure_built expect_features forward graph holders input_dtype input_specs is_built_in
+known_features layer_shapes make_mask makes_mask memory nodes ragged regularization runner
+sequence_input stateful_layers stepwise stream_classes stream_initial stream_states takes_state
+weights_changed why_not_stepwise
 """
 INTERNAL = frozenset(_INTERNAL.split())
 """Attributes for this package and for custom layers' classes; `dir(layer)` omits them."""

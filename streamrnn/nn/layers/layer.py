@@ -99,6 +99,9 @@ class Layer(NamedWeights, WeightSet, Configurable):
     takes_state: bool = False
     """Whether a call accepts initial_state."""
 
+    call_options: tuple[str, ...] = ()
+    """The names of further arguments of a call, which `apply` finds in `context.options`."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if own := vars(cls).get("build"):  # which sets `built` at its end, as in Keras
@@ -248,6 +251,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         mask: Any = None,
         training: bool | None = None,
         lengths: Any = None,
+        **options: Any,
     ) -> Any:
         """Compute outputs from arrays; on symbols, add a node to the graph and return symbols.
 
@@ -262,6 +266,8 @@ class Layer(NamedWeights, WeightSet, Configurable):
         Keras 3 drops the mask). A layer that passes the mask on returns an array that carries the
         mask (`layers.MaskedArray`) or, if no step is left out, a plain array.
         """
+        if unknown := options.keys() - self.call_options:
+            raise ArgumentError(f"{self}: its call takes no argument {min(unknown)!r}; remove it")
         # The common case, a plain array alone, skips the search: calls of one step are short.
         plain = type(inputs) is np.ndarray and initial_state is None and mask is None
         if not plain and symbols_in([inputs, initial_state, mask]):
@@ -270,7 +276,8 @@ class Layer(NamedWeights, WeightSet, Configurable):
                     f"{self}: lengths= needs a call on arrays, not on symbols; pass it to the "
                     "model's call"
                 )
-            return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
+            kwargs = {"initial_state": initial_state, "mask": mask, "training": training}
+            return self.connect(inputs, **kwargs, **options)
         training = resolve_training(training)
         arrays = map_structure(self._cast, inputs) if several(inputs) else self._cast(inputs)
         shape = [a.shape for a in arrays] if isinstance(arrays, list) else arrays.shape
@@ -282,7 +289,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
             mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
         elif not plain:
             mask = carried(inputs)
-        context = CallContext(mask, initial_state, training)
+        context = CallContext(mask, initial_state, training, options=options)
         with context:
             outputs, masks = self.forward(arrays, context)
         outputs = unshared(outputs, arrays)

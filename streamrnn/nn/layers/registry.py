@@ -24,10 +24,7 @@ _builtins: set[str] = set()
 _WHY_REFUSED = {
     "Lambda": "it holds Python code, which is never run from a file",
     "Hashing": "TensorFlow's hash is not reproduced; use a StringLookup with a vocabulary",
-    **dict.fromkeys(
-        ("AdditiveAttention", "Attention", "GroupQueryAttention", "MultiHeadAttention"),
-        "it needs the whole time axis",
-    ),
+    "GroupQueryAttention": "it shares keys among heads; MultiHeadAttention does not",
     "CuDNNLSTM": "there is no GPU; LSTM computes the same",
     "CuDNNGRU": "there is no GPU; GRU with reset_after=True computes the same",
     **dict.fromkeys(

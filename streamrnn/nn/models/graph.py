@@ -30,6 +30,7 @@ class Step(NamedTuple):
     initial_state: Getter | None
     mask: Getter | None
     training: bool | None
+    options: dict[str, Getter]
     outputs: list[int]
 
     def read(
@@ -54,7 +55,8 @@ class Step(NamedTuple):
         if isinstance(mask, list) and all(item is None for item in mask):
             mask = None
         state = None if self.initial_state is None else self.initial_state(values)
-        return inputs, context.of_layer(self.path, mask, state, self.training)
+        options = {key: value(values) for key, value in self.options.items()}
+        return inputs, context.of_layer(self.path, mask, state, self.training, options)
 
 
 class Graph:
@@ -103,15 +105,17 @@ class Graph:
             count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
             training = node.kwargs.get("training")
-            getters = {key: self._getter(of) for key, of in node.kwargs.items() if of is not None}
+            arguments = {key: of for key, of in node.kwargs.items() if key != "training"}
+            getters = {key: self._getter(of) for key, of in arguments.items() if of is not None}
             steps.append(
                 Step(
                     node,
                     name if count == 0 else f"{name}@{count}",
                     self._getter(node.inputs),
-                    getters.get("initial_state"),
-                    getters.get("mask"),
+                    getters.pop("initial_state", None),
+                    getters.pop("mask", None),
                     None if training is None else bool(training),
+                    getters,
                     [self.slots[id(symbol)] for symbol in node.outputs],
                 )
             )
@@ -181,7 +185,7 @@ class Graph:
         for slot, array in zip(self._input_slots, arrays, strict=True):
             values[slot] = array
         for step in self.steps:
-            inner = context.of_layer(step.path, None, None, None)
+            inner = context.of_layer(step.path, None, None, None, {})
             output, call = step.node.layer.bind(step.inputs(values), inner)
             values[step.outputs[0]] = output
             calls.append(call)

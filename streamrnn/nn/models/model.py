@@ -170,7 +170,7 @@ class Model(Trainable, Layer):
 
     # ---- calls
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         inputs: object,
         initial_state: object = None,

@@ -1,4 +1,4 @@
-"""Dense over rows, with many units or few, and Embedding, which copies rows of a table."""
+"""Dense over rows, with many units or few, products of matrices, and Embedding's copies."""
 
 import functools
 
@@ -8,7 +8,7 @@ from numba import types
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.jit import F1, F2, I1, Inlined, inline, kernel
+from streamrnn.nn.simd.jit import F1, F2, F3, I1, Inlined, inline, kernel
 from streamrnn.nn.simd.names import Spec, label, packed_name
 from streamrnn.nn.simd.sweep import (
     NEW,
@@ -154,6 +154,17 @@ def _few(n: int, activation: Spec) -> Kernel:
                     y[(begin + r) * units + u] = s[turned + r]
 
     return dense
+
+
+@jit.on_demand("products", types.void(F3, F3, F3, types.intp, types.intp))
+def products_kernel(x_BMK, y_BKN, z_BMN, first, last):
+    """Add the product of each matrix in x with the one in y to z; sums are over K in its order."""
+    for b in range(first, last):
+        for m in range(x_BMK.shape[1]):
+            for k in range(x_BMK.shape[2]):
+                factor = x_BMK[b, m, k]
+                for n in range(y_BKN.shape[2]):
+                    z_BMN[b, m, n] += factor * y_BKN[b, k, n]
 
 
 @functools.cache

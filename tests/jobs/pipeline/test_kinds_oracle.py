@@ -18,11 +18,19 @@ keras = pytest.importorskip("keras", reason="needs the oracles extra")
 # Keras 3.15 and NumPy 2.4: said by Keras of itself.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+KINDS = ("Bidirectional", "Attention", "AdditiveAttention")
 
-def _model(path: Path, sequences: bool) -> Any:
-    """A bidirectional model, which kind carry refuses."""
-    both = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=sequences))
-    model = keras.Sequential([keras.Input((None, 2)), both, keras.layers.Dense(1, name="y")])
+
+def _model(path: Path, kind: str, sequences: bool) -> Any:
+    """A model that reads a sequence in both directions, which kind carry refuses."""
+    x = keras.Input((None, 2))
+    if kind == "Bidirectional":
+        y = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=sequences))(x)
+    else:
+        y = keras.layers.LSTM(4, return_sequences=True)(x)
+        y = getattr(keras.layers, kind)()([y, y])
+        y = y if sequences else keras.layers.GlobalAveragePooling1D()(y)
+    model = keras.Model(x, keras.layers.Dense(1, name="y")(y))
     keras.utils.set_random_seed(3)
     model.set_weights(
         [np.random.default_rng(5).normal(0, 0.5, w.shape) for w in model.get_weights()]
@@ -56,9 +64,10 @@ def _features(table: pa.Table) -> np.ndarray:
 
 @pytest.mark.parametrize("stride", [7, 3, 10])
 @pytest.mark.parametrize("sequences", [False, True])
-def test_fixed_windows(tmp_path: Path, stride: int, sequences: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_fixed_windows(tmp_path: Path, stride: int, sequences: bool, kind: str) -> None:
     table = logs.random_log(300, streams=6)
-    model = _model(tmp_path / "m.keras", sequences)
+    model = _model(tmp_path / "m.keras", kind, sequences)
     got = _run(tmp_path, table, {"kind": "independent", "steps": 7, "stride": stride})
     expected: list[float | None] = [None] * 300
     windows = np.array(
@@ -79,9 +88,10 @@ def test_fixed_windows(tmp_path: Path, stride: int, sequences: bool) -> None:
 
 
 @pytest.mark.parametrize("sequences", [False, True])
-def test_whole_streams(tmp_path: Path, sequences: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_streams(tmp_path: Path, sequences: bool, kind: str) -> None:
     table = logs.random_log(90, streams=3)
-    model = _model(tmp_path / "m.keras", sequences)
+    model = _model(tmp_path / "m.keras", kind, sequences)
     got = _run(tmp_path, table, {"kind": "whole"}).column("y")
     x = _features(table)
     for rows in _streams(table).values():

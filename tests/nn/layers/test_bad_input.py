@@ -213,7 +213,7 @@ def test_layers_that_do_not_exist() -> None:
     with pytest.raises(UnsupportedError, match="'Lambda' is not supported: it holds Python code"):
         layers.get("Lambda")
     for name, why in (
-        ("Attention", "it needs the whole time axis"),
+        ("GroupQueryAttention", "it shares keys among heads"),
         ("ConvLSTM3D", "convolutional recurrence"),
         ("Conv2D", "images are not supported"),
         ("TextVectorization", "texts are not supported; split them into words"),

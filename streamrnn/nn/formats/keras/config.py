@@ -262,7 +262,8 @@ def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
     The second argument of NotEqual is moved into the layer's config (changed in place); both
     arguments of LogicalOr become one list.
     """
-    name, takes_state = layer["name"], registry.get(layer["class_name"]).takes_state
+    name, cls = layer["name"], registry.get(layer["class_name"])
+    takes_state, supported = cls.takes_state, (*_ARGUMENTS, *getattr(cls, "call_options", ()))
     if not isinstance(nodes, list):
         raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
     calls: list[Call] = []
@@ -280,11 +281,11 @@ def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
                 raise UnsupportedError(
                     f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
                 )
-        kwargs = {key: value for key, value in kwargs.items() if value not in (None, [])}
-        if unsupported := [key for key in kwargs if key not in _ARGUMENTS]:
+        kwargs = {key: value for key, value in kwargs.items() if value not in (None, [], False)}
+        if unsupported := [key for key in kwargs if key not in supported]:
             raise UnsupportedError(
                 f"layer {name!r}: it is called with {unsupported[0]}=, which is not supported; "
-                f"supported: {', '.join(_ARGUMENTS)}"
+                f"supported: {', '.join(supported)}"
             )
         calls.append({"args": args, "kwargs": kwargs})
     return calls

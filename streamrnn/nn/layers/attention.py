@@ -1,0 +1,217 @@
+"""Attention and Dot, which combine the steps of two sequences. They have no gradient.
+
+The inputs of attention are queries (B, T, F), values (B, S, V) and keys (B, S, F), by default the
+values. For each query it returns a mean of the values, weighted by the softmax of the scores that
+the keys get with the query. Masks follow Keras: masked values have no weight, and the queries' mask
+is passed on.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.kernels import dense
+from streamrnn.nn.kernels.normalization import Root, root_norm
+from streamrnn.nn.layers import initializers
+from streamrnn.nn.layers.activations import compute
+from streamrnn.nn.layers.arguments import Rate, Seed
+from streamrnn.nn.layers.axes import axes_from_end
+from streamrnn.nn.layers.built_in import BuiltIn, Unmasked
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.gated import dropout_mask
+from streamrnn.nn.layers.initializers import Seeded
+from streamrnn.nn.layers.merge import Merge
+from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape, Shapes
+from streamrnn.nn.layers.weights import WeightAttribute
+
+_WHY = "it needs the whole time axis; use windows without carried state"
+
+
+class _Attending(Seeded, BuiltIn):
+    """The base of attention layers. use_causal_mask=True in a call: a query sees no later steps."""
+
+    ragged = False
+    sequence_input = True
+    call_options = ("use_causal_mask",)
+    dropout: Any
+
+    def check_input(self, shape: Any) -> None:
+        several = isinstance(shape, list) and len(shape) in (2, 3)
+        if not several or {len(one) for one in shape} != {3}:
+            raise ShapeError(
+                f"{self}: expected a list [queries, values] or [queries, values, keys], each "
+                f"(batch, time, features), received shape {shape}"
+            )
+        (_, values, *_), keys = shape, shape[-1]
+        if len({values[1], keys[1], None}) > 2:
+            raise ShapeError(f"{self}: expected a key for each value, received shapes {shape}")
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return mask and mask[0]
+
+    def why_not_stepwise(self, input_shape: Shapes) -> str:
+        return _WHY
+
+    def seen(self, scores: Floats, context: CallContext) -> Bools | None:
+        """Return which values (…, S) each query (…, T) sees; None if it sees all."""
+        mask = context.mask and context.mask[1]
+        seen: Bools | None = None if mask is None else mask[:, None]
+        if context.options.get("use_causal_mask"):
+            past = np.tri(*scores.shape[-2:], dtype=np.bool_)
+            seen = past if seen is None else seen & past
+        return seen
+
+    def mean(self, scores: Floats, values: Floats, context: CallContext) -> Floats:
+        """Return means of the values, weighted by the softmax of the scores."""
+        weights = compute("softmax", scores)
+        if context.training and self.dropout:
+            weights = weights * dropout_mask(self._random, weights.shape, self.dropout)
+        return dense.products(weights, values)
+
+
+@builtin_layer
+class Attention(_Attending):
+    """(B, T, F), (B, S, V) -> (B, T, V): dot-product attention (Luong et al. 2015).
+
+    score_mode: "dot" is the dot product of query and key; "concat" is the sum of
+    tanh(query + key). Weights, one number each: scale if use_scale, concat_score_weight for
+    "concat". dropout: of the means' weights, with training=True.
+    """
+
+    scale = WeightAttribute("use_scale")
+    concat_score_weight = WeightAttribute()
+
+    use_scale: bool = False
+    score_mode: str = "dot"
+    dropout: Rate = Rate(0.0)
+    seed: Seed = Seed(None)
+
+    def complete(self) -> None:
+        if self.score_mode not in ("dot", "concat"):
+            raise ArgumentError(
+                f"{self}: score_mode must be one of dot, concat, received {self.score_mode!r}"
+            )
+
+    def build(self, input_shape: list[Shape]) -> None:
+        names = ["scale"] * self.use_scale + ["concat_score_weight"] * (self.score_mode != "dot")
+        for name in names:
+            self.add_weight(name, (), initializers.get("ones"))
+
+    def check_input(self, shape: Any) -> None:
+        super().check_input(shape)
+        self.expect_features(shape[-1], self.known_features(shape[0]))
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        return (*input_shape[0][:2], input_shape[1][2])
+
+    def apply(self, inputs: list[Floats], context: CallContext) -> Array:
+        self.check_input([x.shape for x in inputs])  # numbers of steps are known only now
+        scores = self.scores(inputs[0], inputs[-1])
+        seen = self.seen(scores, context)
+        if seen is not None:
+            scores = np.where(seen, scores, scores - np.float32(1e9))
+        y = self.mean(scores, inputs[1], context)
+        mask = self.compute_mask(inputs, context.mask)
+        return y if mask is None else np.where(mask[..., None], y, np.float32(0))
+
+    def scores(self, queries: Floats, keys: Floats) -> Floats:
+        """Return the score of each key for each query: (B, T, S)."""
+        scale = self._weights.get("scale", np.float32(1))
+        if self.score_mode == "dot":
+            return dense.products(queries, keys.swapaxes(1, 2)) * scale
+        ones = np.ones(queries.shape[2], np.float32)
+        return _of_sums(queries, keys, scale, ones) * self._weights["concat_score_weight"]
+
+
+def _of_sums(queries: Floats, keys: Floats, inner: Any, outer: Floats) -> Floats:
+    """Return (B, T, S): the sum over features of outer * tanh(inner * (query + key))."""
+    scores = np.empty((*queries.shape[:2], keys.shape[1]), np.float32)
+    packed, sums = dense.pack(outer[:, None]), np.empty((keys[..., 0].size, 1), np.float32)
+    for step in range(queries.shape[1]):  # all steps at once would take T times the memory
+        y = compute("tanh", inner * (queries[:, step, None] + keys))
+        dense.run(packed, y.reshape(-1, len(outer)), sums)
+        scores[:, step] = sums.reshape(scores[:, step].shape)
+    return scores
+
+
+@builtin_layer
+class AdditiveAttention(Attention):
+    """Attention whose score is the sum of scale * tanh(query + key) (Bahdanau et al. 2015).
+
+    Weight: scale (F,) if use_scale.
+    """
+
+    use_scale: bool = True
+    score_mode: Any = Argument(init=False)
+
+    def complete(self) -> None:
+        """There is no `score_mode`."""
+
+    def build(self, input_shape: list[Shape]) -> None:
+        if self.use_scale:
+            shape = (self.known_features(input_shape[0]),)
+            self.add_weight("scale", shape, initializers.get("glorot_uniform"))
+
+    def scores(self, queries: Floats, keys: Floats) -> Floats:
+        ones = np.ones(queries.shape[2], np.float32)
+        return _of_sums(queries, keys, np.float32(1), self._weights.get("scale", ones))
+
+
+@builtin_layer
+class Dot(Unmasked, Merge):
+    """(B, …), (B, …) -> (B, …, …): sums of products along an axis of each of two inputs.
+
+    axes: the axis, counted with the batch, or one for each input. The output has the other axes of
+    the first input, then the second input's. normalize: whether vectors along the axes are first
+    divided by their length, so that the sums are cosines. On streams, it runs on vectors alone.
+    """
+
+    stepwise = False
+
+    axes: Argument[int | Sequence[int], int | Sequence[int]]
+    normalize: bool = False
+
+    def build(self, input_shape: Shapes) -> None:
+        shapes = self._listed(input_shape)
+        axes = self.axes if isinstance(self.axes, list | tuple) else [self.axes] * 2
+        if (len(shapes), len(axes)) != (2, 2):
+            raise ShapeError(
+                f"{self}: expected two inputs, and axes as one number or two, received shapes "
+                f"{shapes} and axes={self.axes!r}"
+            )
+        pairs = zip(axes, shapes, strict=True)
+        self.along = [axes_from_end(self, axis, len(shape))[0] for axis, shape in pairs]
+        self.ragged = max(map(len, shapes)) == 2
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        pairs = list(zip(input_shape, self.along, strict=True))
+        if len({None, *(shape[axis] for shape, axis in pairs)}) > 2:
+            raise ShapeError(
+                f"{self}: its inputs must have the same size along axes={self.axes!r}, received "
+                f"shapes {input_shape}"
+            )
+        rest = [n for shape, axis in pairs for n in (*shape[1:axis], *shape[axis:][1:])]
+        return (input_shape[0][0], *(rest or [1]))
+
+    def why_not_stepwise(self, input_shape: list[Shape]) -> str | None:
+        return None if self.ragged else _WHY
+
+    def apply(self, inputs: list[Floats], context: CallContext) -> Array:
+        lead = inputs[0].shape[: 2 if context.kind == "stream" else 1]
+        inputs = [x.reshape(math.prod(lead), *x.shape[len(lead) :]) for x in inputs]
+        _, *shape = self.compute_output_shape([x.shape for x in inputs])
+        vectors = []
+        for x, axis in zip(inputs, self.along, strict=True):
+            moved = np.moveaxis(x, axis, -1)
+            size, count = moved.shape[-1], math.prod(moved.shape[1:-1])
+            rows = moved.reshape(len(x) * count, size)
+            if self.normalize:
+                rows = root_norm(rows, np.ones(size, np.float32), Root(1.0, 0.0, 1e7))
+            vectors.append(rows.reshape(len(x), count, size))
+        return dense.products(vectors[0], vectors[1].swapaxes(1, 2)).reshape(*lead, *shape)
