@@ -11,6 +11,7 @@ from streamrnn import Model, layers
 
 IN_TIME = "It combines the steps of the time axis."
 PICKS = "It takes some steps of the time axis."
+NO_RULE = "It has no rule in training, which refuses it."
 MOVES = "It may move the time axis."
 
 
@@ -90,7 +91,7 @@ ROWS = {
     "/modulo": LayerRow(
         made("mod", "input", 2.0),
         of(lambda x: x % 2),
-        trained="It has no rule in training, which refuses it.",
+        trained=NO_RULE,
     ),
     "/mean": LayerRow(
         made("mean", axis=-1, keepdims=True), of(lambda x: x.mean(-1, keepdims=True))
@@ -103,7 +104,7 @@ ROWS = {
         made("max", axis=1),
         of(lambda x: x.max(1)),
         cut=IN_TIME,
-        trained="It has no rule in training, which refuses it.",
+        trained=NO_RULE,
     ),
     "/features": LayerRow(
         made("get_item", key=slices("...", (1, 3, None))), of(lambda x: x[..., 1:3])
@@ -141,6 +142,33 @@ ROWS = {
         of(lambda x: x.reshape(-1, 24)),
         reads="six steps",
         cut=MOVES,
+    ),
+    "/log1p": LayerRow(made("log1p"), of_positive(np.log1p), model=positive),
+    "/take": LayerRow(
+        made("take", indices=[2, 0], axis=-1), of(lambda x: x[..., [2, 0]]), trained=NO_RULE
+    ),
+    "/roll": LayerRow(
+        made("roll", shift=1, axis=-1), of(lambda x: np.roll(x, 1, -1)), trained=NO_RULE
+    ),
+    "/normalize": LayerRow(
+        made("normalize"),
+        of(lambda x: x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), 1e-7)),
+        trained=NO_RULE,
+    ),
+    "/cumsum_in_time": LayerRow(
+        made("cumsum", axis=1), of(lambda x: np.cumsum(x, 1)), cut=IN_TIME, trained=NO_RULE
+    ),
+    "/pad": LayerRow(
+        made("pad", pad_width=[[0, 0], [2, 1], [0, 0]]),
+        of(lambda x: np.pad(x, [[0, 0], [2, 1], [0, 0]])),
+        cut=MOVES,
+        trained=NO_RULE,
+    ),
+    "/tile": LayerRow(
+        made("tile", repeats=[1, 2, 1]),
+        of(lambda x: np.tile(x, [1, 2, 1])),
+        cut=MOVES,
+        trained=NO_RULE,
     ),
     "/flip": LayerRow(made("flip", axis=-1), of(lambda x: x[..., ::-1])),
 }

@@ -96,6 +96,14 @@ def _power(x: Any, exponent: Any) -> Floats:
     return y
 
 
+def _log1p(x: Any) -> Floats:
+    x = floats(x)
+    above = np.float32(1) + x  # Kahan: the quotient undoes the rounding of this sum
+    with np.errstate(all="ignore"):
+        y = applied("log", above) * (x / (above - np.float32(1)))
+    return floats(np.where((above == 1) | (x == np.inf), x, y))
+
+
 def _gelu(x: Any, approximate: bool = True) -> Floats:
     if not approximate:
         return applied("gelu", floats(x))
@@ -174,6 +182,13 @@ def _axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
+def _normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float = 1e-7) -> Floats:
+    if order != 2:
+        raise ArgumentError(f"normalize: order must be 2, received {order!r}")
+    norm = np.sqrt(_sum(np.square(floats(x)), axis, keepdims=True))
+    return floats(floats(x) / np.maximum(norm, np.float32(epsilon)))
+
+
 def _log_softmax(x: Any, axis: int = -1) -> Floats:
     x = floats(x)
     below = x - np.max(x, axis=axis, keepdims=True)
@@ -184,6 +199,18 @@ def _log_softmax(x: Any, axis: int = -1) -> Floats:
 # ---- shapes
 
 
+def _of_rows(function: Callable[..., Array]) -> Callable[..., Array]:
+    def compute(x: Any, **arguments: Any) -> Array:
+        y = function(x, **arguments)
+        if np.ndim(y) != np.ndim(x) or len(y) != len(x):
+            raise ArgumentError(
+                f"pad, tile: the first axis is the batch, which must stay as it is: {arguments}"
+            )
+        return y
+
+    return compute
+
+
 def _of_one_type(xs: Sequence[Any]) -> list[Array]:
     arrays = [np.asarray(x) for x in xs]
     same = len({array.dtype for array in arrays}) == 1
@@ -192,8 +219,8 @@ def _of_one_type(xs: Sequence[Any]) -> list[Array]:
 
 _OF_FLOATS = [
     np.absolute, np.ceil, np.equal, np.floor, np.floor_divide, np.greater, np.greater_equal,
-    np.less, np.less_equal, np.maximum, np.minimum, np.multiply, np.negative, np.not_equal,
-    np.sign, np.sqrt, np.square, np.subtract,
+    np.isnan, np.less, np.less_equal, np.maximum, np.minimum, np.multiply, np.negative,
+    np.not_equal, np.sign, np.sqrt, np.square, np.subtract,
 ]  # fmt: skip
 """Functions that NumPy has under the same names."""
 
@@ -202,15 +229,22 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     **{function.__name__: Function(_of_floats(function)) for function in _OF_FLOATS},
     "add": Function(_add),
     "all": Function(_quantifier(np.all), "axis"),
+    "argmax": Function(
+        lambda x, axis=None, **kept: np.int32(np.argmax(floats(x), axis, **kept)), "axis"
+    ),
     "any": Function(_quantifier(np.any), "axis"),
     "cast": Function(_cast),
     "clip": Function(_clip),
     "concatenate": Function(lambda *xs, axis=-1: np.concatenate(_of_one_type(xs), axis), "axis"),
+    "cumsum": Function(
+        lambda x, axis=None: np.cumsum(floats(x), axis, np.float64).astype(np.float32), "axis"
+    ),
     "exp": Function(_activation("exponential")),
     "expand_dims": Function(lambda x, axis: np.expand_dims(np.asarray(x), axis), "new"),
     "flip": Function(lambda x, axis=None: np.flip(np.asarray(x), axis), "axis"),
     "gelu": Function(_gelu),
     "get_item": Function(lambda x, key: np.asarray(np.asarray(x)[tuple(key)]), "key"),
+    "log1p": Function(_log1p),
     "log_softmax": Function(_log_softmax, "axis"),
     "logical_and": Function(_of_truths(np.logical_and)),
     "logical_not": Function(_of_truths(np.logical_not)),
@@ -219,19 +253,30 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "mean": Function(_mean, "axis"),
     "min": Function(_extreme(np.min), "axis"),
     "mod": Function(_of_floats(np.mod)),
+    "normalize": Function(_normalize, "axis"),
+    "one_hot": Function(
+        lambda x, num_classes, axis=-1: np.moveaxis(
+            floats(np.asarray(x)[..., None] == np.arange(num_classes)), -1, axis
+        ),
+        "new",
+    ),
     "ones_like": Function(lambda x: np.ones_like(floats(x))),
+    "pad": Function(_of_rows(np.pad), "all"),
     "power": Function(_power),
     "repeat": Function(lambda x, repeats, axis=None: np.repeat(x, repeats, axis=axis), "axis"),
     "reshape": Function(
         lambda x, newshape: np.reshape(np.asarray(x), [-1 if n is None else n for n in newshape]),
         "all",
     ),
+    "roll": Function(lambda x, shift, axis=None: np.roll(np.asarray(x), shift, axis), "axis"),
     "rsqrt": Function(lambda x: np.float32(1) / np.sqrt(floats(x))),
     "softmax": Function(partial(compute_over, "softmax"), "axis"),
     "squeeze": Function(lambda x, axis=None: np.squeeze(np.asarray(x), axis=_axes(axis)), "axis"),
     "stack": Function(lambda *xs, axis=0: np.stack(_of_one_type(xs), axis=axis), "new"),
     "std": Function(lambda x, **over: np.asarray(np.sqrt(_var(x, **over))), "axis"),
     "sum": Function(_sum, "axis"),
+    "take": Function(lambda x, indices, axis=None: np.take(x, indices, axis), "axis"),
+    "tile": Function(_of_rows(lambda x, repeats: np.tile(x, repeats)), "all"),
     "transpose": Function(lambda x, axes=None: np.transpose(np.asarray(x), axes), "all"),
     "true_divide": Function(_of_floats(np.true_divide)),
     "var": Function(_var, "axis"),

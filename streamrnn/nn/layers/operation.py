@@ -78,8 +78,8 @@ class Operation(Layer):
 
         The same number then holds for arrays with and without the axis of steps.
         """
-        last = self.function in ("softmax", "log_softmax", "concatenate")
-        axis_argument = self.arguments.get("axis", -1 if last else None)
+        last = ("softmax", "log_softmax", "concatenate", "normalize", "one_hot")
+        axis_argument = self.arguments.get("axis", -1 if self.function in last else None)
         if axis_argument is None:
             raise ArgumentError(
                 f"{self}: axis=None includes the batch, whose rows must stay independent; set "

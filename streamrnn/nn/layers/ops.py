@@ -7,19 +7,22 @@ is `layers.Dense`).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
+from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.operation import get_item, operate
 
 __all__ = [
-    "abs", "absolute", "add", "all", "any", "cast", "ceil", "clip", "concatenate", "divide", "elu",
-    "equal", "exp", "expand_dims", "flip", "floor", "floor_divide", "gelu", "get_item", "greater",
-    "greater_equal", "hard_sigmoid", "leaky_relu", "less", "less_equal", "log", "log_softmax",
-    "logical_and", "logical_not", "logical_or", "max", "maximum", "mean", "min", "minimum", "mod",
-    "multiply", "negative", "not_equal", "ones_like", "power", "relu", "relu6", "repeat", "reshape",
-    "rsqrt", "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "sqrt", "square",
-    "squeeze", "stack", "std", "subtract", "sum", "swish", "tanh", "transpose", "true_divide",
-    "var", "where", "zeros_like",
+    "abs", "absolute", "add", "all", "any", "argmax", "cast", "ceil", "clip", "concatenate",
+    "cumsum", "divide", "elu", "equal", "exp", "expand_dims", "flip", "floor", "floor_divide",
+    "gelu", "get_item", "greater", "greater_equal", "hard_sigmoid", "isnan", "leaky_relu", "less",
+    "less_equal", "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "max",
+    "maximum", "mean", "min", "minimum", "mod", "multiply", "negative", "normalize", "not_equal",
+    "one_hot", "ones_like", "pad", "power", "relu", "relu6", "repeat", "reshape", "roll", "rsqrt",
+    "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "split", "sqrt", "square",
+    "squeeze", "stack", "std", "subtract", "sum", "swish", "take", "tanh", "tile", "transpose",
+    "true_divide", "var", "where", "zeros_like",
 ]  # fmt: skip
 
 
@@ -40,6 +43,13 @@ def _unary(name: str, doc: str) -> Callable[[Any], Any]:
 def _over_axes(name: str, doc: str) -> Callable[..., Any]:
     def function(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
         return operate(name, x, axis=axis, keepdims=keepdims)
+
+    return _documented(name, doc, function)
+
+
+def _along(name: str, doc: str, default: int | None = None) -> Callable[..., Any]:
+    def function(x: Any, axis: int | None = default) -> Any:
+        return operate(name, x, axis=axis)
 
     return _documented(name, doc, function)
 
@@ -95,7 +105,14 @@ softsign = _unary("softsign", "x / (1 + |x|)")
 sqrt = _unary("sqrt", "The square root.")
 square = _unary("square", "x * x")
 tanh = _unary("tanh", "The hyperbolic tangent.")
+isnan = _unary("isnan", "Whether x is NaN (bool).")
+log1p = _unary("log1p", "The logarithm of 1 + x, precise near 0.")
 zeros_like = _unary("zeros_like", "An array of zeros in the shape of x.")
+cumsum = _along("cumsum", "The sum of the values up to each place along an axis.")
+flip = _along("flip", "The values in reverse order along an axis; None: along all.")
+softmax = _along("softmax", "exp(x) / sum of exp(x) along an axis.", -1)
+log_softmax = _along("log_softmax", "The logarithm of softmax.", -1)
+argmax = _over_axes("argmax", "The index of the largest value along an axis (int32).")
 sum = _over_axes("sum", "The sum over an axis, or several.")
 mean = _over_axes("mean", "The mean over an axis, or several.")
 var = _over_axes("var", "The variance over an axis, or several.")
@@ -134,11 +151,6 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
     return operate("expand_dims", x, axis=axis)
 
 
-def flip(x: Any, axis: int | None = None) -> Any:
-    """Return x in reverse order along an axis; None: along all."""
-    return operate("flip", x, axis=axis)
-
-
 def gelu(x: Any, approximate: bool = True) -> Any:
     """Return x Phi(x), where Phi is the distribution function of the standard normal.
 
@@ -152,9 +164,22 @@ def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
     return operate("leaky_relu", x, negative_slope=negative_slope)
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """Return the logarithm of softmax."""
-    return operate("log_softmax", x, axis=axis)
+def normalize(x: Any, axis: int | Sequence[int] = -1, order: int = 2, epsilon: float = 1e-7) -> Any:
+    """Return x divided by the root of the sum of its squares along an axis, or several."""
+    return operate("normalize", x, axis=axis, order=order, epsilon=epsilon)
+
+
+def one_hot(x: Any, num_classes: int, axis: int = -1) -> Any:
+    """Return 1 at the index x of a new axis, and 0 elsewhere."""
+    return operate("one_hot", x, num_classes=num_classes, axis=axis)
+
+
+def pad(x: Any, pad_width: Sequence[Sequence[int]], mode: str = "constant", **value: float) -> Any:
+    """Return x with [before, after] more elements along each axis: of constant_values=0, or of x.
+
+    NumPy has other modes, too, such as "reflect".
+    """
+    return operate("pad", x, pad_width=pad_width, mode=mode, **value)
 
 
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
@@ -167,9 +192,26 @@ def reshape(x: Any, newshape: Sequence[int]) -> Any:
     return operate("reshape", x, newshape=newshape)
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
-    """Return exp(x) / sum of exp(x) along an axis."""
-    return operate("softmax", x, axis=axis)
+def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
+    """Return x moved along an axis; what leaves it at the end comes in at the beginning."""
+    return operate("roll", x, shift=shift, axis=axis)
+
+
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+    """Return the parts of x along an axis: as many equal ones, or cut before these indices."""
+    return [x[key] for key in split_keys(x.shape, indices_or_sections, axis)]
+
+
+def split_keys(shape: Sequence[int | None], cuts: int | Sequence[int], axis: int) -> list[Any]:
+    """Return the index of each part of a tensor of this shape that is split along an axis."""
+    if not isinstance(cuts, int):
+        bounds: Sequence[int | None] = [0, *cuts, None]
+    elif (size := shape[axis]) is None or cuts < 1 or size % cuts:
+        raise ArgumentError(f"split: axis {axis} of shape {shape} has no {cuts} equal parts")
+    else:
+        bounds = range(0, size + 1, size // cuts)
+    before = [slice(None)] * (axis % len(shape))
+    return [(*before, slice(start, end)) for start, end in pairwise(bounds)]
 
 
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
@@ -180,6 +222,16 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
     """Stack tensors of one shape along a new axis."""
     return operate("stack", *x, axis=axis)
+
+
+def take(x: Any, indices: int | Sequence[int], axis: int | None = None) -> Any:
+    """Return the elements of x at these indices along an axis."""
+    return operate("take", x, indices=indices, axis=axis)
+
+
+def tile(x: Any, repeats: Sequence[int]) -> Any:
+    """Return x several times one after the other, along each axis as often as `repeats` says."""
+    return operate("tile", x, repeats=repeats)
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:

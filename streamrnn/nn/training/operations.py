@@ -92,6 +92,7 @@ BACK: dict[str, _Back] = {
     "gelu": _of_activation("gelu", approximate=True),
     "get_item": _of_item,
     "log": lambda a, xs, y, dy: [dy / floats(xs[0])],
+    "log1p": lambda a, xs, y, dy: [dy / (np.float32(1) + floats(xs[0]))],
     "maximum": _of_extreme,
     "mean": lambda a, xs, y, dy: [_over(a, xs[0], dy) / np.float32(xs[0].size // max(y.size, 1))],
     "minimum": _of_extreme,
@@ -113,6 +114,7 @@ BACK: dict[str, _Back] = {
         (
             *("equal", "greater", "greater_equal", "less", "less_equal", "not_equal"),
             *("logical_and", "logical_not", "logical_or", "ones_like", "sign", "zeros_like"),
+            *("argmax", "isnan", "one_hot"),
         ),
         lambda a, xs, y, dy: [None] * len(xs),
     ),

@@ -142,7 +142,7 @@ def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: s
         (lambda x: x + object(), ArgumentError, "must be a symbol or numbers"),
         (lambda x: x @ x, TypeError, "use layers.Dense"),
         (lambda x: list(x), TypeError, "no values to iterate over"),
-        (lambda x: layers.Operation("ad")(x), ArgumentError, "did you mean 'add'"),
+        (lambda x: layers.Operation("adds")(x), ArgumentError, "did you mean 'add'"),
         (lambda x: layers.Operation("add", ["input", "input"])(x), ShapeError, "2 tensors"),
         (lambda x: ops.expand_dims(x, (0, 2)), ArgumentError, "axis=0 is the batch"),
         (lambda x: ops.expand_dims(x, (1, 5)), ArgumentError, "axis=5 is out of range for 5 axes"),
@@ -150,6 +150,13 @@ def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: s
         (lambda x: ops.max(x, axis=1, initial="0"), ArgumentError, "initial must be a number"),
         (lambda x: ops.min(X, initial=[0.0, 1.0]), ArgumentError, "initial must be a number"),
         (lambda x: ops.cast(x, "complex64"), ArgumentError, "float32, int32, int64 or bool"),
+        (lambda x: ops.pad(x, [[1, 1]]), ArgumentError, "pad, tile: the first axis is the batch"),
+        (lambda x: ops.tile(x, [2, 1, 1]), ArgumentError, "pad, tile: the first axis is the batch"),
+        (lambda x: ops.split(x, 3, axis=-1), ArgumentError, r"axis -1 .* has no 3 equal parts"),
+        (lambda x: ops.split(x, 2, axis=1), ArgumentError, r"axis 1 .* has no 2 equal parts"),
+        (lambda x: ops.take(x, 4, axis=-1), ShapeError, "do not fit.*out of bounds"),
+        (lambda x: ops.normalize(x, order=1), ArgumentError, "normalize: order must be 2"),
+        (lambda x: ops.roll(x, 1), ArgumentError, "axis=None includes the batch"),
     ],
 )
 def test_a_wrong_operation_is_refused(use: Any, error: type[Exception], message: str) -> None:

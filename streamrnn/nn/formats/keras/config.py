@@ -6,7 +6,7 @@ keras.ops, such as `x * 2`, become layers of class Operation.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
@@ -16,6 +16,7 @@ from streamrnn.nn.formats.keras.legacy import KERAS_CELLS, renamed, row_of
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import initializers, registry
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
+from streamrnn.nn.layers.ops import split_keys
 from streamrnn.nn.layers.registry import snake_case
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import INPUT
@@ -49,10 +50,10 @@ _IGNORED = {
 _ARRAYS = ("__numpy__", "__tensor__")
 """Classes of an array in a config: NumPy's, and the class of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
-_OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
+_OPERANDS = ("condition", "x", "xs", "x1", "x2", "key", "indices")
 """The arguments in a call of an operation that are its operands, in their order."""
 _RENAMED = {"divide": "true_divide"}
-_DROPPED = ("dtype", "name", "trainable")
+_DROPPED = ("dtype", "name", "sparse", "trainable")
 
 
 class LayerConfig(TypedDict):
@@ -205,11 +206,14 @@ def _functional(config: object, version: str) -> dict[str, object]:
             "or Model, and read its weights with load_weights(path)"
         )
     layers: list[LayerConfig] = []
+    splits: set[object] = set()
     for entry in _entries(config):
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
         if _is_operation(entry) and not _is_of_masks(entry):
-            layers.append(_operation(entry))
+            if entry["class_name"] == "Split":
+                splits.add(entry["name"])
+            layers += _parts(entry) if entry["class_name"] == "Split" else [_operation(entry)]
             continue
         layer = translate(entry, version)
         name = entry.get("name") or entry["config"]["name"]
@@ -219,14 +223,21 @@ def _functional(config: object, version: str) -> dict[str, object]:
         layers.append(layer)
     # Models count their calls from 1: in Keras 3 only at the ends, and not a Sequential.
     is_old = major_of(version) < 3
-    counted = [[config["input_layers"], config["output_layers"]]]
-    counted += [layer["inbound_nodes"] for layer in layers if is_old]
-    from_0 = {name for name, number in pairwise(leaves(counted)) if number == 0}
+    ends = [config["input_layers"], config["output_layers"]]
+    counted = [ends, [layer["inbound_nodes"] for layer in layers if is_old]]
+    from_0 = {name for name, call in pairwise(leaves(counted)) if call == 0}
     kinds = ("Model", "Sequential") if is_old else ("Model",)
-    models = {layer["name"] for layer in layers if layer["class_name"] in kinds}
-    (inputs, outputs), *calls = renumbered(counted, models - from_0, -1)
-    for layer, of_layer in zip(layers, calls, strict=False):
-        layer["inbound_nodes"] = of_layer
+    models = {layer["name"] for layer in layers if layer["class_name"] in kinds} - from_0
+
+    def change(from_1: Collection[str]) -> Callable[[str, int, int], list[str | int]]:
+        return lambda name, call, i: (
+            [f"{name}_part_{i}", 0, 0] if name in splits else [name, call - (name in from_1), i]
+        )
+
+    inputs, outputs = with_histories(ends, change(models))
+    for layer in layers:
+        within = change(models if is_old else ())
+        layer["inbound_nodes"] = with_histories(layer["inbound_nodes"], within)
     if is_old and isinstance(outputs, list) and len(outputs) == 1:
         outputs = outputs[0]  # before Keras 3, a single output is in a list, too
     return {
@@ -238,13 +249,13 @@ def _functional(config: object, version: str) -> dict[str, object]:
     }
 
 
-def renumbered(value: Any, models: Collection[str], by: int) -> Any:
-    """Return a structure of histories with `by` added to the numbers of these models' calls."""
+def with_histories(value: Any, change: Callable[[str, int, int], list[str | int]]) -> Any:
+    """Return a structure with each [layer, call, output] changed."""
     if _is_history(value):
-        return [value[0], value[1] + by * (value[0] in models), *value[2:]]
+        return change(*value[:3])
     if isinstance(value, Mapping):
-        return {key: renumbered(item, models, by) for key, item in value.items()}
-    return [renumbered(item, models, by) for item in value] if isinstance(value, list) else value
+        return {key: with_histories(item, change) for key, item in value.items()}
+    return [with_histories(item, change) for item in value] if isinstance(value, list) else value
 
 
 def _entries(config: object) -> list[object]:
@@ -385,6 +396,8 @@ def _operation(entry: Mapping[str, Any]) -> LayerConfig:
     if function == "get_item":
         key = operands.pop()
         arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
+    elif function == "take":
+        arguments["indices"] = _unwrapped(operands.pop())
     if any(has_class(value, TENSOR) for value in arguments.values()):
         raise _unsupported(entry, "one of its arguments is a tensor, not a number")
     tensors = [operand for operand in operands if has_class(operand, TENSOR)]
@@ -399,6 +412,19 @@ def _operation(entry: Mapping[str, Any]) -> LayerConfig:
         },
         "inbound_nodes": [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}],
     }
+
+
+def _parts(entry: Mapping[str, Any]) -> list[LayerConfig]:
+    """Return the parts of a Split, each as an operation with one output."""
+    config, tensor = entry["config"], entry["inbound_nodes"][0]["args"][0]
+    keys = split_keys(tensor["config"]["shape"], config["indices_or_sections"], config["axis"])
+    parts = []
+    for i, key in enumerate(keys):
+        slices = [{"start": of.start, "stop": of.stop} for of in key]
+        args = [tensor, [{"class_name": "__slice__", "config": of} for of in slices]]
+        part = {"class_name": "GetItem", "config": {}, "inbound_nodes": [{"args": args}]}
+        parts.append(_operation({**entry, **part, "name": f"{entry['name']}_part_{i}"}))
+    return parts
 
 
 def _unwrapped(value: Any) -> Any:

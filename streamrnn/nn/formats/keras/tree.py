@@ -213,8 +213,10 @@ def members(model: Model, config: LayerEntry) -> list[tuple[Layer, str, LayerEnt
     entries = inner["layers"] if isinstance(inner, Mapping) else inner
     entries = [entry for entry in entries if entry["class_name"] != "InputLayer"]
     by_name = {layer.name: layer for layer in own}
-    if all(entry.get("name") in by_name for entry in entries):  # functional
-        return [(by_name[entry["name"]], entry["class_name"], entry) for entry in entries]
+    if all("inbound_nodes" in entry for entry in entries):  # functional
+        # A Split is several layers, none of its name.
+        named = [entry for entry in entries if entry.get("name") in by_name]
+        return [(by_name[entry["name"]], entry["class_name"], entry) for entry in named]
     return [(layer, entry["class_name"], entry) for layer, entry in zip(own, entries, strict=True)]
 
 

@@ -19,7 +19,7 @@ from streamrnn.nn.formats.guard import (
     write_atomically,
 )
 from streamrnn.nn.formats.keras import tree
-from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS, renumbered
+from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS, with_histories
 from streamrnn.nn.formats.keras.load import WEIGHTS
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import registry
@@ -102,7 +102,9 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         layers = stored["config"]["layers"]
         models = [layer["name"] for layer in layers if layer["class_name"] == kind]
         for key in ("input_layers", "output_layers"):  # there, Keras counts their calls from 1
-            inner[key] = renumbered(inner[key], models, 1)
+            inner[key] = with_histories(
+                inner[key], lambda of, call, i: [of, call + (of in models), i]
+            )
     module, name = _MODELS.get(kind, ("keras.layers", kind))
     return {
         **stored,
