@@ -225,8 +225,11 @@ class Learner:
         context = CallContext(training=True, kind=kind, lengths=lengths, states=states)
         none = [False] * len(window.inputs)
         masks = [window.mask] * len(window.inputs)
+        inputs = window.inputs
+        if isinstance(self.runner, SequenceRunner):
+            inputs = self.runner.read(inputs)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below
-            passed = record(self.model.graph, window.inputs, masks, context, recording, none)
+            passed = record(self.model.graph, inputs, masks, context, recording, none)
             weight = window.weight
             if self.class_weights is not None:
                 weight = weight * self.class_weights.of(window.label)

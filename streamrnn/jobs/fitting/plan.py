@@ -87,7 +87,7 @@ class FitModel:
                 )
         loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
         targets = len(config.target.labels)
-        runner = loaded.kind.runner(core, config.window.steps)
+        runner = loaded.kind.runner(core, config.window.steps, loaded.last)
         learner = Learner(core, loss, _optimizer(config), [], model_scale, train.seed, runner)
         _check_head(core, model_scale, loss)
         check_units(loss, units, targets)
@@ -246,8 +246,9 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
     at_end = not runner.sequences[0]
     if steps is None and not runner.ragged:
         raise UnsupportedError(
-            f"fit: a layer of {loaded.model} changes the number of steps, and streams have "
-            "different lengths. Cut them into windows of one length, by another [window] kind"
+            f"fit: a layer of {loaded.model} changes the number of steps, or an input reads the "
+            "last rows alone, and streams have different lengths. Cut them into windows of one "
+            "length, by another [window] kind"
         )
     if steps is None and at_end and config.target.ahead:
         raise ConfigError(

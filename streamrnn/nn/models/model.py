@@ -131,6 +131,12 @@ class Model(Trainable, Layer):
         return list(graph.specs)
 
     @property
+    def input_steps(self) -> dict[str, int | None]:
+        """The number of steps that each input declares, by its name; None if it takes any."""
+        vectors = ((), "float32"), ((1,), "float32")
+        return {n: None if (s, of) in vectors else s[0] for n, s, of in self.input_specs}
+
+    @property
     def declared_steps(self) -> int | None:
         """The number of steps, above 1, that the inputs declare.
 

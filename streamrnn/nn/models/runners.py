@@ -4,7 +4,7 @@ Also what a model expects of its inputs: the ids it accepts, scaling, and an exa
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.graph import Graph, Step, positions_of
 from streamrnn.nn.models.model import Model, flat_layers
-from streamrnn.nn.models.steps import MISFITS, fixed_steps, flat_steps, with_steps
+from streamrnn.nn.models.steps import MISFITS, InputRows, fixed_steps, flat_steps, with_steps
 
 
 class StepRunner:
@@ -232,7 +232,8 @@ class SequenceRunner:
     """Run each row of a batch from the initial state, up to its own length.
 
     `own`: the `own_steps` of each output, which are then values of one vector (B, U x steps), all
-    steps of the first unit first; empty if outputs stay as they are.
+    steps of the first unit first; empty if outputs stay as they are. `last`: how many of the last
+    steps of a row each input reads; None for all.
 
     outputs: (output layer's name, units, times its own steps), in order.
     sequences: whether each output has a time axis.
@@ -244,8 +245,8 @@ class SequenceRunner:
 
     call_kind: CallKind = "whole"
 
-    def __init__(self, model: Model, own: Sequence[int | None] = ()) -> None:
-        self.model = model
+    def __init__(self, model: Model, own: Sequence[int | None] = (), last: InputRows = ()) -> None:
+        self.model, self.last = model, last
         _require_inference(model)
         outputs = _outputs_of(model)
         self.own = list(own) or [None] * len(outputs)
@@ -254,8 +255,8 @@ class SequenceRunner:
         self.sequences = [len(symbol.shape) > 2 and not steps for _, symbol, steps in of_steps]
         self.state_spec: dict[str, int] = {}
         self.state_classes: dict[str, str] = {}
-        self.fixed = fixed_steps(model)
-        self.ragged = all(  # a custom layer has to say that it is stepwise, too
+        self.fixed = fixed_steps(model, last)
+        self.ragged = not any(last) and all(  # a custom layer has to say that it is stepwise, too
             layer.ragged and (layer.stepwise or layer.is_built_in()) for layer in flat_layers(model)
         )
 
@@ -292,8 +293,10 @@ class SequenceRunner:
 
         Raises ShapeError if the model does not accept this number of steps.
         """
+        if steps < (most := max(filter(None, self.last), default=0)):
+            raise ShapeError(f"an input reads the last {most} rows")
         try:
-            shapes = self.model.graph.infer(with_steps(self.model, steps))
+            shapes = self.model.graph.infer(with_steps(self.model, steps, self.last))
         except MISFITS as error:
             raise ShapeError(str(error)) from error
         for (name, _), shape, own in zip(self.outputs, shapes, self.own, strict=True):
@@ -301,7 +304,13 @@ class SequenceRunner:
                 return name, shape[1]
         return None
 
+    def read(self, inputs: Sequence[Array]) -> list[Array]:
+        """Return the steps that each input reads."""
+        pairs = zip(inputs, self.last or repeat(None), strict=False)
+        return [np.ascontiguousarray(x[:, -n:]) if n else x for x, n in pairs]
+
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
+        inputs = self.read(inputs)
         context = CallContext(kind=self.call_kind, lengths=lengths_B)
         with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
             outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)

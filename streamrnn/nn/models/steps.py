@@ -1,6 +1,7 @@
 """Steps of inputs and outputs: how many a model accepts, and which outputs have their own."""
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from streamrnn.nn.models.model import Model
 MISFITS = (StreamRNNError, ValueError, TypeError, IndexError)
 """What layers, custom ones included, raise for shapes that they do not accept."""
 
-_MANY = 1000
+MANY = 1000
 """A number of steps that a model accepts, unless one of its layers depends on the number."""
 
 
@@ -26,21 +27,28 @@ def has_no_features(shape: Shape, dtype: str) -> bool:
     return len(shape) == 1 and not (dtype == "float32" and shape[0] == 1)
 
 
-def fixed_steps(model: Model) -> tuple[int, str] | None:
+InputRows = Sequence[int | None]
+"""For each input of a model, how many of the last rows it reads; None for all, () if all do."""
+
+
+def fixed_steps(model: Model, last: InputRows = ()) -> tuple[int, str] | None:
     """Return the only number of steps that the model accepts, and a layer that depends on it.
 
     None if the model accepts any number: most layers do not depend on the declared one.
     """
-    for steps in filter(None, [s.shape[1] for s, vector in _are_vectors(model) if not vector]):
-        if layer := _first_changed(model.graph, with_steps(model, steps + 1)):
+    pairs = zip(_are_vectors(model), last or repeat(None), strict=False)
+    of_all = [symbol for (symbol, vector), rows in pairs if not (vector or rows)]
+    for steps in filter(None, [symbol.shape[1] for symbol in of_all]):
+        if layer := _first_changed(model.graph, with_steps(model, steps + 1, last)):
             return steps, layer
     return None
 
 
-def with_steps(model: Model, steps: int) -> list[Shape]:
+def with_steps(model: Model, steps: int, last: InputRows = ()) -> list[Shape]:
     """Return the shapes of what a pipeline passes as inputs, with this number of steps."""
     return [
-        (s.shape[0], steps, *s.shape[1 if vector else 2 :]) for s, vector in _are_vectors(model)
+        (s.shape[0], min(steps, rows or steps), *s.shape[1 if vector else 2 :])
+        for (s, vector), rows in zip(_are_vectors(model), last or repeat(None), strict=False)
     ]
 
 
@@ -86,25 +94,27 @@ def _differ(a: Shape, b: Shape) -> bool:
     )
 
 
-def own_steps(model: Model, steps: int | None) -> list[int | None]:
+def own_steps(model: Model, steps: int | None, last: InputRows = ()) -> list[int | None]:
     """Return the number of steps of each output that has its own, such as a decoder's; else None.
 
     Such a number does not depend on the number of input steps, and differs from it: from the one
     that the inputs declare, or from the `steps` of the windows that a pipeline passes.
     """
-    rows = steps or model.declared_steps or _MANY
-    once, twice = _output_steps(model, rows), _output_steps(model, 2 * rows)
-    usual = {steps, model.declared_steps} - {None}
+    pairs = zip(model.input_steps.values(), last or repeat(None), strict=False)
+    declared = {of_all for of_all, of_last in pairs if of_all and not of_last}
+    rows = steps or min(declared, default=MANY)
+    once, twice = (_output_steps(model, n, last) for n in (rows, 2 * rows))
+    usual = {steps, *declared} - {None}
     return [
         one if one is not None and other in (one, None) and usual != {one} else None
         for one, other in zip(once, twice, strict=True)
     ]
 
 
-def _output_steps(model: Model, steps: int) -> list[int | None]:
+def _output_steps(model: Model, steps: int, last: InputRows) -> list[int | None]:
     """Return the number of steps of each output for inputs of so many; None where unknown."""
     try:
-        shapes = model.graph.infer(with_steps(model, steps))
+        shapes = model.graph.infer(with_steps(model, steps, last))
     except MISFITS:
         return [None] * len(model.graph.outputs)
     return [shape[1] if len(shape) > 2 else None for shape in shapes]
@@ -114,9 +124,9 @@ def column_names(layer: str, values: int, steps: int | None) -> list[str]:
     """Return the names of an output's values; `steps`: its own, of which each has a value."""
     units = values // (steps or 1)
     names = [layer] if units == 1 else [f"{layer}_{i}" for i in range(units)]
-    if steps is None or steps == 1:
-        return names
-    return [f"{name}_{i + 1}" for name in names for i in range(steps)]
+    if steps and steps > 1:
+        names = [f"{name}_{i + 1}" for name in names for i in range(steps)]
+    return names
 
 
 def notes_on_steps(model: Model, own: Sequence[int | None]) -> list[str]:

@@ -308,13 +308,16 @@ class OnnxModel(Model):
         return self._graph
 
     @property
+    def input_steps(self) -> dict[str, int | None]:
+        inner = self.layer
+        axes = {v.name: (v.dims, inner.layout.inputs[v.name].axes) for v in inner.wiring.data}
+        fixed = {n: one_fixed([d[of.index("T")]]) for n, (d, of) in axes.items() if "T" in of}
+        return {name: fixed.get(name) for name in axes}
+
+    @property
     def declared_steps(self) -> int | None:
         """The number of steps that a graph without states declares, if it is above 1, else None."""
-        inner = self.layer
-        places = inner.layout.inputs
-        axes = [(v.dims, places[v.name].axes) for v in inner.wiring.data]
-        steps = one_fixed(dims[axes.index("T")] for dims, axes in axes if "T" in axes)
-        return None if inner.wiring.states else steps
+        return None if self.layer.wiring.states else one_fixed(self.input_steps.values())
 
     def children(self) -> dict[str, Layer]:
         return {"graph": self.layer}

@@ -67,7 +67,7 @@ def _refuse(keys: str, when: Callable[[Sections], object], message: str) -> None
 
 @_needs("source.key", "source.features", "model.inputs")
 def _nothing_is_left_to_do(tables: Sections) -> Problems:
-    source, inputs = tables.source, tables.model.inputs
+    source, inputs = tables.source, tables.model.input_features
     named: dict[Path, tuple[object, ...]] = {("source", "key"): source.key}
     for index, feature in enumerate(source.features):
         named["source", "features", index] = feature.name, feature.vocabulary
@@ -219,7 +219,7 @@ _refuse(
 
 @_needs("model.inputs", "source.features", "source.time_features")
 def _inputs_are_features(tables: Sections) -> Problems:
-    inputs, features = tables.model.inputs, tables.source.feature_names
+    inputs, features = tables.model.input_features, tables.source.feature_names
     used = {feature: name for name, wanted in inputs.items() for feature in wanted}
     for feature, name in used.items():
         if feature not in features:

@@ -272,7 +272,7 @@ class ModelSection(Section):
     )
     threads: Natural = setting("0: all cores; does not change results", 0)
     inputs: ModelInputs = setting(
-        "for a model with several inputs: input = a feature, or a list of features",
+        "with several inputs: input = a feature, a list, or { features, steps = of the last rows }",
         factory=dict,
         example={"ids": "token", "x": ["temperature", "pressure"]},
     )
@@ -286,6 +286,12 @@ class ModelSection(Section):
         (),
         example=[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}],
     )
+
+    @property
+    def input_features(self) -> dict[str, tuple[str, ...]]:
+        """The features of each input."""
+        each = self.inputs.items()
+        return {name: of["features"] if isinstance(of, dict) else of for name, of in each}
 
 
 class OutputSection(Section):

@@ -199,13 +199,22 @@ def feature_tables(value: Any) -> Any:
     return tuple({"name": item} if isinstance(item, str) else item for item in value)
 
 
-def _names_by_name(expected: str) -> Callable[[Any], Any]:
+def _names_by_name(expected: str, names_of: Callable[[Any], Any] = _filled) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
             raise unexpected(f"a table of {expected}", value)
-        return {name: _filled(names) for name, names in value.items()}
+        return {name: names_of(names) for name, names in value.items()}
 
     return check
+
+
+def _input(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _filled(value)
+    steps = value.get("steps")
+    if value.keys() != {"features", "steps"} or type(steps) is not int or steps < 1:
+        raise unexpected("{ features = …, steps = the number of last rows that it reads }", value)
+    return {"features": _filled(value["features"]), "steps": steps}
 
 
 def _vocabulary(value: Any) -> Any:
@@ -439,8 +448,11 @@ Delimiter = Annotated[
     BeforeValidator(_delimiter),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1}),
 ]
+_INPUT = {"type": "object", "properties": {"features": _ONE_OR_MORE, "steps": POSITIVE}}
 ModelInputs = Annotated[
-    dict[str, tuple[str, ...]], BeforeValidator(_names_by_name("input = features")), _NAMES_BY_NAME
+    dict[str, tuple[str, ...] | dict[str, Any]],
+    BeforeValidator(_names_by_name("input = features", _input)),
+    WithJsonSchema(table_of(any_of(_ONE_OR_MORE, _INPUT))),
 ]
 _LAYER = {"type": STRING, "weights": {"type": "string"}, "inputs": _ONE_OR_MORE}
 LayerTables = Annotated[

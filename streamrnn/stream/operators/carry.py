@@ -10,6 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, StepPlan, StepRunner, has_no_features
+from streamrnn.nn.models.steps import InputRows
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
@@ -40,11 +41,15 @@ class CarryOperator(WindowKind):
     carries_state = prepares_ahead = True
 
     @staticmethod
-    def runner(model: Model, steps: int | None = None) -> StepRunner:
+    def runner(model: Model, steps: int | None = None, last: InputRows = ()) -> StepRunner:
         """Return a `StepRunner`.
 
         Raises ModelMismatchError, with the layer, or the input, that needs sequences.
         """
+        if any(last):
+            raise ModelMismatchError(
+                f"[model] inputs: in kind carry, an input has no steps to set. {_OTHER_KINDS}"
+            )
         try:
             runner = StepRunner(model)
         except ModelMismatchError as error:

@@ -10,15 +10,12 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError, ModelMismatchError, ShapeError
 from streamrnn.nn.models import Model, SequenceRunner
-from streamrnn.nn.models.steps import own_steps
+from streamrnn.nn.models.steps import MANY, InputRows, own_steps
 from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
-
-_MANY = 1000
-"""A number of steps that a model accepts, unless one of its layers depends on the number."""
 
 
 class WholeOperator(WindowKind):
@@ -32,13 +29,13 @@ class WholeOperator(WindowKind):
     needs_end = True
 
     @staticmethod
-    def runner(model: Model, steps: int | None = None) -> SequenceRunner:
+    def runner(model: Model, steps: int | None = None, last: InputRows = ()) -> SequenceRunner:
         """Return a `SequenceRunner`.
 
         Raises ModelMismatchError if no sequence has an output for each of its rows.
         """
-        form = SequenceRunner(model, own_steps(model, None))
-        some = (_MANY, 2 * _MANY) if form.fixed is None else form.fixed[:1]
+        form = SequenceRunner(model, own_steps(model, None, last), last)
+        some = (MANY, 2 * MANY) if form.fixed is None else form.fixed[:1]
         try:
             other = [each for steps in some if (each := form.resized(steps)) is not None]
         except ShapeError:
@@ -90,7 +87,7 @@ class WholeOperator(WindowKind):
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.
         """
-        if self.form.fixed is None and self.form.ragged and self._why_refused(_MANY) is None:
+        if self.form.fixed is None and self.form.ragged and self._why_refused(MANY) is None:
             return  # then no layer depends on the number of steps
         whys = {steps: self._why_refused(steps) for steps in np.unique(length).tolist()}
         refused = [i for i, steps in enumerate(length.tolist()) if whys[steps]]

@@ -10,7 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, SequenceRunner, has_no_features
-from streamrnn.nn.models.steps import own_steps
+from streamrnn.nn.models.steps import InputRows, own_steps
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
@@ -169,12 +169,13 @@ class WindowKind(ABC):
     carries_state = needs_end = prepares_ahead = waits = False
 
     @staticmethod
-    def runner(model: Model, steps: int | None = None) -> Any:
+    def runner(model: Model, steps: int | None = None, last: InputRows = ()) -> Any:
         """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`.
 
-        `steps`: the rows of a window, which only kinds of such windows heed.
+        `steps`: the rows of a window, which only kinds of such windows heed. `last`: how many of
+        them each input reads. Raises ModelMismatchError.
         """
-        return SequenceRunner(model, own_steps(model, steps))
+        return SequenceRunner(model, own_steps(model, steps, last), last)
 
     def __init__(self, form: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         """Create the operator of a model in the `form` that `runner` returned."""

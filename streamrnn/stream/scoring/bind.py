@@ -96,9 +96,11 @@ class LoadedPipeline:
         self.input_columns: dict[str, list[str]] = chosen
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
-        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model, config.window.steps)
+        self.last = _last_rows(config, self.model)
+        steps = config.window.steps
+        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model, steps, self.last)
         if self.kind.waits and isinstance(self.runner, SequenceRunner):
-            fixed, steps = self.runner.fixed, config.window.steps
+            fixed = self.runner.fixed
             if fixed is not None and fixed[0] != steps:
                 raise ModelMismatchError(
                     f"[window] steps: the model accepts windows of {fixed[0]} steps only, as "
@@ -330,7 +332,7 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
     """
     source = config.source
     if not source.embedded:
-        return config.model.inputs
+        return config.model.input_features
     widths = {of.feature: of.width for of in embedded_ids(model)}
     for feature in source.embedded:
         if widths.get(feature.name, 0) != feature.embed:
@@ -341,6 +343,25 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
                 "`streamrnn fit`, or correct embed"
             )
     return inputs_of(source.feature_names, [feature.name for feature in source.embedded])
+
+
+def _last_rows(config: Config, model: Model) -> list[int | None]:
+    """Return for each input how many of the last rows it reads, by [model] inputs; None for all.
+
+    Raises ModelMismatchError if inputs declare different numbers of steps that are not set.
+    """
+    said, declared = config.model.inputs.items(), model.input_steps
+    last = {name: of["steps"] for name, of in said if isinstance(of, dict)}
+    left = {name: steps for name, steps in declared.items() if steps and last.get(name) != steps}
+    if len({*left.values()}) > 1 or {*left} & {*last}:
+        name = min(left, key=lambda name: (name not in last, left[name]))
+        raise ModelMismatchError(
+            "[model] inputs: the inputs have numbers of steps of their own ("
+            f"{', '.join(f'{n}: {steps}' for n, steps in declared.items() if steps)}). Say how "
+            f"many of the last rows an input reads, unless it reads all: {name} = {{ features = "
+            f"[…], steps = {left[name]} }}"
+        )
+    return [last.get(name) for name in declared]
 
 
 def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit | None) -> Feature:
