@@ -67,7 +67,7 @@ _INNER: dict[str, tuple[type[Section], str]] = {
 def _row(section: type[Section], name: str, key: str, of: str = "") -> str:
     spec = section.model_fields[name]
     alias = spec.alias or name
-    free = _may_change(key.replace("from_", "from"))
+    free = _may_change(key.rstrip("_"))
     text = (spec.description or "").replace("|", "\\|")
     kind = _type(section.model_json_schema()["properties"][alias])
     return f"| `{of}{alias}` | {kind} | {_default(spec)} | {free} | {text} |"

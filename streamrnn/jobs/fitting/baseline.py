@@ -168,7 +168,7 @@ def best_season(
             label, now, weight = np.split(block[counts], columns, axis=1)
             others = {"mean": np.broadcast_to(baselines.means, label.shape)}
             if baselines.persists:
-                others["persistence"] = now
+                others["persistence"] = staged.persistence(now)
             errors.add(label, forecast[counts].astype(np.float32), weight[:, 0], others)
         row = errors.as_row()
         if row and 2 * row["mean_rows"] >= labels:
@@ -186,7 +186,8 @@ def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]
         label, value, weight = np.split(staged.labels[step].astype(np.float64), [targets, -1], 1)
         nothing = np.zeros(len(step), bool)
         rows = TargetRows(step, slot, staged.time[step], nothing, value, weight[:, 0])
-        yield begin, join.add(Labels(rows, label, staged.at[step]))
+        forecast = join.add(Labels(rows, label, staged.at[step]))
+        yield begin, forecast - value if staged.change else forecast
         join.keep_stream(int(slot[-1]))
 
 

@@ -49,7 +49,7 @@ class TrainingWindow:
         self.weight = np.ascontiguousarray(labels[..., -1])
         self.counts: Bools = self.weight > 0
         self.label = np.where(self.counts[..., None], labels[..., :targets], np.float32(0))
-        self.now = labels[..., targets : 2 * targets]
+        self.now = staged.persistence(labels[..., targets : 2 * targets])
 
     def cut(self, array: Array) -> Array:
         """Return values (M, K) of staged steps in the shape of `label`."""

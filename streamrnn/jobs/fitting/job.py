@@ -301,7 +301,8 @@ class FitJob:
         If the training rows show a season that is worth comparing with, a note says so.
         """
         means = label_means(staged, parts.rows)
-        record.label_means = dict(zip(self.config.target.labels, means.tolist(), strict=True))
+        values = label_means(staged, parts.rows, values=True).tolist()
+        record.label_means = dict(zip(self.config.target.labels, values, strict=True))
         if (time := self.config.source.time) is not None:
             kind = fit.bound.schema.field(time).type
             record.trained_to = {str(kind): last_time(staged, parts.rows)}

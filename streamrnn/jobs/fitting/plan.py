@@ -308,13 +308,17 @@ def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
     return Model(model.graph.inputs, layer(model.graph.outputs[0]), name=model.name)
 
 
-def label_means(staged: Staged, training: StepRuns) -> Floats:
-    """Return the weighted means (K,) of the labels that count in training; 0 if none does."""
+def label_means(staged: Staged, training: StepRuns, *, values: bool = False) -> Floats:
+    """Return the weighted means (K,) of the labels that count in training; 0 if none does.
+
+    With `values`, labels that are changes count as the values that they lead to.
+    """
     total, weights = np.zeros(staged.targets), np.zeros(1)
     for block in _blocks(staged.labels, training):
         counted = block[block[:, -1] > 0].astype(np.float64)
         weight = counted[:, -1:]
-        total += _sum(weight * counted[:, : staged.targets])
+        label, now, _ = np.split(counted, [staged.targets, -1], axis=1)
+        total += _sum(weight * (label + now if values and staged.change else label))
         weights += _sum(weight)
     means: Floats = (total / np.where(weights > 0, weights, 1)).astype(np.float32)
     return means

@@ -140,7 +140,8 @@ class Staged:
     the steps of stream `stream_Q[q]` between two resets: `length_Q[q]` steps from `start_Q[q]`;
     `fresh_Q`: whether it starts from the initial state of the model, not from a state in a table;
     `before_Q`: number of steps of the stream before it, since the last reset. `keys`: key columns,
-    by stream. `slot_S`: number of each stream in the state table.
+    by stream. `slot_S`: number of each stream in the state table. `change`: the labels are changes
+    from the values at the steps.
     """
 
     inputs: list[Array]
@@ -157,6 +158,11 @@ class Staged:
     keys: list[pa.Array]
     rows: int
     counts: Counter[str] = field(default_factory=Counter)
+    change: bool = False
+
+    def persistence(self, now: Floats) -> Floats:
+        """Return what labels are if the values at their steps (N, K) last; NaN for none."""
+        return now - now if self.change else now
 
     @property
     def steps(self) -> int:
@@ -270,8 +276,9 @@ class _Rows:
     def _add_labels(self, labels: Labels) -> None:
         rows = labels.rows
         self._label_row.append(rows.row)
-        weight = np.where(np.isnan(labels.label).any(axis=1), 0.0, rows.weight)
-        self._label.append(np.concatenate([labels.label, rows.value, weight[:, None]], axis=1))
+        label = self._reader.target.learned(labels)
+        weight = np.where(np.isnan(label).any(axis=1), 0.0, rows.weight)
+        self._label.append(np.concatenate([label, rows.value, weight[:, None]], axis=1))
         self._label_at.append(labels.at)
 
     def _note_resets(self, by_stream: StreamBatch) -> None:
@@ -351,6 +358,7 @@ class _Rows:
             keys=[key.take(pa.array(streams)) for key in self._reader.scorer.table.key_arrays()],
             rows=self._read,
             counts=self.counts,
+            change=self._reader.target.change,
         )
 
 

@@ -174,9 +174,10 @@ class StatefulPipeline:
         With `align` the result has a row for each row of `data`, in order, and a column `reason`:
         null where the row has an output, else why it has none: "late", "repeated" (for any [source]
         repeated but "score"), "rejected: " and what is wrong, "skipped" (a null, perhaps without an
-        earlier value to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
-        rows). Rows that are late (unless [source] late is "apply"), repeated or invalid do not
-        make other rows fail: they are counted, and are neither in the state nor in `rejects`, whose
+        earlier value to repeat), "warmup", "no present value" (of [target] as = "change"), or
+        "waiting" (for the rest of a window, or of `last_of` rows). Rows that are late (unless
+        [source] late is "apply"), repeated or invalid do not make other rows fail: they are
+        counted, and are neither in the state nor in `rejects`, whose
         limit does not apply. In the first call, each key column and the time have to be in at least
         one dict. Raises ConfigError if the output has a column `reason`.
 

@@ -48,9 +48,9 @@ FREE = frozenset(
         "state.save",
         # Rows are copied, not changed.
         *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),
-        *(f"{name}.{key}" for name in _FREE_TABLES for key in TABLES[name].model_fields),
+        *(f"{name}.{key}" for name in _FREE_TABLES for key in TABLES[name].by_key()),
     }
-)
+) - {"target.as"}  # it changes what outputs are
 
 
 def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -58,6 +58,8 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
     kinds = (value_of("window.kind", then), value_of("window.kind", now))
     if key == "window.steps":
         return kinds == ("carry", "carry")
+    if key == "target.column":  # of changes, what is added to outputs
+        return "change" not in (value_of("target.as", then), value_of("target.as", now))
     if key == "window.stride":
         return "independent" not in kinds
     if key.startswith("source.features."):  # in FREE, `*` stands for the feature's name
@@ -90,7 +92,7 @@ def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
     """Return the default of a key, which may depend on keys of its table; None without one."""
-    field = table.model_fields.get(name)
+    field = table.by_key().get(name)
     if field is None or field.is_required():
         return None
     return field.get_default(call_default_factory=True, validated_data=dict(beside))

@@ -120,7 +120,7 @@ class Config(Sections):
             if not isinstance(raw, dict):
                 message = f"expected a table [{name}], received {received(raw)}"
                 problems.append(Problem((name,), message))
-                invalid.update((name, key) for key in kind.model_fields)
+                invalid.update((name, key) for key in kind.by_key())
                 raw = STAND_INS.get(name, {})
             try:
                 tables[name] = kind.model_validate(raw)
@@ -257,9 +257,9 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
         case "extra_forbidden":
             return Problem(path, _unknown(name, owner))
         case "missing":
-            return Problem(path, f"required but missing: {owner.model_fields[name].description}")
+            return Problem(path, f"required but missing: {owner.by_key()[name].description}")
         case "literal_error":
-            annotation = owner.model_fields[name].annotation
+            annotation = owner.by_key()[name].annotation
             literals = [kind for kind in get_args(annotation) if get_origin(kind) is Literal]
             options = [str(o) for kind in literals or [annotation] for o in get_args(kind)]
             expected, hint = choices(options), did_you_mean(str(detail["input"]), options)
@@ -284,8 +284,8 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
 
 def _unknown(name: str, table: type[Section]) -> str:
     """Return the message for a key that the table does not have."""
-    keys = [field.alias or name for name, field in table.model_fields.items()]
-    homes = [home for home, other in TABLES.items() if name in other.model_fields]
+    keys = list(table.by_key())
+    homes = [home for home, other in TABLES.items() if name in other.by_key()]
     hint = did_you_mean(name, keys)
     if homes:
         hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"

@@ -353,7 +353,7 @@ def _copies_are_beside_a_folder(tables: Sections) -> Problems:
 
 @_needs(
     *("target.column", "target.horizon", "target.rows", "target.weight", "target.season"),
-    "source.time",
+    *("target.as", "source.time", "train.loss"),
 )
 def _target_is_one_row_of_a_stream(tables: Sections) -> Problems:
     target = tables.target
@@ -366,6 +366,10 @@ def _target_is_one_row_of_a_stream(tables: Sections) -> Problems:
         )
     if target.season and tables.source.time is None:
         yield "target.season", "needs source.time, the column of the times"
+    if target.as_ == "change" and not target.ahead:
+        yield "target.as", "a change needs a later value: set horizon or rows, or remove as"
+    if target.as_ == "change" and not tables.train.may_scale:
+        yield "target.as", f"expected a loss of numbers, received {tables.train.loss}; remove as"
     for key in () if target.column else ("horizon", "rows", "weight", "season"):
         if getattr(target, key):
             yield f"target.{key}", "needs target.column, the column of the labels"

@@ -44,7 +44,7 @@ def sample(filled: Mapping[str, Filled] | None = None) -> str:
     lines = [_HEAD]
     for name, kind in TABLES.items():
         lines.append(f"# {kind.__doc__}\n[{name}]")
-        for key, spec in kind.model_fields.items():
+        for key, spec in kind.by_key().items():
             path = f"{name}.{key}"
             if filled is None:
                 entry = Filled(_shown(spec) if path in _ACTIVE else None)
@@ -278,7 +278,7 @@ def _value_of(text: str, path: Path) -> Any:
     section = TABLES.get(str(path[0]))
     if isinstance(value, str | list | dict) or section is None or len(path) < 2:
         return value
-    field = section.model_fields.get(str(path[1]))
+    field = section.by_key().get(str(path[1]))
     kinds = set() if field is None else _scalars(field.annotation, len(path) - 2)
     return text if str in kinds and kinds <= {str, type(None)} else value
 

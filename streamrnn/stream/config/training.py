@@ -228,6 +228,11 @@ class TargetSection(Section):
         (),
         example="3h",
     )
+    as_: Literal["value", "change"] = setting(
+        "value | change (the model learns it less the value at the row, which a run adds again)",
+        "value",
+        alias="as",
+    )
     rows: Natural = setting("instead of horizon: how many rows of the stream later the label is", 0)
     weight: Text | None = setting(
         "column of weights; a step with 0 or null changes the state, but its label does not count",
@@ -252,6 +257,11 @@ class TargetSection(Section):
             return self.column
         ahead = [format_duration(length) for length in self.horizon]
         return tuple(f"{column} {length}" for column in self.column for length in ahead)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The columns whose values at a row are added to outputs, each once."""
+        return tuple(dict.fromkeys(self.column)) if self.as_ == "change" else ()
 
     @property
     def ahead(self) -> bool:

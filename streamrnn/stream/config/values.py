@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.fields import FieldInfo
 
 from streamrnn.base.display import location, uri_fault
 from streamrnn.base.plugin import plugin_names
@@ -28,6 +29,11 @@ class Section(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, location(value) if isinstance(value, str) else value
+
+    @classmethod
+    def by_key(cls) -> dict[str, FieldInfo]:
+        """Return the fields by their keys in the pipeline file."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 def setting(

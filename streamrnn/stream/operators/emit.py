@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ConfigError, NotFiniteError
 from streamrnn.nn.models.mixture import crossings
 from streamrnn.stream.operators.window_kind import ModelOutput
-from streamrnn.stream.sources import Rows
+from streamrnn.stream.sources import Rows, TargetColumns
 from streamrnn.stream.states import Held, StateTable
 from streamrnn.stream.windows import StreamBatch
 
@@ -29,7 +29,8 @@ class Emitter:
     `emit` is "every", "last" (of each `last_of` steps) or "final"; values of the first `warmup`
     steps after a stream starts or is reset are null. `model`: the name and the value of a last
     column, which says what computed the row. `quantiles`: the units are quantiles of one label in
-    ascending order; with `sorts`, their values are sorted in each row.
+    ascending order; with `sorts`, their values are sorted in each row. `changes`: the columns whose
+    values in the row are added to the first units; an output is null where such a value is null.
     """
 
     carried: tuple[pa.Field, ...]
@@ -40,6 +41,7 @@ class Emitter:
     model: tuple[str, str] | None = None
     quantiles: bool = False
     sorts: bool = False
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.emit == "final" and (
@@ -76,7 +78,7 @@ class Emitter:
 
         With emit every, each row in `kept` has an output row.
         """
-        values, valid = self._by_row(batch.num_rows, computed, kept)
+        values, valid = self._by_row(batch, computed, kept)
         if self.emit == "every":
             chosen = kept
         else:
@@ -107,13 +109,14 @@ class Emitter:
         `kept` is as for `rows`; `row_M` are the rows that are steps of the model; `refused_N` says
         why a row was not accepted, "" where it was. Only rows whose `reason` is null have values.
         """
-        values, valid = self._by_row(batch.num_rows, computed, kept)
+        values, valid = self._by_row(batch, computed, kept)
         reasons = pa.nulls(batch.num_rows, _REASON.type)
         if valid is not None or refused_N is not None or self.emit != "every":
             reason = np.full(batch.num_rows, "skipped", object)
             reason[row_M] = "waiting"
             emitted = computed.step_K % (1 if self.emit == "every" else self.last_of) == 0
             reason[computed.row_K[emitted]] = ""
+            reason[(reason == "") & np.isnan(values).any(axis=1)] = "no present value"
             reason[computed.row_K[emitted & (computed.step_K <= self.warmup)]] = "warmup"
             if refused_N is not None:
                 refused = refused_N != ""
@@ -137,7 +140,7 @@ class Emitter:
         `number_N` (N,) int64 is the number of each row in the input. A row with a value is not
         replaced by a row without one.
         """
-        values, valid = self._by_row(batch.num_rows, computed, by_stream.kept)
+        values, valid = self._by_row(batch, computed, by_stream.kept)
         row, slot, has = self._last_rows(by_stream, computed, table)
         built = self._build(batch, row, values, valid)
         columns = [*built.columns, pa.array(number_N[row]), pa.array(has)]
@@ -184,8 +187,26 @@ class Emitter:
         slot = np.flatnonzero(best >= 0)
         return best[slot], slot, has[slot]
 
-    def _by_row(self, rows: int, computed: ModelOutput, kept: Ints) -> tuple[Floats, Bools | None]:
+    def _by_row(
+        self, batch: pa.RecordBatch, computed: ModelOutput, kept: Ints
+    ) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
+        values, valid = self._computed(batch.num_rows, computed, kept)
+        if not self.changes:
+            return values, valid
+        present, _ = TargetColumns(self.changes).read(batch)
+        total = values.astype(np.float64)
+        total[:, : len(self.changes)] += present
+        with np.errstate(over="ignore"):
+            values = total.astype(np.float32)
+        values[np.isinf(values)] = np.nan
+        sums = ~np.isnan(values)
+        return values, valid if sums.all() else sums if valid is None else valid & sums
+
+    def _computed(
+        self, rows: int, computed: ModelOutput, kept: Ints
+    ) -> tuple[Floats, Bools | None]:
+        """Return what the model computed, as `_by_row` does."""
         values_KU = np.sort(computed.values_KU) if self.sorts else computed.values_KU
         values = values_KU
         if computed.row_K is not kept or len(kept) < rows:  # else already in row order

@@ -22,7 +22,7 @@ from streamrnn.errors import (
 )
 from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
-from streamrnn.nn.models.mixture import quantiles_of
+from streamrnn.nn.models.mixture import gives_moments, quantiles_of
 from streamrnn.nn.models.runners import IdLimit, id_limits
 from streamrnn.nn.models.steps import column_names
 from streamrnn.stream.config import both_answers, use_of
@@ -45,6 +45,7 @@ from streamrnn.stream.sources import (
     FileSource,
     SourceFile,
     Table,
+    TargetColumns,
     check_zone,
     joined_renames,
     load_vocabulary,
@@ -92,6 +93,7 @@ class LoadedPipeline:
             time_features=config.source.time_features,
             time_zone=config.source.time_zone,
             reset=config.source.reset,
+            added=config.target.added,
         )
         self.input_columns: dict[str, list[str]] = chosen
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
@@ -255,9 +257,30 @@ class BoundPipeline:
                 f"{count(levels, 'quantile')} are set. Remove sort, or list the levels of all "
                 "outputs, in [train] loss = { quantile = [0.1, 0.5, 0.9] } or [output] quantiles"
             )
+        TargetColumns(self.loaded.contract.added).check(self.schema, self.path)
         last_of, crosses = output.last_of or 1, levels == len(names)
-        return Emitter(
-            fields, names, output.emit, last_of, output.warmup, model, crosses, output.sort
+        emitter = Emitter(fields, names, output.emit, last_of, output.warmup, model)
+        return replace(emitter, quantiles=crosses, sorts=output.sort, changes=self._changes())
+
+    def _changes(self) -> tuple[str, ...]:
+        """Return the column whose value is added to each output, as far as these are changes.
+
+        Raises ConfigError if there is not an output for each label.
+        """
+        config = self.loaded.config
+        target = config.target
+        if target.as_ == "value":
+            return ()
+        units, labels = len(self.loaded.names), len(target.labels)
+        columns = tuple(name for name in target.column for _ in target.horizon or [0])
+        if units == labels or (units == 2 * labels and gives_moments(self.loaded.model)):
+            return columns
+        if labels == 1 and units == len(config.quantiles):
+            return columns * units
+        raise ConfigError(
+            f'[target] as = "change": expected an output for each of {count(labels, "label")} '
+            f"({', '.join(target.labels)}), or quantiles of one label, received "
+            f"{count(units, 'output')}: {', '.join(self.loaded.names)}"
         )
 
     @cached_property

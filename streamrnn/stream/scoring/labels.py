@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Ints
+from streamrnn.base.arrays import Doubles, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.stream.config.notations import format_duration
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
@@ -35,7 +35,7 @@ class BoundTarget:
     """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
     `names` are the names of the K labels, and `season` is the season of the seasonal naive
-    forecast, in ticks (0: no forecast).
+    forecast, in ticks (0: no forecast). `change`: models learn changes from the present values.
     """
 
     columns: TargetColumns
@@ -44,6 +44,7 @@ class BoundTarget:
     rows: int = 0
     max_gap: int | None = None
     season: int = 0
+    change: bool = False
 
     @classmethod
     def of(cls, bound: BoundPipeline, schema: pa.Schema) -> "BoundTarget":
@@ -57,7 +58,12 @@ class BoundTarget:
         columns.check(schema, bound.path)
         horizons = tuple(ticks_of(length, bound, "horizon") for length in target.horizon)
         season = ticks_of(target.season, bound, "season") if target.season else 0
-        return cls(columns, target.labels, horizons, target.rows, bound.policy.max_gap, season)
+        most, change = bound.policy.max_gap, target.as_ == "change"
+        return cls(columns, target.labels, horizons, target.rows, most, season, change)
+
+    def learned(self, labels: Labels) -> Doubles:
+        """Return what a model learns (N, K): labels, or how they differ from the present values."""
+        return labels.label - labels.rows.value if self.change else labels.label
 
 
 class LabelReader:
@@ -74,7 +80,7 @@ class LabelReader:
         Rejected and dropped rows are left out. Raises DataError for values that cannot be used.
         """
         kept = by_stream.kept
-        value, weight = self._target.columns.read(rows)
+        value, weight = self._target.columns.read(rows.batch)
         self._target.columns.refuse(rows, value, weight, kept)
         nothing = np.zeros(len(rows), np.int64)
         target = TargetRows(

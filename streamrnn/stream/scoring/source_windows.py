@@ -99,6 +99,7 @@ class _Staged:
         self._read = 0
         self._reader = None if target is None else LabelReader(target)
         self._names = () if target is None else target.names
+        self._target = target
         self._labels: list[tuple[Ints, Floats, Floats]] = []  # rows, labels, weights
 
     def add(self, rows: Rows, by_stream: StreamBatch, inputs: Inputs) -> None:
@@ -155,7 +156,9 @@ class _Staged:
 
     def _keep(self, labels: Labels) -> None:
         """Keep labels and weights as float32. Raises DataError for one that float32 cannot hold."""
-        rows, values = labels.rows.row, np.column_stack([labels.label, labels.rows.weight])
+        assert self._target is not None
+        learned, rows = self._target.learned(labels), labels.rows.row
+        values = np.column_stack([learned, labels.rows.weight])
         with np.errstate(over="ignore"):
             kept = values.astype(np.float32)
         if len(beyond := np.argwhere(np.isinf(kept))):

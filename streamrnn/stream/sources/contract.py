@@ -110,10 +110,12 @@ class Contract:
     time_features: tuple[str, ...] = ()
     reset: str | None = None
     time_zone: str = ""
+    added: tuple[str, ...] = ()
 
     def columns(self, carried: Sequence[str] = ()) -> list[str]:
         """Return the names of all columns in use, each once."""
-        names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
+        used = *self.key, self.time, *(f.name for f in self.features), self.reset
+        names = [*used, *self.added, *carried]
         return list(dict.fromkeys(n for n in names if n is not None))
 
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
@@ -123,7 +125,7 @@ class Contract:
         """
         if carried is None:
             return {}
-        other = {*self.key, self.time, self.reset, *carried}
+        other = {*self.key, self.time, self.reset, *self.added, *carried}
         return {f.name: f for f in self.features if f.name not in other}
 
     @cached_property

@@ -234,17 +234,17 @@ class TargetColumns:
                         f"received {kind}{advice}"
                     )
 
-    def read(self, rows: Rows) -> tuple[Doubles, Doubles]:
+    def read(self, batch: pa.RecordBatch) -> tuple[Doubles, Doubles]:
         """Return values (N, K) float64, NaN for null, and weights (N,) float64, 0 for null.
 
         Values are converted without checks, including those in invalid rows: `refuse` checks them.
         """
-        values = np.empty((len(rows), len(self.values)))
+        values = np.empty((batch.num_rows, len(self.values)))
         for k, name in enumerate(self.values):
-            values[:, k] = _numbers(rows.batch.column(name))
+            values[:, k] = _numbers(batch.column(name))
         if self.weight is None:
-            return values, np.ones(len(rows))
-        column = rows.batch.column(self.weight)
+            return values, np.ones(batch.num_rows)
+        column = batch.column(self.weight)
         weight = _numbers(column)
         if column.null_count:
             weight[nulls_of(column)] = 0

@@ -41,9 +41,7 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-TABLES = {
-    name: list(field.annotation.model_fields) for name, field in Sections.model_fields.items()
-}
+TABLES = {name: list(field.annotation.by_key()) for name, field in Sections.model_fields.items()}
 tables = {
     name: st.one_of(values, st.dictionaries(st.sampled_from([*keys, "x"]), values))
     for name, keys in TABLES.items()

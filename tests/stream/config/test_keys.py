@@ -49,6 +49,7 @@ FIXED = frozenset(
         "output.columns",
         "output.warmup",
         "output.model_column",
+        "target.as",  # if it is "change", so is target.column
         "sink.format",
         "sink.partition_by",
         "state.init",

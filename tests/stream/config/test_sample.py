@@ -13,7 +13,8 @@ from streamrnn.stream.config.toml_text import sample
 
 TABLES = {name: field.annotation for name, field in Sections.model_fields.items()}
 SCHEMA = json_schema()
-KEYS = [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
+FIELDS = {name: kind.by_key() for name, kind in TABLES.items()}
+KEYS = [(table, key) for table, fields in FIELDS.items() for key in fields]
 
 
 def shown_as_set():
@@ -38,7 +39,7 @@ def test_what_the_sample_shows_is_what_holds_by_default():
     """A commented key without an example of its own shows the default."""
     shown = tomllib.loads(shown_as_set())
     for table, key in KEYS:
-        field = TABLES[table].model_fields[key]
+        field = FIELDS[table][key]
         if not field.examples:
             default = field.get_default()
             value = tuple(shown[table][key]) if isinstance(default, tuple) else shown[table][key]
@@ -57,9 +58,9 @@ def test_every_key_is_explained_in_one_line():
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_the_schema_has_every_key(table, key):
     entry = SCHEMA["$defs"][TABLES[table].__name__]
-    assert list(entry["properties"]) == list(TABLES[table].model_fields)
+    assert list(entry["properties"]) == list(FIELDS[table])
     assert entry["additionalProperties"] is False
-    field = TABLES[table].model_fields[key]
+    field = FIELDS[table][key]
     assert entry["properties"][key]["description"] == field.description
     assert (key in entry.get("required", [])) == field.is_required()
     options = [option for option in get_args(field.annotation) if isinstance(option, str)]
