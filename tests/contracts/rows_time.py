@@ -208,11 +208,13 @@ def naive_causal(score: Any) -> Any:
 def dropping(score: Any) -> Any:
     """In training, each weight of a value is dropped with the layer's rate."""
 
-    def oracle(layer: Any, w: Any, x: Any, y: Any) -> Any:
-        kept = (drawn(layer, len(x), len(x[0]), len(y[0])) >= layer.dropout) / (1 - layer.dropout)
-        return timed.attention(x, y, y, score(w), kept=kept.tolist())
+    return lambda layer, w, x, y: timed.attention(x, y, y, score(w), kept=kept_by(layer, x, y))
 
-    return oracle
+
+def kept_by(layer: Any, x: Any, y: Any) -> Any:
+    """The factors of dropout: of each value for each query."""
+    kept = drawn(layer, len(x), len(x[0]), len(y[0])) >= layer.dropout
+    return (kept / (1 - layer.dropout)).tolist()
 
 
 def scaled(w: Any) -> Any:
@@ -275,6 +277,31 @@ ATTENTION = {
         model=causal,
         cut=WHOLE,
         trained=NO_GRADIENT,
+    ),
+    "MultiHeadAttention": LayerRow(
+        lambda: layers.MultiHeadAttention(2, 3, value_dim=5, output_shape=6),
+        lambda w, x, y: timed.multi_head_attention(w, x, y, y),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "MultiHeadAttention/keys": LayerRow(
+        lambda: layers.MultiHeadAttention(3, 2),
+        lambda w, x, y: timed.multi_head_attention(w, x, y, x),
+        reads="two",
+        model=lambda layer, reads: Model(s := inputs_of(reads), layer(s[0], s[1], key=s[0])),
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+    ),
+    "MultiHeadAttention/dropping": LayerRow(
+        lambda: layers.MultiHeadAttention(1, 3, dropout=0.25, attention_axes=1, seed=3),
+        lambda w, x, y: timed.multi_head_attention(w, x, y, y),
+        reads="two",
+        cut=WHOLE,
+        trained=NO_GRADIENT,
+        training=lambda layer, w, x, y: timed.multi_head_attention(
+            w, x, y, y, kept=kept_by(layer, x, y)
+        ),
     ),
     "Dot": LayerRow(
         lambda: layers.Dot(2, normalize=True),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import naive
+import naive_values as values_of
 
 Steps = list[list[float]]
 
@@ -203,3 +204,20 @@ def cosine(a: list[float], b: list[float]) -> float:
 def each_pair(product: Callable[..., float], xs: Any, ys: Any) -> Any:
     """A product of each vector of a row in x with each of the row in y."""
     return [[[product(a, b) for b in y] for a in x] for x, y in zip(xs, ys, strict=True)]
+
+
+def multi_head_attention(
+    w: Any, queries: Any, values: Any, keys: Any, **options: Any
+) -> list[list[list[float]]]:
+    """Vaswani et al. 2017, section 3.2.2, with Keras's weights: kernel and bias of four layers."""
+    heads, size = len(w[0][0]), len(w[0][0][0])
+    parts = []
+    for h in range(heads):
+        q, k, v = (
+            naive.dense(x, [row[h] for row in kernel], bias[h])
+            for x, kernel, bias in zip((queries, keys, values), w[0:6:2], w[1:6:2], strict=True)
+        )
+        mean = attention(q, v, k, lambda a, b: dot(a, b) / math.sqrt(size), **options)
+        part = naive.dense(mean, w[6][h], None if h else w[7])
+        parts.append(part)
+    return values_of.each(values_of.total, *parts)

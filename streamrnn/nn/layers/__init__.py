@@ -11,7 +11,7 @@ from streamrnn.nn.layers.activations import (
     ReLU,
     Softmax,
 )
-from streamrnn.nn.layers.attention import AdditiveAttention, Attention, Dot
+from streamrnn.nn.layers.attention import AdditiveAttention, Attention, Dot, MultiHeadAttention
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.conv1d import Conv1D, Dense, DepthwiseConv1D, SeparableConv1D
 from streamrnn.nn.layers.dropout import (
@@ -101,10 +101,10 @@ __all__ = [
     "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "GroupNormalization", "Identity",
     "Input", "InputLayer", "IntegerLookup", "LSTMCell", "Layer", "LayerNormLSTMCell",
     "LayerNormalization", "LeakyReLU", "MaskedArray", "Masking", "MaxPool1D", "MaxPooling1D",
-    "Maximum", "Minimum", "Multiply", "Normalization", "NotEqual", "Operation", "PReLU",
-    "PeepholeLSTMCell", "Permute", "RMSNormalization", "ReLU", "RepeatVector", "Rescaling",
-    "Reshape", "SeparableConv1D", "SeparableConvolution1D", "SimpleRNN", "SimpleRNNCell", "Softmax",
-    "SpatialDropout1D", "Spread", "StackedRNNCells", "StringLookup", "Subtract", "TimeDistributed",
-    "UnitNormalization", "UpSampling1D", "ZeroPadding1D", "clear_session", "deserialize", "get",
-    "register_layer", "serialize",
+    "Maximum", "Minimum", "MultiHeadAttention", "Multiply", "Normalization", "NotEqual",
+    "Operation", "PReLU", "PeepholeLSTMCell", "Permute", "RMSNormalization", "ReLU", "RepeatVector",
+    "Rescaling", "Reshape", "SeparableConv1D", "SeparableConvolution1D", "SimpleRNN",
+    "SimpleRNNCell", "Softmax", "SpatialDropout1D", "Spread", "StackedRNNCells", "StringLookup",
+    "Subtract", "TimeDistributed", "UnitNormalization", "UpSampling1D", "ZeroPadding1D",
+    "clear_session", "deserialize", "get", "register_layer", "serialize",
 ]  # fmt: skip

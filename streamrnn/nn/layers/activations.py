@@ -220,7 +220,7 @@ class Activated(Argument[ActivationLike, Spec]):
         return get(value, str(owner))
 
 
-_LEAST = np.float32(-3e38)
+LEAST = np.float32(-3e38)
 LEAST_DEVIATION = np.float32(1e-3)
 """Smallest deviation that Gaussian gives: without it, the density could grow without limit."""
 
@@ -358,7 +358,7 @@ class Softmax(AlongAxes):
                 f"{self}: a mask must be broadcastable to inputs of shape {x.shape}, and must "
                 f"not have more dimensions, received shape {taken.shape}"
             ) from None
-        y = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
+        y = super().__call__(np.where(taken, x, LEAST), *args, **kwargs)
         return np.where(taken, y, np.float32(0))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -8,6 +8,7 @@ is passed on.
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.normalization import Root, root_norm
 from streamrnn.nn.layers import initializers
-from streamrnn.nn.layers.activations import compute
-from streamrnn.nn.layers.arguments import Rate, Seed
+from streamrnn.nn.layers.activations import LEAST, compute
+from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.axes import axes_from_end
 from streamrnn.nn.layers.built_in import BuiltIn, Unmasked
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.conv1d import Dense
+from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.gated import dropout_mask
-from streamrnn.nn.layers.initializers import Seeded
+from streamrnn.nn.layers.initializers import Initial, Seeded
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.merge import Merge
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
@@ -38,7 +41,7 @@ class _Attending(Seeded, BuiltIn):
 
     ragged = False
     sequence_input = True
-    call_options = ("use_causal_mask",)
+    call_options: tuple[str, ...] = ("use_causal_mask",)
     dropout: Any
 
     def check_input(self, shape: Any) -> None:
@@ -215,3 +218,134 @@ class Dot(Unmasked, Merge):
                 rows = root_norm(rows, np.ones(size, np.float32), Root(1.0, 0.0, 1e7))
             vectors.append(rows.reshape(len(x), count, size))
         return dense.products(vectors[0], vectors[1].swapaxes(1, 2)).reshape(*lead, *shape)
+
+
+class _Projection(Dense):
+    """A Dense whose kernel has several axes of inputs or of units, as in Keras."""
+
+    sizes: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def build(self, input_shape: Shape) -> None:
+        inputs, units = self.sizes
+        self.add_weight("kernel", inputs + units, self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", units, self.bias_initializer)
+
+    def packable(self) -> dict[str, bool]:
+        return {}
+
+    def _run(self, x_NF: Floats, y_NU: Floats) -> None:
+        if self._packed is None:
+            bias = np.ravel(self._weights["bias"]) if self.use_bias else None
+            self._packed = dense.pack(self._weights["kernel"].reshape(-1, self.units), bias)
+        dense.run(self._packed, x_NF, y_NU)
+
+
+@builtin_layer
+class MultiHeadAttention(_Attending):
+    """(B, T, F), (B, S, V) -> (B, T, output_shape): attention of several heads (Vaswani 2017).
+
+    Called on a query, a value and perhaps a key, or on a list of them. Each head projects them to
+    `key_dim`, `value_dim` (by default key_dim) and `key_dim` features; a last projection turns
+    their means into output_shape, by default F. attention_mask in a call: bool (B, T, S), False
+    where a query does not see a value. dropout: of the means' weights, with training=True.
+    Weights: kernel and bias of the projections query, key, value and attention_output.
+    """
+
+    call_options = ("attention_mask", "use_causal_mask", "query", "value", "key")
+
+    num_heads: Size
+    key_dim: Size
+    value_dim: Argument[int | None, int] = Argument(default=None)
+    dropout: Rate = Rate(0.0)
+    use_bias: bool = True
+    output_shape: Argument[int | Sequence[int] | None, tuple[int, ...]] = Argument(default=None)
+    attention_axes: Argument[int | Sequence[int] | None, Any] = Argument(default=None)
+    sliding_window: Accepted = Accepted(None)
+    flash_attention: Accepted = Accepted(None)
+    kernel_initializer: Initial = Initial("glorot_uniform")
+    bias_initializer: Initial = Initial("zeros")
+    use_gate: Accepted = Accepted(False)
+    seed: Seed = Seed(None)
+
+    def complete(self) -> None:
+        self.value_dim = positive_integer(self, "value_dim", self.value_dim or self.key_dim)
+        sizes: Any = self.output_shape
+        sizes = sizes if isinstance(sizes, list | tuple) else [sizes] if sizes else []
+        self.output_shape = tuple(positive_integer(self, "output_shape", n) for n in sizes)
+        if self.attention_axes not in (None, 1, -2, [1], (1,), [-2], (-2,)):
+            raise ArgumentError(
+                f"{self}: attention_axes must be 1, the time axis, received {self.attention_axes!r}"
+            )
+        for name in ("sliding_window", "use_gate"):
+            if value := getattr(self, name):
+                raise ArgumentError(f"{self}: {name}={value!r} is not supported; leave it out")
+        self._parts: dict[str, Layer] = {}
+
+    def __call__(  # type: ignore[override]
+        self, query: Any, value: Any = None, key: Any = None, **options: Any
+    ) -> Any:
+        """Compute the outputs; see Layer, and MultiHeadAttention for the arguments."""
+        inputs = [x for x in (query, value, key) if x is not None]
+        return super().__call__(query if value is None else inputs, **options)
+
+    def children(self) -> dict[str, Layer]:
+        return self._parts
+
+    def build(self, input_shape: list[Shape]) -> None:
+        features = [self.known_features(shape) for shape in (*input_shape, input_shape[1])[:3]]
+        keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+        for key, name, inputs, units in (
+            ("query_dense", "query", (features[0],), keys),
+            ("key_dense", "key", (features[2],), keys),
+            ("value_dense", "value", (features[1],), values),
+            ("output_dense", "attention_output", values, self.output_shape or (features[0],)),
+        ):
+            initial = self.kernel_initializer, self.bias_initializer
+            part = _Projection(math.prod(units), None, self.use_bias, *initial, name=name)
+            part.sizes = inputs, units
+            part.build(())
+            self.adopt(part)
+            self._parts[key] = part
+
+    def check_input(self, shape: Any) -> None:
+        super().check_input(shape)
+        for key, one in zip(("query", "value", "key"), (*shape, shape[1])[:3], strict=True):
+            self._parts[f"{key}_dense"].check_input(one)
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        return (*input_shape[0][:2], *(self.output_shape or input_shape[0][2:]))
+
+    def seen(self, scores: Floats, context: CallContext) -> Bools | None:
+        queries, _, *keys = context.mask or (None, None)
+        masks = [super().seen(scores, context), context.options.get("attention_mask")]
+        masks += [None if queries is None else queries[..., None]]
+        masks += [key[:, None] for key in keys if key is not None]
+        arrays = [np.asarray(mask, np.bool_) for mask in masks if mask is not None]
+        by_head = [mask if mask.ndim > 3 else mask[..., None, :, :] for mask in arrays]
+        return reduce(np.logical_and, by_head) if by_head else None
+
+    def apply(self, inputs: list[Floats], context: CallContext) -> Array:
+        shapes = [x.shape for x in inputs]
+        self.check_input(shapes)  # numbers of steps are known only now
+        (batch, steps, _), heads = shapes[0], self.num_heads
+
+        def by_head(key: str, x: Floats) -> Floats:
+            y = self._parts[key].apply(x, context)
+            y = y.reshape(*x.shape[:2], heads, y.shape[2] // heads).swapaxes(1, 2)
+            return np.ascontiguousarray(y).reshape(batch * heads, x.shape[1], y.shape[3])
+
+        queries = by_head("query_dense", inputs[0]) * np.float32(self.key_dim**-0.5)
+        keys, values = by_head("key_dense", inputs[-1]), by_head("value_dense", inputs[1])
+        scores = dense.products(queries, keys.swapaxes(1, 2))
+        scores = scores.reshape(batch, heads, *scores.shape[1:])
+        seen = self.seen(scores, context)
+        if seen is not None:
+            scores = np.where(seen, scores, LEAST)
+        y = self.mean(scores.reshape(batch * heads, *scores.shape[2:]), values, context)
+        y = y.reshape(batch, heads, steps, self.value_dim)
+        if self.dropout and seen is not None:  # of a query that sees nothing, as in Keras 3
+            y = np.where(seen.any(axis=-1, keepdims=True), y, np.float32(0))
+        y = np.ascontiguousarray(y.swapaxes(1, 2)).reshape(batch, steps, heads * self.value_dim)
+        output: Array = self._parts["output_dense"].apply(y, context)
+        return output.reshape(batch, steps, *(self.output_shape or output.shape[2:]))

@@ -18,7 +18,7 @@ keras = pytest.importorskip("keras", reason="needs the oracles extra")
 # Keras 3.15 and NumPy 2.4: said by Keras of itself.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-KINDS = ("Bidirectional", "Attention", "AdditiveAttention")
+KINDS = ("Bidirectional", "Attention", "AdditiveAttention", "MultiHeadAttention")
 
 
 def _model(path: Path, kind: str, sequences: bool) -> Any:
@@ -28,7 +28,12 @@ def _model(path: Path, kind: str, sequences: bool) -> Any:
         y = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=sequences))(x)
     else:
         y = keras.layers.LSTM(4, return_sequences=True)(x)
-        y = getattr(keras.layers, kind)()([y, y])
+        heads = kind == "MultiHeadAttention"
+        y = (
+            keras.layers.MultiHeadAttention(2, 3)(y, y)
+            if heads
+            else getattr(keras.layers, kind)()([y, y])
+        )
         y = y if sequences else keras.layers.GlobalAveragePooling1D()(y)
     model = keras.Model(x, keras.layers.Dense(1, name="y")(y))
     keras.utils.set_random_seed(3)

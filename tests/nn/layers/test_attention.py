@@ -21,6 +21,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "Attention": lambda: layers.Attention(use_scale=True),
     "Attention/concat": lambda: layers.Attention(score_mode="concat"),
     "AdditiveAttention": layers.AdditiveAttention,
+    "MultiHeadAttention": lambda: layers.MultiHeadAttention(2, 3),
     "Dot": lambda: layers.Dot(2, normalize=True),
 }
 
@@ -108,6 +109,20 @@ def test_masks_are_of_queries_and_values_and_the_first_is_passed_on() -> None:
     assert (np.asarray(y)[~q] == 0).all()
 
 
+def test_a_mask_of_pairs_hides_values_from_queries() -> None:
+    """On arrays and in a model: (B, T, S), one for all rows, or one for each head."""
+    layer, x = layers.MultiHeadAttention(2, 3), Input((7, 5))
+    y, past = layer(X, X, use_causal_mask=True), np.tri(7, dtype=bool)
+    for mask in (past, past[None], np.broadcast_to(past, (9, 2, 7, 7))):
+        np.testing.assert_array_equal(layer(X, X, attention_mask=mask), y)
+    mask = Input((7, 7))
+    model = Model([x, mask], layer(x, x, attention_mask=mask))
+    np.testing.assert_array_equal(model([X, np.broadcast_to(past, (9, 7, 7))]), y)
+    key_mask = np.arange(7) < RNG.integers(1, 7, (9, 1))
+    hidden = layer(X, X, X, mask=[None, None, key_mask])
+    np.testing.assert_array_equal(hidden, layer([X, X], mask=[None, key_mask]))
+
+
 def test_what_is_refused() -> None:
     x, v, two = Input((None, 5), name="x"), Input((4,)), Input((None, 4))
     layer = layers.Attention(name="a")
@@ -126,6 +141,9 @@ def test_what_is_refused() -> None:
         layer([x, x], return_attention_scores=True)
     with pytest.raises(ArgumentError, match=r"'d' .*takes no argument 'use_causal_mask'"):
         layers.Dense(1, name="d")(x, use_causal_mask=True)
+    for option in ({"attention_axes": 2}, {"sliding_window": 3}, {"use_gate": True}):
+        with pytest.raises(ArgumentError, match=rf"'m' .*{next(iter(option))}.*"):
+            layers.MultiHeadAttention(2, 3, name="m", **option)
     for axes in ((1, 2, 2), "1"):
         with pytest.raises((ShapeError, ArgumentError), match=r"'dot' .*, received "):
             layers.Dot(axes, name="dot")([x, x])

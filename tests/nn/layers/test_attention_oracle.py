@@ -1,6 +1,8 @@
 """Attention and Dot beside Keras itself: a grid of arguments, in files that Keras writes."""
 
+import io
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # compiles nothing
 pytest.importorskip("keras", reason="needs the oracles extra")
 
+import h5py
 import keras
 from keras import layers as k
 
 import streamrnn
+from streamrnn.nn.formats.keras.write import save_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -81,7 +85,7 @@ def theirs_with(*calls: Call) -> Any:
 
 def outputs_of(model: Any) -> list[np.ndarray]:
     made = model([QUERIES, VALUES])
-    return [np.asarray(y) for y in (made if isinstance(made, list) else [made])]
+    return [keras.ops.convert_to_numpy(y) for y in (made if isinstance(made, list) else [made])]
 
 
 def assert_equal(theirs: Any, folder: Path, suffix: str, *, present: bool = False) -> Any:
@@ -100,6 +104,56 @@ def assert_equal(theirs: Any, folder: Path, suffix: str, *, present: bool = Fals
     for y, same in zip(found, outputs_of(again), strict=True):
         np.testing.assert_array_equal(y, same)
     return ours
+
+
+HEADS: dict[str, Call] = {
+    f"{options} {'causal ' * causal}{'keys' * keys}": (
+        lambda q, v, u, options=options, causal=causal, keys=keys: k.MultiHeadAttention(**options)(
+            q, v, **({"key": u} if keys else {}), **({"use_causal_mask": True} if causal else {})
+        )
+    )
+    for options in (
+        {"num_heads": 1, "key_dim": 4},
+        {"num_heads": 3, "key_dim": 2, "value_dim": 5, "use_bias": False},
+        {"num_heads": 2, "key_dim": 3, "output_shape": 4, "attention_axes": (1,)},
+        {"num_heads": 2, "key_dim": 3, "output_shape": (2, 3), "dropout": 0.3, "seed": 1},
+    )
+    for causal in (False, True)
+    for keys in (False, True)
+} | {
+    "one by name": lambda q, v, u: k.MultiHeadAttention(2, 3)(query=q, value=v),
+    "of itself, twice": lambda q, v, u: k.MultiHeadAttention(2, 3)(q, k.Add()([q, q])),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", HEADS)
+def test_several_heads_give_its_numbers(name: str, suffix: str, tmp_path: Path) -> None:
+    """A masked query may see nothing, of which the backends of Keras make one thing or another."""
+    ours = assert_equal(theirs_with(HEADS[name]), tmp_path, suffix, present=True)
+    save_keras(ours, tmp_path / "written.keras")
+    again = keras.models.load_model(tmp_path / "written.keras")
+    for y, other in zip(outputs_of(ours), outputs_of(again), strict=True):
+        np.testing.assert_allclose(y[PRESENT], other[PRESENT], rtol=2e-5, atol=2e-5)
+
+
+def test_files_of_the_first_keras_3_have_other_groups(tmp_path: Path) -> None:
+    """Attributes of MultiHeadAttention began with an underscore."""
+    theirs = theirs_with(HEADS["one by name"])
+    assert_equal(theirs, tmp_path, ".keras", present=True)
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with h5py.File(weights := io.BytesIO(members["model.weights.h5"]), "r+") as file:
+        group = file["layers/multi_head_attention"]
+        for name in [name for name in group if name.endswith("_dense")]:
+            group.move(name, f"_{name}")
+    members["model.weights.h5"] = weights.getvalue()
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    new, old = (streamrnn.load_model(tmp_path / f"{name}.keras") for name in ("m", "old"))
+    for y, other in zip(outputs_of(new), outputs_of(old), strict=True):
+        np.testing.assert_array_equal(y, other)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

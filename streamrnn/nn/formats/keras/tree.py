@@ -121,6 +121,10 @@ class _Layout:
             seen[kind] += 1
         return groups
 
+    def inside(self, group: str, key: str) -> str:
+        """Return the group of a layer in an attribute of another."""
+        return _join(group, key)
+
     def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
     ) -> Iterator[tuple[Layer, str, list[tuple[str, str]]]]:
@@ -140,7 +144,7 @@ class _Layout:
                 # A CuDNN layer has no cell: its weights are in its own group.
                 is_cudnn = config is not None and str(config.get("class_name")).startswith("CuDNN")
                 for key, child in layer.children().items():
-                    within = group if is_cudnn else _join(group, key)
+                    within = group if is_cudnn else self.inside(group, key)
                     yield from self.layers(child, _child(config, key), within, _join(target, key))
                 return
             root = "cells"
@@ -184,6 +188,10 @@ class _Stored(_Layout):
             for i, group in zip(indices, chosen, strict=False):
                 paths[i] = _join(root, group)
         return paths
+
+    def inside(self, group: str, key: str) -> str:
+        private = f"_{key}"  # what the attributes of MultiHeadAttention were called at first
+        return _join(group, private if private in self.tree.children(group) else key)
 
     def _layer_name(self, group: str) -> str | None:
         name = self.tree.attributes.get(_join(group, "vars"), {}).get("name")

@@ -105,6 +105,9 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
             inner[key] = with_histories(
                 inner[key], lambda of, call, i: [of, call + (of in models), i]
             )
+    if kind == "MultiHeadAttention" and "inbound_nodes" in stored:
+        calls = [{**call, "args": call["args"][0]} for call in stored["inbound_nodes"]]
+        stored = {**stored, "inbound_nodes": calls}
     module, name = _MODELS.get(kind, ("keras.layers", kind))
     return {
         **stored,
