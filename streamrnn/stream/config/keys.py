@@ -24,6 +24,7 @@ FREE = frozenset(
         "source.format",
         "source.version",
         "source.delimiter",  # the content of used files is compared
+        "source.null_values",
         "source.order",
         "source.after",
         "source.rename",

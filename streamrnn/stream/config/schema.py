@@ -29,6 +29,7 @@ from streamrnn.stream.config.values import (
     Names,
     Natural,
     Nulls,
+    NullValues,
     OnChange,
     Oov,
     PartitionBy,
@@ -117,9 +118,13 @@ class SourceSection(Section):
         "",
         example=";",
     )
+    null_values: NullValues = setting(
+        "CSV only: texts that are null in each column; default: an empty field, not quoted",
+        (),
+        example=["", "NA", "None", "-"],
+    )
     types: ColumnTypes = setting(
-        "types of columns; by default as in the first file, in text as in its first rows; between "
-        "runs, integers may become float64",
+        "types of columns; default: as in the first rows; between runs integers may become float64",
         factory=dict,
         example={"device": "string"},
     )

@@ -264,6 +264,12 @@ def _delimiter(value: Any) -> Any:
     return value
 
 
+def _texts(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise unexpected("a list of texts", value)
+    return tuple(value)
+
+
 def _layers(value: Any) -> Any:
     if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
         raise ValueError("expected a table [[model.layers]] per layer")
@@ -455,6 +461,11 @@ Delimiter = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1}),
 ]
 _INPUT = {"type": "object", "properties": {"features": _ONE_OR_MORE, "steps": POSITIVE}}
+NullValues = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_texts),
+    WithJsonSchema(array_of({"type": "string"})),
+]
 ModelInputs = Annotated[
     dict[str, tuple[str, ...] | dict[str, Any]],
     BeforeValidator(_names_by_name("input = features", _input)),

@@ -148,6 +148,7 @@ class LoadedPipeline:
             renames=joined_renames(self.renames, {} if table is None else table.renames),
             types=config.types,
             delimiter=config.delimiter,
+            null_values=config.null_values,
             table=table,
             roles=self.contract.columns(()),
             by_time=config.sort == "file",

@@ -1,5 +1,6 @@
 """The files of a source: how each is opened, which columns it has, what its footer says."""
 
+import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -54,9 +55,9 @@ class SourceFiles(Source):
     first file, or of earlier runs, if the cast changes no value; the columns `features` are not
     cast: each file may have them in any type that can be read. `renames`: old names that files may
     have for columns. `format`: the format of all files; "auto" goes by suffix. `types` (column ->
-    type) go before the types of files. `delimiter` is for text files. In text files, columns
-    outside `roles` (None: there are none) are text if no file has values for them. `table`: the
-    table to which the files belong. `by_time`: the rows of each file are read, and positions
+    type) go before the types of files. `delimiter` and `null_values` are for CSV. In text files,
+    columns outside `roles` (None: there are none) are text if no file has values for them. `table`:
+    the table to which the files belong. `by_time`: the rows of each file are read, and positions
     counted, in the order of time. `numbers`: the features that are read as numbers. With `rejects`,
     a value that its column cannot hold is null, and the origin of its row says why.
     """
@@ -70,6 +71,7 @@ class SourceFiles(Source):
     renames: NamesInFiles = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     delimiter: str = ""
+    null_values: Sequence[str] = ()
     table: Table | None = None
     roles: Collection[str] | None = None
     by_time: bool = False
@@ -182,7 +184,7 @@ class SourceFiles(Source):
                         ", or write times such as 2013-01-31 08:00:00, with Z or an offset if they "
                         "have a zone"
                     )
-                raise DTypeError(f"{file.path}: {error}. Correct the value{advice}")
+                raise DTypeError(f"{file.path}: {error}. {self._correct(file, error)}{advice}")
         return used
 
     def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
@@ -323,10 +325,11 @@ class SourceFiles(Source):
 
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
         format = self._format_of(file)
-        if format.typed and self.delimiter:
+        if not format.header and (self.delimiter or self.null_values):
+            key = "delimiter" if self.delimiter else "null_values"
             raise ConfigError(
-                f"[source] delimiter is for text files (CSV), but the format of {file.path} is "
-                f"{format.name}. Remove the key."
+                f"[source] {key} is for CSV, but the format of {file.path} is {format.name}. "
+                "Remove the key."
             )
         hints = self._hints(file)
         with self._readable(file):
@@ -376,17 +379,27 @@ class SourceFiles(Source):
         types |= {column: pa.float64() for name, column in self._as_double if name == file.name}
         unfit: dict[int, str] | None = {} if self.rejects else None
         rows = self._counts.get(file)
-        return Hints(file.path, types, self._kinds, self.delimiter, rows, self._floats, unfit)
+        csv = self.delimiter, self.null_values
+        return Hints(file.path, types, self._kinds, *csv, rows, self._floats, unfit)
 
     def _format_of(self, file: SourceFile) -> FileFormat:
         return format_of(file.path, self.format)
+
+    def _correct(self, file: SourceFile, error: UnparsedError) -> str:
+        """Return the first advice about a text that cannot be read."""
+        if not self._format_of(file).header or any(map(str.isdigit, error.text)):
+            return "Correct the value"
+        nulls = json.dumps([*(self.null_values or [""]), error.text], ensure_ascii=False)
+        return f"Correct the value, set [source] null_values = {nulls} if it means null"
 
     def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
         new = {old: name for name, olds in self.renames.items() for old in olds}
         name = new.get(error.column, error.column)
         first = self._first if self._first != file.path else ""
         origin = "[source] types" if name in self._kinds else first or "the first rows of the file"
-        message = f"{file.path}: {error}; the type comes from {origin}. Correct the value"
+        message = (
+            f"{file.path}: {error}; the type comes from {origin}. {self._correct(file, error)}"
+        )
         # The time and features of numbers are never text: another type would only move the error.
         number = name in self.features or name in self.numbers
         if name == self.time or (number and error.other == "string"):

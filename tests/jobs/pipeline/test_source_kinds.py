@@ -201,7 +201,8 @@ def test_large_files_are_read_in_bounded_memory() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("delimiter", ";", r"delimiter is for text files"),
+        ("delimiter", ";", r"delimiter is for CSV, but .* is Parquet"),
+        ("null_values", ["-"], r"null_values is for CSV, but .* is Parquet"),
         ("version", 3, r"version is for Delta and Iceberg tables; parquet is neither"),
     ],
 )

@@ -58,6 +58,7 @@ def test_defaults_are_those_of_the_design(load):
         "format": "auto",
         "version": None,
         "delimiter": "",
+        "null_values": (),
         "types": {},
         "order": "path",
         "after": None,
@@ -232,8 +233,8 @@ typ = "LSTM"
         "window.lanes=abc",
     )
     known = (
-        "known here: path, format, version, delimiter, types, order, after, sort, key, time, "
-        "features, rename, time_zone, time_features, nulls, nan, "
+        "known here: path, format, version, delimiter, null_values, types, order, after, sort, "
+        "key, time, features, rename, time_zone, time_features, nulls, nan, "
     )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",

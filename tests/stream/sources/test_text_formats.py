@@ -1,9 +1,13 @@
 """CSV and NDJSON: types, places of errors, torn files, positions. (What all keep: contracts.)"""
 
+import csv
 import gzip
+import io
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,6 +210,60 @@ def test_the_format_goes_by_the_suffix_in_any_case(tmp_path: Path) -> None:
     assert rows(FileSource(list_files(str(tmp_path / "A.TSV")), None, 3)) == [{"a": 1, "b": 2}]
 
 
+NULLS = ["", "None", "-", "n/a "]
+
+
+@pytest.mark.parametrize("mark", ["", '"'])
+@pytest.mark.parametrize("size", [1, 200_000], ids=["one block", "many blocks"])
+def test_spellings_of_null_are_null_in_every_column(tmp_path: Path, mark: str, size: int) -> None:
+    """Also quoted, and where the type of a column is inferred; the oracle is Python's csv."""
+    cells = [["a", "1.5", "7"], ["None", "-", "n/a "], ["", "None", "-"], ["none", "2", ""]]
+    lines = ["id,x,n", *(",".join(f"{mark}{cell}{mark}" for cell in row) for row in cells * size)]
+    text = "\n".join([*lines, ""])
+    found = source(tmp_path / "in", text.encode(), rows=1 << 20, null_values=NULLS)
+    assert found.schema.types == [pa.string(), pa.float64(), pa.int64()]
+    read = list(csv.DictReader(io.StringIO("\n".join([*lines[: len(cells) + 1], ""]))))
+    kinds = {"id": str, "x": float, "n": int}
+    expected = [{k: None if v in NULLS else kinds[k](v) for k, v in row.items()} for row in read]
+    given = rows(found)
+    assert given[:4] == given[-4:] == expected
+    assert len(given) == 4 * size
+
+
+def test_only_the_spellings_of_the_key_are_null_in_text(tmp_path: Path) -> None:
+    """NA is a value of a text column, and null among numbers, with the key or without."""
+    text = b"id,x\nNA,NA\n-,1\nUS,2\n"
+    assert rows(source(tmp_path / "a", text))[0] == {"id": "NA", "x": None}
+    assert rows(source(tmp_path / "b", text, null_values=["-"]))[:2] == [
+        {"id": "NA", "x": None},
+        {"id": None, "x": 1},
+    ]
+
+
+@pytest.mark.parametrize("options", [{"numbers": ["x"]}, {"types": {"x": "int64"}}], ids=str)
+def test_an_unreadable_word_names_the_key_that_makes_it_null(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """The list that the message proposes is read, and lets the file pass."""
+    text = b"x\n1\nNone\nn.a.\n"
+    proposed = []
+    for word in ("None", "n.a."):
+        found = source(tmp_path / "in", text, **options, null_values=proposed)
+        with pytest.raises((DataError, DTypeError), match=f"received '{word}'") as refused:
+            rows(found)
+        toml = re.search(r"\[source\] (null_values = \[.*?\]) if", str(refused.value))
+        assert toml is not None
+        proposed = tomllib.loads(toml[1])["null_values"]
+    assert proposed == ["", "None", "n.a."]
+    found = source(tmp_path / "in", text, **options, null_values=proposed)
+    assert rows(found) == [{"x": 1}, {"x": None}, {"x": None}]
+    for name, data in ((".csv", b"x\n1\nA07\n"), (".ndjson", b'{"x": 1}\n{"x": "None"}\n')):
+        found = source(tmp_path / name[1:], data, name=name, **options)
+        with pytest.raises((DataError, DTypeError)) as refused:
+            rows(found)
+        assert "null_values" not in str(refused.value)
+
+
 def test_an_empty_field_is_null_and_a_quoted_one_is_not(tmp_path: Path) -> None:
     found = source(tmp_path / "in", b'id,x\n,1\n"",2\na,3\n')
     assert [row["id"] for row in rows(found)] == [None, "", "a"]
@@ -292,6 +350,7 @@ def test_a_last_value_may_end_with_a_newline(tmp_path: Path) -> None:
 
 ENDS = """
 import sys
+import tomllib
 from streamrnn.stream.sources import FileSource, list_files, suffixes_of
 source = FileSource(list_files(sys.argv[1], suffixes_of("csv")), None, 100)
 if sys.argv[2] == "stop":
@@ -418,7 +477,7 @@ def test_text_in_place_of_numbers_is_named_in_ndjson_and_under_an_old_name(tmp_p
 
 def test_text_is_not_proposed_for_a_number_that_is_also_copied(tmp_path: Path) -> None:
     opened = source(tmp_path / "in", b"a\n1\n-\n", types={"a": "double"}, numbers=["a"])
-    with pytest.raises(DataError, match=r"received '-'.*Correct the value, or remove the row\.$"):
+    with pytest.raises(DataError, match=r"received '-'.*if it means null, or remove the row\.$"):
         rows(opened)
 
 

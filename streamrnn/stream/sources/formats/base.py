@@ -70,16 +70,17 @@ class Hints:
 
     `types`: types of columns, which the pipeline file states for the `declared` ones; others are
     inferred from the first rows. `delimiter`: the character between the values of a row; "": the
-    suffix of `path` decides. `rows`: the number of rows, if they were counted before. `floats`:
-    columns that may be read as double: a value that an integer cannot hold raises UnparsedError.
-    `unfit`: where to put why other values are null, by row, because they cannot be read; None: such
-    a value raises UnparsedError, too.
+    suffix of `path` decides. `nulls`: texts that are null; (): an empty one is. `rows`: the number
+    of rows, if they were counted before. `floats`: columns that may be read as double: a value that
+    an integer cannot hold raises UnparsedError. `unfit`: where to put why other values are null, by
+    row, because they cannot be read; None: such a value raises UnparsedError, too.
     """
 
     path: str = ""
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     declared: Collection[str] = ()
     delimiter: str = ""
+    nulls: Sequence[str] = ()
     rows: int | None = None
     floats: Collection[str] = ()
     unfit: dict[int, str] | None = None
@@ -108,7 +109,8 @@ class UnparsedError(ValueError):
         self.row = row
         self.column = column
         self.kind = kind
-        text, self.other = value.strip("'\""), "string"
+        self.text = text = value.strip("'\"")
+        self.other = "string"
         if not text.lstrip("-").isdigit():  # digits: too long for int64, or with a leading zero
             with suppress(ValueError):
                 float(text)

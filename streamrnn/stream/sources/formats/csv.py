@@ -101,12 +101,12 @@ class CsvReader(TextReader):
         return kinds
 
     def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read these columns as text, block by block; an empty field that is not quoted is null."""
+        """Read these columns as text, block by block; what the hints call null is null."""
         if self._whole is not None:
             yield from self._table.select(columns).to_batches()
             return
         with self._located():
-            yield from self._open(_as_text(columns))
+            yield from self._open(self._as_text(columns))
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -117,7 +117,7 @@ class CsvReader(TextReader):
                 text,
                 read_options=pacsv.ReadOptions(block_size=text.size() + 1, use_threads=False),
                 parse_options=self._parsing,
-                convert_options=_as_text(self._columns),
+                convert_options=self._as_text(self._columns),
             )
         return table
 
@@ -162,15 +162,14 @@ class CsvReader(TextReader):
         with suppress(csv.Error):
             yield from ((lines.line_num, values) for values in lines if values)
 
-
-def _as_text(columns: list[str]) -> pacsv.ConvertOptions:
-    return pacsv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()),
-        include_columns=columns,
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
+    def _as_text(self, columns: list[str]) -> pacsv.ConvertOptions:
+        return pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()),
+            include_columns=columns,
+            null_values=list(self._hints.nulls or [""]),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=bool(self._hints.nulls),
+        )
 
 
 CSV = FileFormat("CSV", (*also_compressed(".csv"), *_TABS), CsvReader, typed=False, header=1)
