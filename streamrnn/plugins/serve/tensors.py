@@ -4,7 +4,7 @@ https://github.com/open-inference/open-inference-protocol, with its binary tenso
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -14,12 +14,15 @@ from streamrnn.base.display import as_text, count
 from streamrnn.errors import DataError
 from streamrnn.plugins.serve.values import RequestColumns
 
+T = TypeVar("T")
+
 _NUMPY = {
     "BOOL": np.dtype("?"),
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
 }
+_KINDS = {str: "text", list: "a list", dict: "an object", bool: "true or false"}
 _NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
@@ -72,17 +75,23 @@ def read_request(
     try:
         request = orjson.loads(body[:place])
         rows, tensors = None, []
-        for tensor in request["inputs"]:
-            name, (size,) = tensor["name"], tensor["shape"]
+        for tensor in _typed(list, request["inputs"], "inputs"):
+            name = _typed(str, _typed(dict, tensor, "tensor")["name"], "name of a tensor")
+            what, kind = f"tensor {name!r:.80}", tensor.get("datatype")
+            shape = _typed(list, tensor["shape"], f"{what}: shape")
+            size = shape[0] if len(shape) == 1 else None
             if type(size) is not int or size < 0 or rows not in (None, size):
                 raise DataError(
-                    f"tensor {name!r}: expected shape [rows], with as many rows as other tensors, "
-                    f"received [{size!r:.40}]"
+                    f"{what}: expected shape [rows], with as many rows as other tensors, "
+                    f"received {shape!r:.40}"
                 )
+            if kind not in (*_NUMPY, "BYTES"):
+                choices = ", ".join((*_NUMPY, "BYTES"))
+                raise DataError(f"{what}: datatype: expected {choices}, received {kind!r:.40}")
             check(size)
-            rows, taken = size, tensor.get("parameters", {}).get("binary_data_size")
+            rows, taken = size, _parameters(tensor, f"{what}: ").get("binary_data_size")
             if taken is None:
-                values = tensor["data"]
+                values = _typed(list, tensor["data"], f"{what}: data")
             elif type(taken) is not int or not 0 <= taken <= len(body) - place:
                 raise DataError(
                     f"tensor {name!r}: expected a binary_data_size up to {len(body) - place}, the "
@@ -90,7 +99,7 @@ def read_request(
                 )
             else:
                 blob, place = body[place : place + taken], place + taken
-                values = _from_bytes(name, tensor["datatype"], blob, size)
+                values = _from_bytes(name, kind, blob, size)
             if len(values) != size:
                 raise DataError(f"tensor {name!r}: expected {size} values, received {len(values)}")
             tensors.append((name, values))
@@ -98,13 +107,16 @@ def read_request(
             raise DataError(
                 f"expected {place} bytes of JSON and binary tensors, received {len(body)}"
             )
-        parameters = request.get("parameters") or {}
-        binary = parameters.get("binary_data_output", False)
-        outputs = [
-            (output["name"], output.get("parameters", {}).get("binary_data", binary))
-            for output in request.get("outputs") or ()
-        ]
-        named = {"id": request["id"]} if "id" in request else {}
+        parameters = _parameters(request)
+        key = "binary_data_output"
+        binary = _typed(bool, parameters.get(key, False), f"parameters: {key}")
+        outputs = []
+        for output in _typed(list, request.get("outputs") or [], "outputs"):
+            name = _typed(str, output["name"], "name of an output")
+            what = f"output {name!r:.80}: "
+            wanted = _parameters(output, what).get("binary_data", binary)
+            outputs.append((name, _typed(bool, wanted, f"{what}binary_data")))
+        named = {"id": _typed(str, request["id"], "id")} if "id" in request else {}
         batch = columns.batch(tensors, rows or 0)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -117,6 +129,17 @@ def read_request(
     if answer is not None:
         _outputs(read, answer)
     return read
+
+
+def _typed(kind: type[T], value: Any, what: str) -> T:
+    """Return a value of a request. Raises DataError if its type is not `kind`."""
+    if type(value) is kind:
+        return value
+    raise DataError(f"{what}: expected {_KINDS[kind]}, received {value!r:.40}")
+
+
+def _parameters(of: Mapping[str, Any], what: str = "") -> dict[str, Any]:
+    return _typed(dict, of.get("parameters") or {}, f"{what}parameters")
 
 
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
@@ -135,11 +158,8 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
                 f"preceded by its length in four bytes; {ends} at byte {place}"
             )
         return texts
-    if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:
-        raise DataError(
-            f"tensor {name!r}: its bytes are not {size} values of {kind!r:.20}, or this datatype "
-            "is unknown"
-        )
+    if len(blob) != size * _NUMPY[kind].itemsize:
+        raise DataError(f"tensor {name!r}: its {len(blob)} bytes are not {size} values of {kind}")
     return pa.array(np.frombuffer(blob, _NUMPY[kind]))
 
 

@@ -209,6 +209,51 @@ def test_an_output_that_is_wrong_adds_no_row(server: serving.Server, wrong: dict
     assert server.send("/state/unscored")[0] == 404
 
 
+TYPES = "BOOL, FP16, FP32, FP64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, BYTES"
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "text"),
+    [
+        (
+            "tensor",
+            {"datatype": "FP99"},
+            f"tensor 'a': datatype: expected {TYPES}, received 'FP99'",
+        ),
+        ("tensor", {"datatype": None}, f"tensor 'a': datatype: expected {TYPES}, received None"),
+        ("tensor", {"datatype": ["FP64"]}, f"datatype: expected {TYPES}, received ['FP64']"),
+        ("tensor", {"name": 5}, "name of a tensor: expected text, received 5"),
+        ("tensor", {"data": "1"}, "tensor 'a': data: expected a list, received '1'"),
+        ("tensor", {"shape": 1}, "tensor 'a': shape: expected a list, received 1"),
+        ("tensor", {"shape": [1, 1]}, "tensor 'a': expected shape [rows]"),
+        ("tensor", {"parameters": [1]}, "tensor 'a': parameters: expected an object, received [1]"),
+        ("request", {"id": 7}, "id: expected text, received 7"),
+        ("request", {"parameters": "x"}, "parameters: expected an object, received 'x'"),
+        ("request", {"parameters": {"binary_data_output": "no"}}, "expected true or false"),
+        ("request", {"inputs": {"a": 1}}, "inputs: expected a list, received {'a': 1}"),
+        ("request", {"inputs": [1]}, "tensor: expected an object, received 1"),
+        ("request", {"outputs": {"name": "score"}}, "outputs: expected a list"),
+        ("request", {"outputs": [{"name": 1}]}, "name of an output: expected text, received 1"),
+        (
+            "request",
+            {"outputs": [{"name": "score", "parameters": {"binary_data": 1}}]},
+            "output 'score': binary_data: expected true or false, received 1",
+        ),
+    ],
+)
+def test_a_field_of_the_protocol_that_is_wrong_is_named(
+    server: serving.Server, place: str, wrong: dict[str, Any], text: str
+) -> None:
+    """With what it may be; and no row is scored."""
+    inputs = [tensor("id", "BYTES", ["unread"]), tensor("t", "INT64", [0])]
+    inputs += [tensor("b", "INT32", [1]), tensor("a", "FP64", [1.0])]
+    request = {"inputs": inputs}
+    (inputs[-1] if place == "tensor" else request).update(wrong)
+    status, answer = server.send(f"{V2}/infer", json.dumps(request).encode())
+    assert (status, text in json.loads(answer)["error"]) == (400, True), answer
+    assert server.send("/state/unread")[0] == 404
+
+
 def test_metadata_metrics_and_states(server: serving.Server) -> None:
     described = json.loads(server.send(V2)[1])
     assert [tensor["datatype"] for tensor in described["inputs"]] == [
