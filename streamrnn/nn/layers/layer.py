@@ -266,7 +266,7 @@ class Layer(NamedWeights, WeightSet, Configurable):
         Keras 3 drops the mask). A layer that passes the mask on returns an array that carries the
         mask (`layers.MaskedArray`) or, if no step is left out, a plain array.
         """
-        if unknown := options.keys() - self.call_options:
+        if options and (unknown := options.keys() - self.call_options):
             raise ArgumentError(f"{self}: its call takes no argument {min(unknown)!r}; remove it")
         # The common case, a plain array alone, skips the search: calls of one step are short.
         plain = type(inputs) is np.ndarray and initial_state is None and mask is None

@@ -268,3 +268,41 @@ def test_calls_of_a_nested_model_are_counted_from_1(kind, first, tmp_path):
     loaded, given = streamrnn.load_model(tmp_path / "m.h5"), [x(2, 5, 3), x(2, 4, 3)]
     for ours, wanted in zip(loaded(given), model(given), strict=True):
         np.testing.assert_array_equal(ours, wanted)
+
+
+def test_attention_of_keras_2(tmp_path):
+    """causal=True was an argument of the layer, and MultiHeadAttention kept its inputs' shapes."""
+
+    def of(class_name, calls, **config):
+        name = config["name"]
+        return {"class_name": class_name, "name": name, "config": config, "inbound_nodes": calls}
+
+    heads = {"num_heads": 2, "key_dim": 3, "query_shape": [None, 6, 4], "key_shape": None}
+    stored = [
+        of("InputLayer", [], name="x", batch_input_shape=[None, 6, 4]),
+        of(
+            "Attention",
+            [[["x", 0, 0, {}], ["x", 0, 0, {}]]],
+            name="attention",
+            use_scale=False,
+            causal=True,
+            dropout=0.0,
+        ),
+        of(
+            "MultiHeadAttention",
+            [[["attention", 0, 0, {"value": ["x", 0, 0], "use_causal_mask": True}]]],
+            name="heads",
+            value_shape=[None, 6, 4],
+            **heads,
+        ),
+    ]
+    config = {"name": "m", "layers": stored}
+    config |= {"input_layers": [["x", 0, 0]], "output_layers": [["heads", 0, 0]]}
+    x = Input((6, 4))
+    made = layers.MultiHeadAttention(2, 3)
+    y = layers.Attention()([x, x], use_causal_mask=True)
+    model = Model(x, made(y, x, use_causal_mask=True))
+    whole = {"class_name": "Functional", "config": config}
+    old_keras.legacy(tmp_path / "m.h5", {"heads": made.get_weights()}, "2.8.0", whole)
+    array = np.random.default_rng(1).normal(size=(2, 6, 4)).astype(np.float32)
+    np.testing.assert_array_equal(streamrnn.load_model(tmp_path / "m.h5")(array), model(array))

@@ -44,6 +44,7 @@ _IGNORED = {
     "StringLookup": "sparse vocabulary_dtype vocabulary_size",
     "IntegerLookup": "sparse vocabulary_size",
     "CategoryEncoding": "sparse",
+    "MultiHeadAttention": "query_shape value_shape key_shape",
     "BatchNormalization": "fused virtual_batch_size adjustment",
 }
 """Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
@@ -275,6 +276,8 @@ def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
     """
     name, cls = layer["name"], registry.get(layer["class_name"])
     takes_state, supported = cls.takes_state, (*_ARGUMENTS, *getattr(cls, "call_options", ()))
+    # An argument of the layer before Keras 2.12.
+    is_causal = "use_causal_mask" in supported and layer["config"].pop("causal", False)
     if not isinstance(nodes, list):
         raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
     calls: list[Call] = []
@@ -293,6 +296,7 @@ def _calls(nodes: object, layer: LayerConfig) -> list[Call]:
                     f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
                 )
         kwargs = {key: value for key, value in kwargs.items() if value not in (None, [], False)}
+        kwargs |= {"use_causal_mask": True} if is_causal else {}
         if unsupported := [key for key in kwargs if key not in supported]:
             raise UnsupportedError(
                 f"layer {name!r}: it is called with {unsupported[0]}=, which is not supported; "
