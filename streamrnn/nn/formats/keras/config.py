@@ -34,7 +34,8 @@ OPERATIONS = {
 }
 """The operations that masks of functional graphs consist of -> streamrnn's layers."""
 ACTIVATION_KEYS = ("activation", "recurrent_activation")
-_IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
+LOWER_DTYPES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_IGNORED_DTYPES = (None, "float32", "int64", "int32", "string", *LOWER_DTYPES)
 
 _IGNORED = {
     # Only for training, for other devices, or for Keras's own execution.
@@ -53,6 +54,10 @@ _ARRAYS = ("__numpy__", "__tensor__")
 _ARGUMENTS = ("initial_state", "mask", "training")
 _OPERANDS = ("condition", "x", "xs", "x1", "x2", "key", "indices")
 """The arguments in a call of an operation that are its operands, in their order."""
+NO_GRAPH = (
+    "the file of a subclassed model contains no graph: rebuild the model here with Sequential or "
+    "Model, load the file in Keras, and pass the get_weights() of its model to set_weights"
+)
 _RENAMED = {"divide": "true_divide"}
 _DROPPED = ("dtype", "name", "sparse", "trainable")
 
@@ -125,22 +130,22 @@ def _is_of_masks(entry: Mapping[str, Any]) -> bool:
     if kind == "Any":
         return config.get("axis") in (-1, [-1], 2, [2]) and not config.get("keepdims")
     if kind == "ExpandDims":
-        return bool(config.get("axis") == -1) and _first_dtype(entry) != "float32"
+        return bool(config.get("axis") == -1) and not _reads_floats(entry)
     if kind == "Concatenate":
-        return _first_dtype(entry) != "float32"
+        return not _reads_floats(entry)
     if kind in ("ZerosLike", "OnesLike"):
         return bool(config.get("dtype") == "bool")
     return kind in OPERATIONS
 
 
-def _first_dtype(entry: Mapping[str, Any]) -> object:
-    """Return the dtype of the first tensor that an operation is called on, None if not stated."""
+def _reads_floats(entry: Mapping[str, Any]) -> bool:
+    """Return whether the first tensor that an operation is called on is stated to be of floats."""
     value: Any = entry.get("inbound_nodes")
     while isinstance(value, list) and value:
         first = value[0]
         value = first["args"] if isinstance(first, Mapping) and "args" in first else first
     config = value.get("config") if isinstance(value, Mapping) else None
-    return config.get("dtype") if isinstance(config, Mapping) else None
+    return isinstance(config, Mapping) and config.get("dtype") in ("float32", *LOWER_DTYPES)
 
 
 def _unsupported(entry: Mapping[str, Any], reason: str) -> UnsupportedError:
@@ -159,7 +164,8 @@ def _layer(
         if key in ignored:
             continue
         if key == "dtype":
-            if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
+            ignores = LOWER_DTYPES if class_name == "InputLayer" else _IGNORED_DTYPES
+            if _dtype(value) not in ignores:
                 arguments[key] = _dtype(value)
         elif key in ACTIVATION_KEYS:
             name = value.get("config") if isinstance(value, Mapping) else value
@@ -202,10 +208,7 @@ def _known_initializer(value: object) -> object:
 
 def _functional(config: object, version: str) -> dict[str, object]:
     if not isinstance(config, Mapping) or not {"input_layers", "output_layers"} <= set(config):
-        raise UnsupportedError(
-            "the file of a subclassed model contains no graph: rebuild the model with Sequential "
-            "or Model, and read its weights with load_weights(path)"
-        )
+        raise UnsupportedError(NO_GRAPH)
     layers: list[LayerConfig] = []
     splits: set[object] = set()
     for entry in _entries(config):

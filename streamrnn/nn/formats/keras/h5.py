@@ -123,7 +123,8 @@ class _Walk:
     def _array(self, dataset: Any, path: str) -> Array:
         if dataset.is_virtual or dataset.external:
             raise ModelFileError(f"{path} stores its values in another file, which is not opened")
-        if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+        is_bfloat16 = dataset.dtype == "V2"
+        if (dataset.dtype.kind not in "fiu" and not is_bfloat16) or dataset.shape is None:
             raise ModelFileError(f"{path} is not numeric ({dataset.dtype})")
         declared = dataset.size * dataset.dtype.itemsize
         if dataset.chunks is not None:
@@ -134,7 +135,9 @@ class _Walk:
             raise ModelFileError(
                 f"{path} declares shape {dataset.shape}, far more values than are stored for it"
             )
-        return np.asarray(dataset[()])
+        array = np.asarray(dataset[()])
+        # The upper half of a float32.
+        return (array.view(np.uint16) << np.uint32(16)).view(np.float32) if is_bfloat16 else array
 
 
 def _texts_of(data: bytes, address: int) -> dict[str, H5Text]:

@@ -4,6 +4,7 @@ A .keras archive is a zip of config.json, metadata.json, model.weights.h5 and as
 """
 
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -24,11 +25,12 @@ from streamrnn.nn.formats.guard import (
     parse_json,
 )
 from streamrnn.nn.formats.keras import h5, legacy, tree
-from streamrnn.nn.formats.keras.config import major_of, translate
+from streamrnn.nn.formats.keras.config import LOWER_DTYPES, NO_GRAPH, major_of, translate
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import snake_case
+from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model
 
 WEIGHTS = "model.weights.h5"
@@ -51,7 +53,7 @@ def _load_archive(path: Path) -> Loaded:
     contents = _read_archive(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
     config = _with_vocabularies(contents.config, contents.assets, stored.arrays)
-    return _built(config, contents.version, stored)
+    return _built(path, config, contents.version, stored)
 
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
@@ -66,7 +68,7 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
         )
     parsed = parse_json(str(root["model_config"]), "model_config")
     version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
-    return _built(legacy.with_reset_after(parsed, stored), str(version), stored)
+    return _built(path, legacy.with_reset_after(parsed, stored), str(version), stored)
 
 
 def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree]:
@@ -95,10 +97,20 @@ def _assign(model: Model, config: tree.LayerEntry, stored: h5.Tree) -> Loaded:
     return Loaded(model, assign_weights(model, assignments, left))
 
 
-def _built(config: object, version: str, stored: h5.Tree) -> Loaded:
+def _built(path: Path, config: object, version: str, stored: h5.Tree) -> Loaded:
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the model's config is not a JSON object: {config!r:.60}")
-    model = build(translate(config, version), stored.size)
+    if lower := sorted({of for of in leaves(config) if of in LOWER_DTYPES}):
+        warnings.warn(
+            f"{path}: layers of dtype {', '.join(lower)} compute in float32 here", stacklevel=2
+        )
+    try:
+        translated = translate(config, version)
+    except UnsupportedError:
+        if isinstance(config.get("config"), Mapping) and "layers" not in config["config"]:
+            raise UnsupportedError(f"{config.get('class_name')}: {NO_GRAPH}") from None
+        raise
+    model = build(translated, stored.size)
     if not isinstance(model, Model):
         raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
     model.graph  # noqa: B018 (raises if the file does not define the input)
