@@ -52,8 +52,12 @@ class _Attending(Seeded, BuiltIn):
                 f"(batch, time, features), received shape {shape}"
             )
         (_, values, *_), keys = shape, shape[-1]
-        if len({values[1], keys[1], None}) > 2:
-            raise ShapeError(f"{self}: expected a key for each value, received shapes {shape}")
+        rows = {None, *(one[0] for one in shape)}
+        if len(rows) > 2 or len({None, values[1], keys[1]}) > 2:
+            raise ShapeError(
+                f"{self}: expected as many rows in each input, and a key for each value, received "
+                f"shapes {shape}"
+            )
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return mask and mask[0]
@@ -194,10 +198,11 @@ class Dot(Unmasked, Merge):
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         pairs = list(zip(input_shape, self.along, strict=True))
-        if len({None, *(shape[axis] for shape, axis in pairs)}) > 2:
+        rows, sizes = {s[0] for s in input_shape}, {shape[axis] for shape, axis in pairs}
+        if len(rows - {None}) > 1 or len(sizes - {None}) > 1:
             raise ShapeError(
-                f"{self}: its inputs must have the same size along axes={self.axes!r}, received "
-                f"shapes {input_shape}"
+                f"{self}: its inputs must have as many rows and the same size along "
+                f"axes={self.axes!r}, received shapes {input_shape}"
             )
         rest = [n for shape, axis in pairs for n in (*shape[1:axis], *shape[axis:][1:])]
         return (input_shape[0][0], *(rest or [1]))
