@@ -170,6 +170,12 @@ ROWS = {
         cut=MOVES,
         trained=NO_RULE,
     ),
+    "/matmul": LayerRow(
+        made("matmul", "input", [[1.0, 2.0], [0.5, 0.0], [-1.0, 3.0], [0.1, 0.2]]),
+        of(lambda x: x @ np.array([[1, 2], [0.5, 0], [-1, 3], [0.1, 0.2]])),
+        cut=MOVES,
+        trained=NO_RULE,
+    ),
     "/flip": LayerRow(made("flip", axis=-1), of(lambda x: x[..., ::-1])),
 }
 OPERATIONS = {f"Operation{name}": row for name, row in ROWS.items()}

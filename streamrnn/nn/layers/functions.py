@@ -1,7 +1,7 @@
 """Functions of arrays, named as in keras.ops. They compute in float32; comparisons give bool.
 
 Sums are computed in float64 from the first element to the last and rounded once, so no bit depends
-on the machine. Matrix products are left to Dense.
+on the machine.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.activation import ACTIVATIONS, Spec, applied
 from streamrnn.nn.layers.activations import compute_over
 
@@ -111,6 +112,15 @@ def _gelu(x: Any, approximate: bool = True) -> Floats:
     inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
     y: Floats = np.float32(0.5) * x * (np.float32(1) + applied("tanh", inner))
     return y
+
+
+def _matmul(x: Any, y: Any) -> Floats:
+    x, y = floats(x), floats(y)
+    if not 2 <= y.ndim <= x.ndim <= 3 or x.shape[-1] != y.shape[-2]:
+        raise ValueError("matmul needs (batch, …, n) and numbers (n, m) or a tensor (batch, n, m)")
+    rows = x if x.ndim == 3 else x[:, None]
+    z = dense.products(rows, np.broadcast_to(y, (len(x), *y.shape[-2:])))
+    return z.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _cast(x: Any, dtype: str = "float32") -> Array:
@@ -249,6 +259,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "logical_and": Function(_of_truths(np.logical_and)),
     "logical_not": Function(_of_truths(np.logical_not)),
     "logical_or": Function(_of_truths(np.logical_or)),
+    "matmul": Function(_matmul, "all"),
     "max": Function(_extreme(np.max), "axis"),
     "mean": Function(_mean, "axis"),
     "min": Function(_extreme(np.min), "axis"),

@@ -2,8 +2,7 @@
 
 On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
 Functions that compute return float32; comparisons and logical functions return bool, and `cast`
-returns the dtype that it is passed. Some other functions exist as layers (a matrix product
-is `layers.Dense`).
+returns the dtype that it is passed. Some other functions exist as layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +16,12 @@ __all__ = [
     "abs", "absolute", "add", "all", "any", "argmax", "cast", "ceil", "clip", "concatenate",
     "cumsum", "divide", "elu", "equal", "exp", "expand_dims", "flip", "floor", "floor_divide",
     "gelu", "get_item", "greater", "greater_equal", "hard_sigmoid", "isnan", "leaky_relu", "less",
-    "less_equal", "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "max",
-    "maximum", "mean", "min", "minimum", "mod", "multiply", "negative", "normalize", "not_equal",
-    "one_hot", "ones_like", "pad", "power", "relu", "relu6", "repeat", "reshape", "roll", "rsqrt",
-    "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "split", "sqrt", "square",
-    "squeeze", "stack", "std", "subtract", "sum", "swish", "take", "tanh", "tile", "transpose",
-    "true_divide", "var", "where", "zeros_like",
+    "less_equal", "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mod", "multiply", "negative",
+    "normalize", "not_equal", "one_hot", "ones_like", "pad", "power", "relu", "relu6", "repeat",
+    "reshape", "roll", "rsqrt", "selu", "sigmoid", "sign", "silu", "softmax", "softplus",
+    "softsign", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swish",
+    "take", "tanh", "tile", "transpose", "true_divide", "var", "where", "zeros_like",
 ]  # fmt: skip
 
 
@@ -74,6 +73,7 @@ true_divide = _binary("true_divide", "x1 / x2")
 floor_divide = _binary("floor_divide", "The largest whole number not above x1 / x2.")
 mod = _binary("mod", "The remainder of floor_divide, with the sign of x2.")
 power = _binary("power", "x1 ** x2; x2 is a whole number from -64 to 64, or ±0.5.")
+matmul = _binary("matmul", "The matrix product x1 @ x2 for each row of the batch.")
 maximum = _binary("maximum", "The larger of the two.")
 minimum = _binary("minimum", "The smaller of the two.")
 equal = _binary("equal", "x1 == x2 (bool).")

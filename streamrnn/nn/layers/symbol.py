@@ -67,6 +67,7 @@ class Symbol:
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", swapped=True)
     __truediv__, __rtruediv__ = _operator("true_divide"), _operator("true_divide", swapped=True)
     __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", swapped=True)
+    __matmul__ = _operator("matmul")
     __mod__, __rmod__ = _operator("mod"), _operator("mod", swapped=True)
     __pow__, __rpow__ = _operator("power"), _operator("power", swapped=True)
     __abs__ = _operator("absolute")
@@ -86,11 +87,6 @@ class Symbol:
 
     def __iter__(self) -> Any:
         raise TypeError("a symbol has no values to iterate over; index it, as in x[:, 0:1]")
-
-    def __matmul__(self, other: object) -> Any:
-        raise TypeError("symbols have no matrix product (@); use layers.Dense")
-
-    __rmatmul__ = __matmul__
 
 
 class Node:

@@ -101,9 +101,7 @@ def _built(path: Path, config: object, version: str, stored: h5.Tree) -> Loaded:
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the model's config is not a JSON object: {config!r:.60}")
     if lower := sorted({of for of in leaves(config) if of in LOWER_DTYPES}):
-        warnings.warn(
-            f"{path}: layers of dtype {', '.join(lower)} compute in float32 here", stacklevel=2
-        )
+        warnings.warn(f"{path}: layers of {', '.join(lower)} compute in float32 here", stacklevel=2)
     try:
         translated = translate(config, version)
     except UnsupportedError:
