@@ -74,6 +74,6 @@ def embed(table_VE: Floats, ids_N: Ints, y_NE: Floats) -> None:
         # mode="clip" merely lets NumPy write directly into y_NE; "raise" goes through a copy.
         np.take(table_VE, ids_N, axis=0, out=y_NE, mode="clip")
         return
-    take = simd.dense.embedding_kernel(simd.jit.width())
+    take = simd.dense.embedding_kernel()
     table, ids = np.ascontiguousarray(table_VE), np.ascontiguousarray(ids_N)
     threads.by_lanes(lambda first, last: take(table, ids, y_NE, first, last), len(ids))

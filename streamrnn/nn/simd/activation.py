@@ -1,6 +1,5 @@
 """Activations over whole arrays, and their derivatives."""
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,90 +14,72 @@ from streamrnn.nn.simd.names import Spec, label
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 
-@functools.cache
-def elementwise_kernel(spec: Spec) -> Kernel:
+@jit.for_width("elementwise", types.void(F1, F1), label)
+def elementwise_kernel(n: int, spec: Spec) -> Kernel:
     """Return the kernel that applies an activation to each element: (x, out)."""
-    n = jit.width()
+    g, copy = function_of(spec), make_copy(n)
 
-    def build() -> Kernel:
-        g, copy = function_of(spec), make_copy(n)
+    def run(x, out):
+        whole = x.size - x.size % n
+        for i in range(0, whole, n):
+            store(out, i, g(load(x, i, n)))
+        if whole < x.size:
+            rest = np.zeros(n, np.float32)
+            copy(x, whole, rest, 0, x.size - whole)
+            store(rest, 0, g(load(rest, 0, n)))
+            copy(rest, 0, out, whole, x.size - whole)
 
-        @jit.kernel
-        def run(x, out):
-            whole = x.size - x.size % n
-            for i in range(0, whole, n):
-                store(out, i, g(load(x, i, n)))
-            if whole < x.size:
-                rest = np.zeros(n, np.float32)
-                copy(x, whole, rest, 0, x.size - whole)
-                store(rest, 0, g(load(rest, 0, n)))
-                copy(rest, 0, out, whole, x.size - whole)
-
-        return run
-
-    return jit.compiled(f"elementwise-{n}-{label(spec)}", build, types.void(F1, F1))
+    return run
 
 
-@functools.cache
-def softmax_kernel() -> Kernel:
+@jit.for_width("softmax", types.void(F1, F1, types.intp))
+def softmax_kernel(n: int) -> Kernel:
     """Return the kernel of softmax over each run of `units` elements: (x, out, units)."""
-    n = jit.width()
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        copy = make_copy(n)
+    def run(x, out, units):
+        row = np.zeros(-(-units // n) * n, np.float32)
+        for begin in range(0, x.size, units):
+            top = x[begin]
+            for u in range(1, units):
+                top = max(top, x[begin + u])
+            copy(x, begin, row, 0, units)
+            for u in range(0, units, n):
+                store(row, u, exp(load(row, u, n) - top))
+            total = np.float32(0)  # a scalar loop: the order must not depend on n
+            for u in range(units):
+                total += row[u]
+            for u in range(0, units, n):
+                store(row, u, load(row, u, n) / total)
+            copy(row, 0, out, begin, units)
 
-        @jit.kernel
-        def run(x, out, units):
-            row = np.zeros(-(-units // n) * n, np.float32)
-            for begin in range(0, x.size, units):
-                top = x[begin]
-                for u in range(1, units):
-                    top = max(top, x[begin + u])
-                copy(x, begin, row, 0, units)
-                for u in range(0, units, n):
-                    store(row, u, exp(load(row, u, n) - top))
-                total = np.float32(0)  # a scalar loop: the order must not depend on n
-                for u in range(units):
-                    total += row[u]
-                for u in range(0, units, n):
-                    store(row, u, load(row, u, n) / total)
-                copy(row, 0, out, begin, units)
-
-        return run
-
-    return jit.compiled(f"softmax-{n}", build, types.void(F1, F1, types.intp))
+    return run
 
 
-@functools.cache
-def log_softmax_kernel() -> Kernel:
+@jit.for_width("log_softmax", types.void(F1, F1, types.intp))
+def log_softmax_kernel(n: int) -> Kernel:
     """Return the kernel of log_softmax over each run of `units` elements: (x, out, units)."""
-    n = jit.width()
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        copy = make_copy(n)
+    def run(x, out, units):
+        padded = -(-units // n) * n
+        row = np.zeros(padded + n, np.float32)
+        for begin in range(0, x.size, units):
+            top = x[begin]
+            for u in range(1, units):
+                top = max(top, x[begin + u])
+            copy(x, begin, row, 0, units)
+            for u in range(0, units, n):
+                store(row, u, exp(load(row, u, n) - top))
+            total = np.float32(0)
+            for u in range(units):
+                total += row[u]
+            row[padded] = total
+            store(row, padded, log(load(row, padded, n)))
+            for u in range(begin, begin + units):
+                out[u] = (x[u] - top) - row[padded]
 
-        @jit.kernel
-        def run(x, out, units):
-            padded = -(-units // n) * n
-            row = np.zeros(padded + n, np.float32)
-            for begin in range(0, x.size, units):
-                top = x[begin]
-                for u in range(1, units):
-                    top = max(top, x[begin + u])
-                copy(x, begin, row, 0, units)
-                for u in range(0, units, n):
-                    store(row, u, exp(load(row, u, n) - top))
-                total = np.float32(0)
-                for u in range(units):
-                    total += row[u]
-                row[padded] = total
-                store(row, padded, log(load(row, padded, n)))
-                for u in range(begin, begin + units):
-                    out[u] = (x[u] - top) - row[padded]
-
-        return run
-
-    return jit.compiled(f"log_softmax-{n}", build, types.void(F1, F1, types.intp))
+    return run
 
 
 @jit.on_demand("sparsemax", types.void(F1, F1, types.intp))
@@ -126,32 +107,26 @@ def sparsemax_kernel(x, out, units):
             out[u] = np.float32(0) if rest < 0 else rest
 
 
-@functools.cache
-def derivative_kernel(spec: Spec) -> Kernel:
+@jit.for_width("derivative", types.void(F1, F1, F1), label)
+def derivative_kernel(n: int, spec: Spec) -> Kernel:
     """Return the kernel out = dy * derivative: (value, dy, out).
 
     `value`: the activation's value if this determines the derivative, else the activation's input.
     """
-    n = jit.width()
+    slope, copy = derivative_of(spec), make_copy(n)
 
-    def build() -> Kernel:
-        slope, copy = derivative_of(spec), make_copy(n)
+    def run(value, dy, out):
+        whole = value.size - value.size % n
+        for i in range(0, whole, n):
+            store(out, i, load(dy, i, n) * slope(load(value, i, n)))
+        if whole < value.size:
+            rest = np.zeros(2 * n, np.float32)
+            copy(value, whole, rest, 0, value.size - whole)
+            copy(dy, whole, rest, n, value.size - whole)
+            store(rest, 0, load(rest, n, n) * slope(load(rest, 0, n)))
+            copy(rest, 0, out, whole, value.size - whole)
 
-        @jit.kernel
-        def run(value, dy, out):
-            whole = value.size - value.size % n
-            for i in range(0, whole, n):
-                store(out, i, load(dy, i, n) * slope(load(value, i, n)))
-            if whole < value.size:
-                rest = np.zeros(2 * n, np.float32)
-                copy(value, whole, rest, 0, value.size - whole)
-                copy(dy, whole, rest, n, value.size - whole)
-                store(rest, 0, load(rest, n, n) * slope(load(rest, 0, n)))
-                copy(rest, 0, out, whole, value.size - whole)
-
-        return run
-
-    return jit.compiled(f"derivative-{n}-{label(spec)}", build, types.void(F1, F1, F1))
+    return run
 
 
 @jit.on_demand("softmax_back", types.void(F1, F1, F1, types.intp))
@@ -165,30 +140,24 @@ def softmax_back_kernel(y, dy, dx, units):
             dx[u] = y[u] * (dy[u] - total)
 
 
-@functools.cache
-def log_softmax_back_kernel() -> Kernel:
+@jit.for_width("log_softmax_back", types.void(F1, F1, F1, types.intp))
+def log_softmax_back_kernel(n: int) -> Kernel:
     """Return the kernel of log_softmax's gradient over each run of `units`: (y, dy, dx, units)."""
-    n = jit.width()
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        copy = make_copy(n)
+    def run(y, dy, dx, units):
+        row = np.zeros(-(-units // n) * n, np.float32)
+        for begin in range(0, y.size, units):
+            copy(y, begin, row, 0, units)
+            for u in range(0, units, n):
+                store(row, u, exp(load(row, u, n)))
+            total = np.float32(0)
+            for u in range(begin, begin + units):
+                total += dy[u]
+            for u in range(units):
+                dx[begin + u] = dy[begin + u] - row[u] * total
 
-        @jit.kernel
-        def run(y, dy, dx, units):
-            row = np.zeros(-(-units // n) * n, np.float32)
-            for begin in range(0, y.size, units):
-                copy(y, begin, row, 0, units)
-                for u in range(0, units, n):
-                    store(row, u, exp(load(row, u, n)))
-                total = np.float32(0)
-                for u in range(begin, begin + units):
-                    total += dy[u]
-                for u in range(units):
-                    dx[begin + u] = dy[begin + u] - row[u] * total
-
-        return run
-
-    return jit.compiled(f"log_softmax_back-{n}", build, types.void(F1, F1, F1, types.intp))
+    return run
 
 
 OVER_ROWS: dict[str, Callable[[], Kernel]] = {

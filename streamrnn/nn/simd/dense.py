@@ -167,23 +167,18 @@ def products_kernel(x_BMK, y_BKN, z_BMN, first, last):
                     z_BMN[b, m, n] += factor * y_BKN[b, k, n]
 
 
-@functools.cache
+@jit.for_width("embedding", types.void(F2, I1, F2, types.intp, types.intp))
 def embedding_kernel(n: int) -> Kernel:
-    """Return the kernel for vectors of `n` floats: (table_VE, ids_N, y_NE, first, last).
+    """Return the kernel: (table_VE, ids_N, y_NE, first, last).
 
     It writes the rows first..last of `y_NE` without the GIL, for which threads would wait in
     np.take. All arrays must be C-contiguous.
     """
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        copy = make_copy(n)
+    def take(table_VE, ids_N, y_NE, first, last):
+        table, y, width = table_VE.reshape(-1), y_NE.reshape(-1), y_NE.shape[1]
+        for row in range(first, last):
+            copy(table, ids_N[row] * width, y, row * width, width)
 
-        @kernel
-        def take(table_VE, ids_N, y_NE, first, last):
-            table, y, width = table_VE.reshape(-1), y_NE.reshape(-1), y_NE.shape[1]
-            for row in range(first, last):
-                copy(table, ids_N[row] * width, y, row * width, width)
-
-        return take
-
-    return jit.compiled(f"embedding-{n}", build, types.void(F2, I1, F2, types.intp, types.intp))
+    return take

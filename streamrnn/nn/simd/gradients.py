@@ -5,25 +5,14 @@ one exact fma each. Threads divide the elements of a result, never the terms of 
 depends on the threads.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 from numba.core import cgutils
+from numba.core.types import intp
 
 from streamrnn.nn.simd import dense, jit
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.jit import (
-    F1,
-    F2,
-    F3,
-    I1,
-    Inlined,
-    inline_always,
-    intrinsic,
-    kernel,
-    registers,
-)
+from streamrnn.nn.simd.jit import F1, F2, F3, I1, Inlined, inline_always, intrinsic, registers
 from streamrnn.nn.simd.sweep import NEW, Sizes, Span, X
 from streamrnn.nn.simd.vector import (
     address,
@@ -46,37 +35,30 @@ WIDE = 4
 """Vectors of columns in a tile, as long as this many are left."""
 
 
-@functools.cache
-def outer_kernel() -> Kernel:
+@jit.for_width("outer", types.void(F1, intp, intp, intp, F1, intp, intp, F1, *[intp] * 5))
+def outer_kernel(n: int) -> Kernel:
     """Return the kernel: (a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last).
 
     out[k*step + c] += sum over rows r = row..end of a[i + r*a_step + k] * d[j + r*d_step + c], for
     k below `inputs` and the columns c of the vectors first..last.
     """
-    n, intp = jit.width(), types.intp
+    most = max(1, min(6, (registers() - WIDE - 1) // WIDE))
+    wide, narrow = _inputs(most, WIDE, n), _inputs(6, 1, n)
 
-    def build() -> Kernel:
-        most = max(1, min(6, (registers() - WIDE - 1) // WIDE))
-        wide, narrow = _inputs(most, WIDE, n), _inputs(6, 1, n)
+    def run(a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last):
+        for begin in range(row, end, ROWS):
+            count = min(ROWS, end - begin)
+            v = first
+            while v < last:
+                own, column = i + begin * a_step, j + begin * d_step + v * n
+                if last - v >= WIDE:
+                    wide(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
+                    v += WIDE
+                else:
+                    narrow(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
+                    v += 1
 
-        @kernel
-        def run(a, i, a_step, inputs, d, j, d_step, out, step, row, end, first, last):
-            for begin in range(row, end, ROWS):
-                count = min(ROWS, end - begin)
-                v = first
-                while v < last:
-                    own, column = i + begin * a_step, j + begin * d_step + v * n
-                    if last - v >= WIDE:
-                        wide(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
-                        v += WIDE
-                    else:
-                        narrow(out, v * n, step, a, own, a_step, inputs, d, column, d_step, count)
-                        v += 1
-
-        return run
-
-    signature = types.void(F1, intp, intp, intp, F1, intp, intp, F1, *[intp] * 5)
-    return jit.compiled(f"outer-{n}", build, signature)
+    return run
 
 
 def _inputs(most: int, g: int, n: int) -> Inlined:
@@ -139,89 +121,75 @@ def _accumulate(m: int, g: int, n: int) -> Inlined:
             for place, slot in zip(places, held, strict=True):
                 emit_store(context, builder, out_kind, out, place, builder.load(slot))
 
-        intp = types.intp
         return (types.void(out, intp, intp, a, intp, intp, d, intp, intp, intp), emit)
 
     return accumulate
 
 
-@functools.cache
-def project_kernel(vectors: int) -> Kernel:
+@jit.for_width("project", types.void(F1, intp, intp, intp, F1, F3, intp, intp))
+def project_kernel(n: int, vectors: int) -> Kernel:
     """Return the kernel: (d, start, step, count, w, y_BTF, first, last).
 
     y_BTF[b, t] with r = t*B + b in first..last is the sum over k below `count` of
     d[start + r*step + k] times row k of the transposed weights. `w`: these weights, packed as for
     Dense, in groups of `vectors` vectors.
     """
-    n, intp = jit.width(), types.intp
+    copy, multiply = make_copy(n), dense.linear(n, vectors, 1, "linear")
+    most = dense.ROWS
 
-    def build() -> Kernel:
-        copy, multiply = make_copy(n), dense.linear(n, vectors, 1, "linear")
-        most = dense.ROWS
+    def run(d, start, step, count, w, y_BTF, first, last):
+        lanes, T, features = y_BTF.shape
+        y = y_BTF.reshape(-1)
+        groups = (features + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        cap = min(most, last - first)
+        out = padded + 6 * n * vectors
+        s = np.zeros(out + cap * padded, np.float32)
+        offsets = np.zeros(5 * cap, np.int64)
+        span, sizes = Span(0, groups), Sizes(count, 0, groups, padded, cap, padded)
+        for begin in range(first, last, cap):
+            rows = min(cap, last - begin)
+            for row in range(rows):
+                offsets[X * cap + row] = start + (begin + row) * step
+                offsets[NEW * cap + row] = out + row * padded
+            multiply(rows, span, sizes, s, padded, offsets, 0, d, count, w, 0)
+            for row in range(rows):
+                t, b = divmod(begin + row, lanes)
+                copy(s, out + row * padded, y, (b * T + t) * features, features)
 
-        @kernel
-        def run(d, start, step, count, w, y_BTF, first, last):
-            lanes, T, features = y_BTF.shape
-            y = y_BTF.reshape(-1)
-            groups = (features + n * vectors - 1) // (n * vectors)
-            padded = groups * n * vectors
-            cap = min(most, last - first)
-            out = padded + 6 * n * vectors
-            s = np.zeros(out + cap * padded, np.float32)
-            offsets = np.zeros(5 * cap, np.int64)
-            span, sizes = Span(0, groups), Sizes(count, 0, groups, padded, cap, padded)
-            for begin in range(first, last, cap):
-                rows = min(cap, last - begin)
-                for row in range(rows):
-                    offsets[X * cap + row] = start + (begin + row) * step
-                    offsets[NEW * cap + row] = out + row * padded
-                multiply(rows, span, sizes, s, padded, offsets, 0, d, count, w, 0)
-                for row in range(rows):
-                    t, b = divmod(begin + row, lanes)
-                    copy(s, out + row * padded, y, (b * T + t) * features, features)
-
-        return run
-
-    signature = types.void(F1, intp, intp, intp, F1, F3, intp, intp)
-    return jit.compiled(f"project-{n}x{vectors}", build, signature)
+    return run
 
 
-@functools.cache
-def project_few_kernel() -> Kernel:
+@jit.for_width("project_few", types.void(F2, F1, F2, intp, intp))
+def project_few_kernel(n: int) -> Kernel:
     """Return the kernel for rows with few gradients: (d_NU, w, y_NF, first, last).
 
     Row r of `y_NF` is the sum over u of d_NU[r, u] * w[u*F : (u+1)*F].
     """
-    n = jit.width()
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        copy = make_copy(n)
+    def run(d_NU, w, y_NF, first, last):
+        units, features = d_NU.shape[1], y_NF.shape[1]
+        y, padded = y_NF.reshape(-1), (features + n - 1) // n * n
+        s = np.zeros(units * padded + n, np.float32)
+        end = units * padded
+        for u in range(units):
+            copy(w, u * features, s, u * padded, features)
+        for r in range(first, last):
+            for f in range(0, padded, n):
+                total = splat(np.float32(0), n)
+                for u in range(units):
+                    total = fma(splat(d_NU[r, u], n), load(s, u * padded + f, n), total)
+                if f + n <= features:
+                    store(y, r * features + f, total)
+                else:
+                    store(s, end, total)
+                    copy(s, end, y, r * features + f, features - f)
 
-        @kernel
-        def run(d_NU, w, y_NF, first, last):
-            units, features = d_NU.shape[1], y_NF.shape[1]
-            y, padded = y_NF.reshape(-1), (features + n - 1) // n * n
-            s = np.zeros(units * padded + n, np.float32)
-            end = units * padded
-            for u in range(units):
-                copy(w, u * features, s, u * padded, features)
-            for r in range(first, last):
-                for f in range(0, padded, n):
-                    total = splat(np.float32(0), n)
-                    for u in range(units):
-                        total = fma(splat(d_NU[r, u], n), load(s, u * padded + f, n), total)
-                    if f + n <= features:
-                        store(y, r * features + f, total)
-                    else:
-                        store(s, end, total)
-                        copy(s, end, y, r * features + f, features - f)
-
-        return run
-
-    return jit.compiled(f"project_few-{n}", build, types.void(F2, F1, F2, types.intp, types.intp))
+    return run
 
 
-@jit.on_demand("products_of_rows", types.void(F1, *[types.intp] * 2, F1, *[types.intp] * 3, F1))
+@jit.on_demand("products_of_rows", types.void(F1, intp, intp, F1, intp, intp, intp, F1))
 def products_of_rows_kernel(a, i, a_step, d, j, d_step, rows, out):
     """Set out[u] to the sum of a[i + r*a_step + u] * d[j + r*d_step + u] over rows, in float64."""
     total = np.zeros(out.size, np.float64)

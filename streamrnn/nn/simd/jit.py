@@ -180,6 +180,27 @@ def on_demand(
     )
 
 
+def for_width(
+    name: str, signature: Signature, shown: Callable[[Any], str] = str
+) -> Callable[[Callable[..., F]], Callable[..., EntryPoint]]:
+    """Declare a kernel by a function that makes it for vectors of n floats: (n, *parameters).
+
+    The name then stands for a function of the parameters that returns the kernel's code, as in
+    `on_demand`. `shown`: a parameter as part of a file name.
+    """
+
+    def declare(make: Callable[..., F]) -> Callable[..., EntryPoint]:
+        @functools.cache
+        def code(*parameters: Any) -> EntryPoint:
+            n = width()
+            full = "-".join([f"{name}-{n}", *map(shown, parameters)])
+            return compiled(full, lambda: kernel(make(n, *parameters)), signature)
+
+        return code
+
+    return declare
+
+
 def seconds() -> float:
     """Return the seconds that this process has spent compiling or waiting for others to compile."""
     return _seconds

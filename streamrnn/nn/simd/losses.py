@@ -4,7 +4,6 @@ Where Keras 3 has a loss, the formula is Keras's. `p`: the prediction, `t`: the 
 deviation and the error).
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -148,40 +147,33 @@ _ELEMENTWISE: dict[str, Inlined] = {
 }
 
 
-@functools.cache
-def elementwise_kernel(name: str, *parameters: float) -> Kernel:
+@jit.for_width("loss", types.void(F1, F1, F1, F1, F1))
+def elementwise_kernel(n: int, name: str, *parameters: float) -> Kernel:
     """Return the kernel of a loss: (p, t, q, value, slope), with the derivative by p in `slope`.
 
     `q`: the quantile of each element for "pinball", else empty.
     """
-    n = jit.width()
+    of = _huber(*parameters) if name == "huber" else _ELEMENTWISE[name]
+    copy = make_copy(n)
 
-    def build() -> Kernel:
-        of = _huber(*parameters) if name == "huber" else _ELEMENTWISE[name]
-        copy = make_copy(n)
+    def run(p, t, q, value, slope):
+        rest = np.zeros(5 * n, np.float32)
+        for i in range(0, p.size, n):
+            count = min(n, p.size - i)
+            copy(p, i, rest, 0, count)
+            copy(t, i, rest, n, count)
+            copy(q, i, rest, 2 * n, min(count, q.size))
+            one, other = of(load(rest, 0, n), load(rest, n, n), load(rest, 2 * n, n))
+            store(rest, 3 * n, one)
+            store(rest, 4 * n, other)
+            copy(rest, 3 * n, value, i, count)
+            copy(rest, 4 * n, slope, i, count)
 
-        @jit.kernel
-        def run(p, t, q, value, slope):
-            rest = np.zeros(5 * n, np.float32)
-            for i in range(0, p.size, n):
-                count = min(n, p.size - i)
-                copy(p, i, rest, 0, count)
-                copy(t, i, rest, n, count)
-                copy(q, i, rest, 2 * n, min(count, q.size))
-                one, other = of(load(rest, 0, n), load(rest, n, n), load(rest, 2 * n, n))
-                store(rest, 3 * n, one)
-                store(rest, 4 * n, other)
-                copy(rest, 3 * n, value, i, count)
-                copy(rest, 4 * n, slope, i, count)
-
-        return run
-
-    full = "-".join([f"loss_{name}-{n}", *map(repr, parameters)])
-    return jit.compiled(full, build, types.void(F1, F1, F1, F1, F1))
+    return run
 
 
-@functools.cache
-def of_rows_kernel(kind: str) -> Kernel:
+@jit.for_width("loss_of_rows", types.void(F1, F1, types.intp, F1, F1))
+def of_rows_kernel(n: int, kind: str) -> Kernel:
     """Return the kernel of a loss of whole rows of `units` elements.
 
     Called as (p, t, units, value, slope), with one value per row. `kind`: "logits" or
@@ -189,24 +181,18 @@ def of_rows_kernel(kind: str) -> Kernel:
     "divergence", the Kullback-Leibler divergence; "cosine", the negative cosine similarity;
     "hinge", the categorical hinge loss.
     """
-    n = jit.width()
+    copy, row = make_copy(n), _ROWS[kind](n)
 
-    def build() -> Kernel:
-        copy, row = make_copy(n), _ROWS[kind](n)
+    def run(p, t, units, value, slope):
+        width = -(-units // n) * n
+        s = np.zeros(3 * width + n, np.float32)
+        for r in range(value.size):
+            copy(p, r * units, s, 0, units)
+            copy(t, r * units, s, width, units)
+            value[r] = row(s, units, width)
+            copy(s, 2 * width, slope, r * units, units)
 
-        @jit.kernel
-        def run(p, t, units, value, slope):
-            width = -(-units // n) * n
-            s = np.zeros(3 * width + n, np.float32)
-            for r in range(value.size):
-                copy(p, r * units, s, 0, units)
-                copy(t, r * units, s, width, units)
-                value[r] = row(s, units, width)
-                copy(s, 2 * width, slope, r * units, units)
-
-        return run
-
-    return jit.compiled(f"loss_of_{kind}-{n}", build, types.void(F1, F1, types.intp, F1, F1))
+    return run
 
 
 # A row in s: p, t and the slope, `width` floats each, then one vector. Sums are scalar loops, as
