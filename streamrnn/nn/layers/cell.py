@@ -82,47 +82,11 @@ class Cell(Layer):
     the order of `add_weight`, `y` (output_size,) to be written. Plain loops and `math` functions
     compile best; an assignment of an array (`h[:] = y`) takes seconds longer to compile than a
     loop. Loops become vector code if the innermost loop is over the units (at 64 units, 0.5 µs a
-    step instead of 3.5). As with the built-in
-    cells, sequences can be cut anywhere, and the bits are the same on any CPU unless `step` calls
-    the C library in float64 (`math.exp` of a float64). Compiled code does not check indices: the
-    first step also runs once in Python, which checks them; with the environment variable
-    STREAMRNN_BOUNDSCHECK=1 all steps are checked. A step that Numba cannot compile runs in Python,
-    with a warning.
-
-    A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
-
-    >>> import math
-    >>> class MinimalGatedUnit(layers.Cell):
-    ...     def __init__(self, units, **kwargs):
-    ...         super().__init__(**kwargs)
-    ...         self.units = self.state_size = self.output_size = units
-    ...
-    ...     def build(self, input_shape):
-    ...         self.add_weight("kernel", (input_shape[-1], 2 * self.units))
-    ...         self.add_weight("recurrent_kernel", (self.units, 2 * self.units), "orthogonal")
-    ...         self.add_weight("bias", (2 * self.units,), "zeros")
-    ...
-    ...     @staticmethod
-    ...     def step(x, states, weights, y):
-    ...         (h,), (kernel, recurrent, bias) = states, weights
-    ...         units = h.size
-    ...         z = bias.copy()
-    ...         for k in range(x.size):
-    ...             for u in range(2 * units):
-    ...                 z[u] += x[k] * kernel[k, u]
-    ...         for k in range(units):
-    ...             for u in range(units):
-    ...                 z[u] += h[k] * recurrent[k, u]
-    ...         for u in range(units):  # f = sigmoid(x Kf + h Rf + bf)
-    ...             z[u] = 1 / (1 + math.exp(-z[u]))
-    ...         for k in range(units):
-    ...             for u in range(units, 2 * units):
-    ...                 z[u] += z[k] * h[k] * recurrent[k, u]
-    ...         for u in range(units):  # h' = (1 - f) h + f tanh(x Kh + (f h) Rh + bh)
-    ...             y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
-    ...             h[u] = y[u]
-    >>> layers.RNN(MinimalGatedUnit(4), return_sequences=True)(np.zeros((2, 5, 3))).shape
-    (2, 5, 4)
+    step instead of 3.5). As with the built-in cells, sequences can be cut anywhere, and the bits
+    are the same on any CPU unless `step` calls the C library in float64 (`math.exp` of a float64).
+    Compiled code does not check indices: the first step also runs once in Python, which checks
+    them; with the environment variable STREAMRNN_BOUNDSCHECK=1 all steps are checked. A step that
+    Numba cannot compile runs in Python, with a warning.
 
     **In training** a compiled cell needs a second static method, the derivative of its `step`:
     `step_backward(x, states, weights, y, dy, dstates, dx, dweights)`. It is compiled as `step` is,
@@ -141,37 +105,7 @@ class Cell(Layer):
     cell with `call`, or without step_backward, cannot be trained; it can be frozen
     (trainable=False) if no layer before it is trained.
 
-    Exponential smoothing with a learned rate for each feature:
-
-    >>> class Smoothing(layers.Cell):
-    ...     def __init__(self, units, **kwargs):
-    ...         super().__init__(**kwargs)
-    ...         self.units = self.state_size = self.output_size = units
-    ...
-    ...     def build(self, input_shape):
-    ...         self.add_weight("rate", (self.units,), "ones")
-    ...
-    ...     @staticmethod
-    ...     def step(x, states, weights, y):
-    ...         (h,), (rate,) = states, weights
-    ...         for u in range(h.size):  # h' = h + rate (x - h)
-    ...             h[u] += rate[u] * (x[u] - h[u])
-    ...             y[u] = h[u]
-    ...
-    ...     @staticmethod
-    ...     def step_backward(x, states, weights, y, dy, dstates, dx, dweights):
-    ...         (h,), (rate,), (dh,), (drate,) = states, weights, dstates, dweights
-    ...         for u in range(h.size):
-    ...             d = dy[u] + dh[u]  # h' is the output, too
-    ...             dx[u] = rate[u] * d
-    ...             drate[u] += (x[u] - h[u]) * d
-    ...             dh[u] = (1 - rate[u]) * d
-    >>> from streamrnn import Input, Sequential
-    >>> model = Sequential([Input((None, 2)), layers.RNN(Smoothing(2))])
-    >>> model.compile("sgd", "mse")
-    >>> x = np.array([[[1.0, 2.0], [3.0, 5.0]]])
-    >>> print(*model.gradients(x, np.array([[2.0, 2.0]])).values())
-    [2. 9.]
+    `streamrnn guide custom` shows two such cells, of which one can be trained.
 
     A Cell may set `state_size` in `build`; `output_size` defaults to `units`.
 

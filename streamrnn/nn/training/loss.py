@@ -30,17 +30,6 @@ class Loss:
     (B, T) becomes (B, T, 1); Keras passes y unchanged, and `y_pred - y_true` is then (B, B). The
     first rows are also passed as float64, to compare the gradient with differences of the values.
 
-    >>> import numpy as np
-    >>> from streamrnn import losses
-    >>> class Squared(losses.Loss):
-    ...     def call(self, y_true, y_pred):
-    ...         return ((y_pred - y_true) ** 2).mean(axis=-1)
-    ...
-    ...     def gradient(self, y_true, y_pred):
-    ...         return 2 * (y_pred - y_true) / y_pred.shape[-1]
-    >>> Squared()(np.zeros((2, 1)), np.full((2, 1), 3))
-    9.0
-
     A loss with a static method `step(y_true, y_pred)` in place of `call` is compiled, as a custom
     cell is: step takes one row of each, (K,) and (U,), and returns the value; gradient, which is
     also static, takes the same and returns the derivative (U,).
@@ -49,6 +38,8 @@ class Loss:
     function has its gradient as an attribute: `function.gradient = another_function`. As in Keras,
     where only one of a function's two arrays has a further last axis of size 1, the other array
     gets such an axis if it is (B,); if not, the further axis is removed (even from y_pred).
+
+    `streamrnn guide custom` shows losses of both kinds.
     """
 
     own_name: ClassVar[str] = ""

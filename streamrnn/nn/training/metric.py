@@ -27,25 +27,8 @@ class Metric(WeightSet):
     sample_weight is None or the weights, (B,) or (B, T); steps that are masked, or have no label,
     have the weight 0.
 
-    >>> import numpy as np
-    >>> from streamrnn import metrics
-    >>> class Largest(metrics.Metric):
-    ...     def __init__(self, name=None):
-    ...         super().__init__(name)
-    ...         self.most = self.add_weight(name="most")
-    ...
-    ...     def update_state(self, y_true, y_pred, sample_weight=None):
-    ...         self.most.assign(max(self.most, y_pred.max()))
-    ...
-    ...     def result(self):
-    ...         return self.most
-    >>> largest = Largest()
-    >>> largest.update_state(np.zeros(2), np.array([[1], [3]]))
-    >>> float(largest.result())
-    3.0
-
     A function of such arrays is a metric, too: the mean of the values that it returns, for samples,
-    steps or elements.
+    steps or elements. `streamrnn guide custom` shows a metric.
     """
 
     own_name: ClassVar[str] = ""
