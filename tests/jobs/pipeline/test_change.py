@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jobs.engines.in_process import TasksHere
 
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.errors import CheckpointError, ConfigError, DTypeError
+from streamrnn.jobs.engines import opening
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 KINDS: dict[str, dict[str, Any]] = {
@@ -111,6 +113,17 @@ def test_values_do_not_depend_on_cuts_or_on_who_calls(size: int) -> None:
         for part in parts:
             session.process(part)
     assert outputs(pq.read_table("session")).tobytes() == expected.tobytes()
+
+
+def test_shards_compute_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the workers of an engine, too."""
+    Pipeline.from_dict(config("whole")).run()
+    monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(5))
+    engine = {"type": "ray", "shards": 3, "epoch_rows": 70}
+    Pipeline.from_dict(config("shards", engine=engine)).run()
+    order = [("id", "ascending"), ("t", "ascending")]
+    whole, shards = (pq.read_table(out).sort_by(order) for out in ("whole", "shards"))
+    assert outputs(shards).tobytes() == outputs(whole).tobytes()
 
 
 @pytest.mark.parametrize("loss", ["mse", "gaussian_nll", {"quantile": [0.2, 0.8]}], ids=str)
