@@ -1,5 +1,6 @@
 """`streamrnn verify`, `rewind`, `publish`, `compact`, and `state …`: what a run has committed."""
 
+import json
 from contextlib import suppress
 from dataclasses import asdict
 from os.path import commonpath
@@ -202,7 +203,7 @@ def show(
         return
     ids = len(key_names(states))  # as --key takes them
     cells = [
-        [_vector(v) if isinstance(v, list) else as_text(v) if place < ids else v for v in column]
+        [_vector(v) if isinstance(v, list) else _key(v) if place < ids else v for v in column]
         for place, column in enumerate(map(values, first.columns))
     ]
     print_table(first.schema.names, zip(*cells, strict=True))
@@ -331,6 +332,12 @@ def gc(out: Output, verbose: Verbose = False) -> None:
     from streamrnn.jobs.outputs import clear_leftovers
 
     print(f"{location(out)}: {count(clear_leftovers(out), 'file')} removed")
+
+
+def _key(value: object) -> str:
+    """Return a key as --key takes it, in quotes if there are blanks in it."""
+    text = as_text(value)
+    return json.dumps(text, ensure_ascii=False) if any(map(str.isspace, text)) else text
 
 
 def _vector(values: list[Any]) -> str:

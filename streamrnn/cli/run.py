@@ -307,6 +307,11 @@ def _notes(summary: "Summary") -> list[str]:
     if s.rewrites_unsettled:
         notes.append("it is unknown whether new files hold rows of used files that are gone")
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
+    if s.similar_keys:
+        notes.append(
+            f"{count(s.similar_keys, 'new stream')} with a key like another but for case or blanks "
+            f"around it: {'; '.join(s.first_similar_keys)}. If they are the same, clean the column"
+        )
     if s.first_late:
         notes.append(f"the first late row is {s.first_late}")
     if s.first_repeated:

@@ -424,6 +424,13 @@ class RunJob:
         self.summary.streams = engine.streams
         here = engine.streams + self.summary.dropped_streams
         self.summary.new_streams = here - engine.streams_before
+        if (
+            self.summary.new_streams
+            and not self.summary.dropped_streams
+            and engine.table is not None
+        ):
+            alike = engine.table.similar_keys(engine.streams_before)
+            self.summary.similar_keys, self.summary.first_similar_keys = alike
         if self.config.sink.folder is None:
             self.unsaved = engine.table
         if self.config.state.init is not None:

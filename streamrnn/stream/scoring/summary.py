@@ -131,6 +131,8 @@ class Summary(RowCounts):
     """Summary of a run.
 
     `streams` counts the streams in the state table, `new_streams` the ones that the run added.
+    `similar_keys` of these have a key that differs from another only in case or in blanks around
+    it, and `first_similar_keys` names three; on a cluster, or if streams were dropped, none counts.
     `files` counts the new files of the source, `files_read` the files that were read at least in
     part. `first_time` and `last_time` are the first and the last time of valid rows, as text; None
     without times. `last_timestamp` is `last_time` in seconds since 1970 (as UTC if it has no zone);
@@ -153,6 +155,8 @@ class Summary(RowCounts):
 
     streams: int = 0
     new_streams: int = 0
+    similar_keys: int = 0
+    first_similar_keys: list[str] = field(default_factory=list)
     seconds: float = 0.0
     seconds_compiling: float = 0.0
     fresh_init_streams: int = 0

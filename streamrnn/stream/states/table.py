@@ -11,6 +11,7 @@ from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.rows import LastTimes, PlainColumns, PlainRows
+from streamrnn.stream.sources import named_values
 from streamrnn.stream.states.arrays import Changes, SlicedCopy, SlotArrays, do_nothing
 from streamrnn.stream.states.arrow import load_streams, to_arrow
 from streamrnn.stream.states.files import as_table
@@ -172,6 +173,19 @@ class StateTable(SlotArrays):
                 "Pipeline, or StateTable.from_arrow(table, initial)"
             )
         return {name: values.copy() for name, values in self._initial.items()}
+
+    def similar_keys(self, first: int) -> tuple[int, list[str]]:
+        """Count the streams from slot `first` on whose keys look like others; name the first three.
+
+        Such keys differ from the key of an earlier stream in case, or in blanks around it, alone.
+        """
+        slots, others = self._index.similar_keys(first)
+        names = [field.name for field in self.layout.keys]
+        keys, like = self.key_arrays(slots[:3]), self.key_arrays(others[:3])
+        return len(slots), [
+            f"{named_values(names, keys, i)} like {named_values(names, like, i)}"
+            for i in range(len(slots[:3]))
+        ]
 
     def key_arrays(self, slots: Ints | None = None) -> list[pa.Array]:
         """Return the key columns, one value per stream, or only for `slots`."""
