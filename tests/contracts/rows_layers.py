@@ -473,6 +473,11 @@ TOKENS = {
         reads="ids",
         model=embedded(4),
     ),
+    "Discretization": LayerRow(
+        lambda: layers.Discretization([-0.5, 0.0, 1.25]),
+        lambda _, x: values.bins(x, [-0.5, 0.0, 1.25]),
+        trained="Bins have no slope.",
+    ),
     "CategoryEncoding": LayerRow(
         lambda: layers.CategoryEncoding(6, "one_hot"),
         lambda _, ids: values.one_hot(ids, 6),

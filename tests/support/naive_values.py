@@ -79,6 +79,11 @@ def numbers(tokens: Any, vocabulary: list[Any], unknown: Callable[[Any], int], f
     )
 
 
+def bins(numbers: Any, edges: list[float]) -> Any:
+    """How many edges each number is not below."""
+    return each(lambda number: sum(number >= edge for edge in edges), numbers)
+
+
 def one_hot(ids: Any, size: int) -> Any:
     return each(lambda number: [float(number == i) for i in range(size)], ids)
 

@@ -23,7 +23,7 @@ from streamrnn.nn.layers.dropout import (
     Identity,
     SpatialDropout1D,
 )
-from streamrnn.nn.layers.embedding import CategoryEncoding, Embedding
+from streamrnn.nn.layers.embedding import CategoryEncoding, Discretization, Embedding
 from streamrnn.nn.layers.gated import (
     GRU,
     LSTM,
@@ -96,15 +96,15 @@ __all__ = [
     "ELU", "GRU", "LSTM", "RNN", "Activation", "ActivityRegularization", "Add", "AdditiveAttention",
     "AlphaDropout", "ArgumentError", "Attention", "Average", "AveragePooling1D", "AvgPool1D",
     "BatchNormalization", "Bidirectional", "CategoryEncoding", "Cell", "Concatenate", "Conv1D",
-    "Convolution1D", "Cropping1D", "Dense", "DepthwiseConv1D", "Dot", "Dropout", "Embedding",
-    "Flatten", "GRUCell", "Gaussian", "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D",
-    "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D", "GroupNormalization", "Identity",
-    "Input", "InputLayer", "IntegerLookup", "LSTMCell", "Layer", "LayerNormLSTMCell",
-    "LayerNormalization", "LeakyReLU", "MaskedArray", "Masking", "MaxPool1D", "MaxPooling1D",
-    "Maximum", "Minimum", "MultiHeadAttention", "Multiply", "Normalization", "NotEqual",
-    "Operation", "PReLU", "PeepholeLSTMCell", "Permute", "RMSNormalization", "ReLU", "RepeatVector",
-    "Rescaling", "Reshape", "SeparableConv1D", "SeparableConvolution1D", "SimpleRNN",
-    "SimpleRNNCell", "Softmax", "SpatialDropout1D", "Spread", "StackedRNNCells", "StringLookup",
-    "Subtract", "TimeDistributed", "UnitNormalization", "UpSampling1D", "ZeroPadding1D",
-    "clear_session", "deserialize", "get", "register_layer", "serialize",
+    "Convolution1D", "Cropping1D", "Dense", "DepthwiseConv1D", "Discretization", "Dot", "Dropout",
+    "Embedding", "Flatten", "GRUCell", "Gaussian", "GaussianDropout", "GaussianNoise",
+    "GlobalAveragePooling1D", "GlobalAvgPool1D", "GlobalMaxPool1D", "GlobalMaxPooling1D",
+    "GroupNormalization", "Identity", "Input", "InputLayer", "IntegerLookup", "LSTMCell", "Layer",
+    "LayerNormLSTMCell", "LayerNormalization", "LeakyReLU", "MaskedArray", "Masking", "MaxPool1D",
+    "MaxPooling1D", "Maximum", "Minimum", "MultiHeadAttention", "Multiply", "Normalization",
+    "NotEqual", "Operation", "PReLU", "PeepholeLSTMCell", "Permute", "RMSNormalization", "ReLU",
+    "RepeatVector", "Rescaling", "Reshape", "SeparableConv1D", "SeparableConvolution1D",
+    "SimpleRNN", "SimpleRNNCell", "Softmax", "SpatialDropout1D", "Spread", "StackedRNNCells",
+    "StringLookup", "Subtract", "TimeDistributed", "UnitNormalization", "UpSampling1D",
+    "ZeroPadding1D", "clear_session", "deserialize", "get", "register_layer", "serialize",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Embedding and CategoryEncoding, which turn ids into vectors, and the encodings of lookups."""
+"""Embedding, CategoryEncoding and Discretization, and the encodings of lookups as vectors."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -214,3 +214,41 @@ class CategoryEncoding(Encoder):
             )
         # Past the end of a row there may be any number.
         return ids if context.lengths is None else np.clip(ids, 0, self.num_tokens - 1)
+
+
+@builtin_layer
+class Discretization(Encoder):
+    """Numbers -> int64 bins of the same shape, or with "one_hot" vectors as in CategoryEncoding.
+
+    Bin i has the numbers from bin_boundaries[i - 1] to below bin_boundaries[i], in float32.
+    num_bins, epsilon: how Keras learned the boundaries.
+    """
+
+    stepwise = True
+
+    bin_boundaries: Argument[Sequence[float] | None, list[float]] = Argument(default=None)
+    num_bins: Accepted = Accepted(None)
+    epsilon: Accepted = Accepted(0.01)
+    output_mode: str = "int"
+
+    def complete(self) -> None:
+        super().complete()
+        if not self.bin_boundaries or (np.diff(self.bin_boundaries) < 0).any():
+            raise ArgumentError(
+                f"{self}: expected bin_boundaries in ascending order, received "
+                f"{self.bin_boundaries!r}; np.quantile(numbers, shares) gives such a list"
+            )
+        if self.output_mode not in ("int", "one_hot"):
+            raise ArgumentError(
+                f"{self}: output_mode must be int or one_hot, received {self.output_mode!r}"
+            )
+
+    def _size(self) -> int:
+        return len(self.bin_boundaries) + 1
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        edges = np.array(self.bin_boundaries, np.float32)
+        bins = np.searchsorted(edges, inputs, side="right").astype(np.int64)
+        if self.output_mode == "int":
+            return bins
+        return encode_ids(bins, self._size(), self.output_mode, joins=self._joins)

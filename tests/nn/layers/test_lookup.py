@@ -5,7 +5,7 @@ import pytest
 
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers, ops
-from streamrnn.errors import DataError, DTypeError, UnsupportedError
+from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedError
 from streamrnn.models import SequenceRunner, StepRunner
 
 
@@ -290,3 +290,15 @@ def test_weighted_counts():
         layer(ids, count_weights=[1.0])
     with pytest.raises(UnsupportedError, match="`count_weights` is not used when"):
         layers.CategoryEncoding(3)(ids, count_weights=weights)
+
+
+@pytest.mark.parametrize("edges", [None, [], [1.0, 0.0]])
+def test_bins_need_boundaries_in_order(edges: list[float] | None) -> None:
+    with pytest.raises(ArgumentError, match="expected bin_boundaries in ascending order"):
+        layers.Discretization(edges, num_bins=3)
+
+
+def test_bins_are_not_joined() -> None:
+    """Keras joins the steps of a sequence, not the values of a step."""
+    with pytest.raises(ArgumentError, match="output_mode must be int or one_hot"):
+        layers.Discretization([0.0], output_mode="multi_hot")

@@ -45,6 +45,7 @@ _IGNORED = {
     "StringLookup": "sparse vocabulary_dtype vocabulary_size",
     "IntegerLookup": "sparse vocabulary_size",
     "CategoryEncoding": "sparse",
+    "Discretization": "sparse",
     "MultiHeadAttention": "query_shape value_shape key_shape",
     "BatchNormalization": "fused virtual_batch_size adjustment",
 }
