@@ -1,33 +1,7 @@
-"""All exceptions of streamrnn.
+"""All exceptions of streamrnn; the page `errors` of the guide is a table of them.
 
-::
-
-                                                        exit
-    StreamRNNError                                         1  all errors raised on purpose
-    ├── ConfigError (ValueError)                          78  invalid pipeline file or argument
-    │   ├── ConfigFileMissingError (FileNotFoundError)    66  pipeline file not found
-    │   └── ModelMismatchError                            78  model that does not fit the pipeline
-    ├── ShapeError (ValueError)                           78  invalid shape of an array
-    ├── DTypeError (TypeError)                            65  invalid type of an array or a column
-    ├── UnsupportedError (ValueError)                     78  unsupported layer, option or system
-    │   └── ArgumentError (TypeError)                     78  unknown or invalid argument of a layer
-    ├── DataError (ValueError)                            65  invalid row, column or file
-    │   ├── DivergedError                                 65  loss or gradient that is not finite
-    │   ├── LateRowError                                  65  row earlier than its stream's last
-    │   ├── NotFiniteError                                65  output or state that is not finite
-    │   └── ModelFileError                                65  damaged or mislabeled model file
-    ├── StateError (ValueError)                           78  state of another model or output
-    ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
-    ├── CheckpointError (RuntimeError)                     1  output or checkpoint of another job
-    ├── SinkError (OSError)                                1  output cannot be written
-    ├── PublishError (OSError)                            75  a table of [publish] is behind
-    ├── EngineError (RuntimeError)                         1  workers that cannot be reached
-    ├── AlreadyProcessed (ValueError)                     65  batch at the last position again
-    ├── PositionError (ValueError)                        65  batch that is not after the last one
-    └── PipeClosed                                         0  reader is gone: no failure
-
-In parentheses: the builtin exception from which a class inherits, too. `exit_code` is the code with
-which the command line exits.
+A class may also inherit from a builtin exception. `exit_code` is the code with which the command
+line exits.
 """
 
 from typing import Self

@@ -1,6 +1,5 @@
-"""All exceptions are defined in streamrnn/errors.py, whose docstring draws their tree."""
+"""All exceptions are defined in streamrnn/errors.py."""
 
-import builtins
 import importlib
 import pkgutil
 import re
@@ -22,22 +21,6 @@ PRIVATE = {
 USAGE = 2
 """Typer's exit code for an invalid command line."""
 TERMINATED = SIGNALLED + signal.SIGTERM
-LINE = re.compile(r"^    ((?:[│ ]   )*(?:[├└]── )?)(\w+)(?: \((\w+)\))? +(\d+)  \S", re.MULTILINE)
-
-Entry = tuple[str, str | None, str | None, int]
-"""Name, name of the parent in the tree, builtin base beyond the parent, exit code."""
-
-
-def drawn(text: str) -> list[Entry]:
-    """Return the entries of a drawn tree."""
-    entries: list[Entry] = []
-    above: list[str] = []
-    for indent, name, base, code in LINE.findall(text):
-        depth = len(indent) // 4
-        assert depth <= len(above), f"{name} is nested too deep"
-        above[depth:] = [name]
-        entries.append((name, above[depth - 1] if depth else None, base or None, int(code)))
-    return entries
 
 
 def defined() -> list[type[BaseException]]:
@@ -54,44 +37,17 @@ def defined() -> list[type[BaseException]]:
     return [kind for name, kind in found.items() if name not in PRIVATE]
 
 
-def entry(kind: type[errors.StreamRNNError]) -> Entry:
-    """Return what the tree must show of a class."""
-    parents = [base.__name__ for base in kind.__bases__ if base.__module__ == errors.__name__]
-    bases = [base.__name__ for base in kind.__bases__ if base.__module__ == "builtins"]
-    if kind is errors.StreamRNNError:
-        assert (parents, bases) == ([], ["Exception"])
-        return kind.__name__, None, None, kind.exit_code
-    assert len(parents) == 1
-    assert len(bases) <= 1
-    return kind.__name__, parents[0], next(iter(bases), None), kind.exit_code
-
-
-def test_the_tree_shows_every_exception_with_its_bases_and_exit_code() -> None:
-    """Compare names, nesting, builtin bases and exit codes with the classes."""
+def test_every_exception_is_a_public_class_with_one_parent() -> None:
+    """It is in `errors`; beside one class from there it has at most one builtin base."""
     kinds = defined()
     assert {kind.__module__ for kind in kinds} == {errors.__name__}
-    tree = drawn(errors.__doc__ or "")
-    assert len(tree) == len(set(tree))
-    assert set(tree) == {entry(kind) for kind in kinds}
-    assert all(hasattr(builtins, base) for _, _, base, _ in tree if base)
-
-
-def test_a_drawn_tree_is_read_with_its_nesting() -> None:
-    """Check the reader itself: a line out of place changes what is compared."""
-    text = (
-        "    Root                 1  all\n"
-        "    ├── A (ValueError)   2  one\n"
-        "    │   └── B            3  two\n"
-        "    └── C (OSError)      4  three\n"
-    )
-    assert drawn(text) == [
-        ("Root", None, None, 1),
-        ("A", "Root", "ValueError", 2),
-        ("B", "A", None, 3),
-        ("C", "Root", "OSError", 4),
-    ]
-    moved = text.replace("│   └── B    ", "├── B        ")
-    assert drawn(moved)[2] == ("B", "Root", None, 3)
+    assert {kind.__name__ for kind in kinds} == {*errors.__all__}
+    for kind in {*kinds} - {errors.StreamRNNError}:
+        parents = [base for base in kind.__bases__ if base in kinds]
+        builtin = [base for base in kind.__bases__ if base.__module__ == "builtins"]
+        assert len(parents) == 1
+        assert len(builtin) <= 1
+        assert len(kind.__bases__) == len(parents) + len(builtin)
 
 
 def test_the_guide_lists_the_exit_code_of_every_exception() -> None:
@@ -99,9 +55,10 @@ def test_the_guide_lists_the_exit_code_of_every_exception() -> None:
     rows = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|", TROUBLESHOOTING, re.MULTILINE)
     listed = {int(code): set(re.findall(r"`(\w+)`", names)) for code, names in rows}
     expected: dict[int, set[str]] = {0: set(), USAGE: set(), INTERRUPTED: set(), TERMINATED: set()}
-    for name, parent, _, code in drawn(errors.__doc__ or ""):
-        inherited = parent and getattr(errors, parent).exit_code
-        if parent in (None, errors.StreamRNNError.__name__) or code != inherited:
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        parent, code = kind.__bases__[0], kind.exit_code
+        if parent in (Exception, errors.StreamRNNError) or code != parent.exit_code:
             expected.setdefault(code, set()).add(name)
     expected[0].discard("PipeClosed")  # no failure
     expected[1].discard(errors.StreamRNNError.__name__)

@@ -1,30 +1,4 @@
-"""Models: Sequential, the functional Model, and how a pipeline runs them.
-
-An encoder whose final state is the initial state of a decoder:
-
->>> import numpy as np
->>> from streamrnn import Input, Model, layers
->>> source, target = Input((None, 8)), Input((None, 3))
->>> _, h, c = layers.LSTM(16, return_state=True, name="encoder")(source)
->>> decoded = layers.LSTM(16, return_sequences=True, name="decoder")(target, initial_state=[h, c])
->>> model = Model([source, target], layers.Dense(3)(decoded))
->>> model([np.zeros((4, 20, 8)), np.zeros((4, 5, 3))]).shape
-(4, 5, 3)
-
-The same in two halves: the caller passes the state, for instance to decode one step at a time:
-
->>> encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
->>> _, *state = encoder(np.zeros((4, 20, 8)))
->>> decoder(np.zeros((4, 1, 3)), initial_state=state).shape
-(4, 1, 16)
-
-The uncertainty of a model, from 20 samples of its outputs under dropout:
-
->>> model = Model(source, layers.Dense(1)(layers.Dropout(0.2)(layers.LSTM(4)(source))))
->>> mean, deviation = model.predict(np.ones((4, 20, 8)), training=True, samples=20)
->>> mean.shape, deviation.shape
-((4, 1), (4, 1))
-"""
+"""Models: Sequential, the functional Model, and how a pipeline runs them."""
 
 from streamrnn.base.provider import provided
 from streamrnn.nn.models.eager import Eager
