@@ -17,6 +17,7 @@ from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel, NormTape
 from streamrnn.nn.simd.jit import F1, F2, F3, MASK, Inlined, inline
 from streamrnn.nn.simd.names import Spec
+from streamrnn.nn.simd.normalization import mean_and_scale
 from streamrnn.nn.simd.sweep import TileShape
 from streamrnn.nn.simd.vector import fma, load, store
 
@@ -135,14 +136,7 @@ def _normalizer(n: int, epsilon: float) -> Inlined:
 def _norm_back(x, gamma, epsilon, dy, dx, r):
     """Write the gradient of row r of `x` to dx; dy: the gradient of gamma * normalized + beta."""
     size = x.shape[1]
-    mean = 0.0
-    for k in range(size):
-        mean += x[r, k]
-    mean /= size
-    variance = 0.0
-    for k in range(size):
-        variance += (x[r, k] - mean) ** 2
-    scale = 1.0 / np.sqrt(variance / size + epsilon)
+    mean, scale = mean_and_scale(x, r, epsilon)
     total = along = 0.0
     for k in range(size):
         dz = np.float64(dy[r, k]) * gamma[k]
