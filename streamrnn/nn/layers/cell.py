@@ -39,35 +39,13 @@ class Cell(Layer):
 
     There are two ways to write a cell for `RNN(cell)`. The way decides how the cell runs, and so
     the bits of its results: a cell is never compiled in one run and interpreted in the next.
+    `streamrnn guide custom` has examples of both.
 
     **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
     for each state) and a method `call(inputs, states)`, optionally with `training=False`, that
     returns the output and the new states. `output_size` (an int) is needed only if it differs from
     the first state's size, `get_initial_state(batch_size=None)` only if the initial states are not
     zeros. Matrix products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
-
-    >>> import numpy as np
-    >>> from streamrnn import layers
-    >>> class MinimalRNNCell(layers.Layer):
-    ...     def __init__(self, units, **kwargs):
-    ...         super().__init__(**kwargs)
-    ...         self.units = units
-    ...         self.state_size = units
-    ...
-    ...     def build(self, input_shape):
-    ...         self.kernel = self.add_weight(
-    ...             shape=(input_shape[-1], self.units), initializer="uniform", name="kernel"
-    ...         )
-    ...         self.recurrent_kernel = self.add_weight(
-    ...             shape=(self.units, self.units), initializer="uniform", name="recurrent_kernel"
-    ...         )
-    ...         self.built = True
-    ...
-    ...     def call(self, inputs, states):
-    ...         output = inputs @ self.kernel + states[0] @ self.recurrent_kernel
-    ...         return output, [output]
-    >>> layers.RNN([MinimalRNNCell(4), MinimalRNNCell(8)])(np.zeros((2, 5, 3))).shape
-    (2, 8)
 
     `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
     arrays (1, ...), all of them copies. So sequences can be cut anywhere, and no stream sees
@@ -104,8 +82,6 @@ class Cell(Layer):
     near the cell's weights: if they differ, ArgumentError names the entry that differs most. A
     cell with `call`, or without step_backward, cannot be trained; it can be frozen
     (trainable=False) if no layer before it is trained.
-
-    `streamrnn guide custom` shows two such cells, of which one can be trained.
 
     A Cell may set `state_size` in `build`; `output_size` defaults to `units`.
 

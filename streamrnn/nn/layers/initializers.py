@@ -320,44 +320,36 @@ class _Preset(VarianceScaling):
     fields = ("seed",)
     preset: ClassVar[tuple[float, str, str]]
 
+    def __init_subclass__(cls, preset: tuple[float, str, str] | None = None, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls.preset = preset or cls.preset
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(*self.preset, seed=seed)
 
 
-class GlorotUniform(_Preset):
+class GlorotUniform(_Preset, preset=(1.0, "fan_avg", "uniform")):
     """Uniform in ±sqrt(6 / (fan_in + fan_out))."""
 
-    preset = (1.0, "fan_avg", "uniform")
 
-
-class GlorotNormal(_Preset):
+class GlorotNormal(_Preset, preset=(1.0, "fan_avg", "truncated_normal")):
     """Truncated normal of variance 2 / (fan_in + fan_out)."""
 
-    preset = (1.0, "fan_avg", "truncated_normal")
 
-
-class HeUniform(_Preset):
+class HeUniform(_Preset, preset=(2.0, "fan_in", "uniform")):
     """Uniform in ±sqrt(6 / fan_in)."""
 
-    preset = (2.0, "fan_in", "uniform")
 
-
-class HeNormal(_Preset):
+class HeNormal(_Preset, preset=(2.0, "fan_in", "truncated_normal")):
     """Truncated normal of variance 2 / fan_in."""
 
-    preset = (2.0, "fan_in", "truncated_normal")
 
-
-class LecunUniform(_Preset):
+class LecunUniform(_Preset, preset=(1.0, "fan_in", "uniform")):
     """Uniform in ±sqrt(3 / fan_in)."""
 
-    preset = (1.0, "fan_in", "uniform")
 
-
-class LecunNormal(_Preset):
+class LecunNormal(_Preset, preset=(1.0, "fan_in", "truncated_normal")):
     """Truncated normal of variance 1 / fan_in."""
-
-    preset = (1.0, "fan_in", "truncated_normal")
 
 
 @dataclass(eq=False, repr=False)

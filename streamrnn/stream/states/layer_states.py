@@ -221,14 +221,6 @@ def from_layer(
     `missing`: a stream that is not in the table is refused ("error"), or added with 0 steps and no
     last time, its other layers in the initial state of the model ("initial") or zeros ("zeros").
 
-    >>> import numpy as np, pyarrow as pa
-    >>> from streamrnn.states import Layout
-    >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"gru/h": 2}))
-    >>> h = np.array([[1, 2], [3, 4]], np.float32)
-    >>> table = from_layer(table, "gru", ["a", "b"], [h], missing="initial")
-    >>> table.select(["id", "gru/h"]).to_pylist()
-    [{'id': 'a', 'gru/h': [1.0, 2.0]}, {'id': 'b', 'gru/h': [3.0, 4.0]}]
-
     Raises StateError as `to_layer` does, and for states that are not finite, with the stream;
     ShapeError and DTypeError for arrays of another shape or type; ConfigError as `to_layer` does.
     """
