@@ -6,7 +6,7 @@ Text in, text out. No file is read, and no credentials are shown.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from html import escape
 from types import FunctionType, MappingProxyType
 from typing import Any
@@ -85,14 +85,23 @@ def as_text(value: object) -> str:
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """Return the name most similar to a word, regardless of case; None if none is similar.
+    """Return the name that a word may be a slip or the beginning of, regardless of case, or None.
 
-    >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dense", ["GRU", "LSTM"])
+    >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dot", ["Dropout", "LSTM"])
     ('LSTM', None)
     """
-    by_lower = {name.lower(): name for name in names}
-    matches = get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[matches[0]] if matches else None
+    by_plain = {name.lower().replace("_", ""): name for name in names}
+    word = word.lower().replace("_", "")
+    matches = get_close_matches(word, by_plain)
+    return next((by_plain[name] for name in matches if _is_slip(word, name)), None)
+
+
+def _is_slip(word: str, name: str) -> bool:
+    codes = SequenceMatcher(None, word, name).get_opcodes()
+    edits = sum(max(b - a, d - c) for kind, a, b, c, d in codes if kind != "equal")
+    few = edits <= max(1, min(len(word) // 4, 3)) or sorted(name) == sorted(word)
+    kind, _, alike, _, end = codes[0]
+    return few or (kind == "equal" and alike == end and alike >= 0.75 * len(word))
 
 
 def not_one_of(what: str, choices: Iterable[str], word: object, verb: str = "supported") -> str:

@@ -43,7 +43,7 @@ class Operation(Layer):
         **kwargs: Any,
     ) -> None:
         if function not in ARRAY_FUNCTIONS:
-            near = closest(function, ARRAY_FUNCTIONS)
+            near = None if hasattr(np, function) else closest(function, ARRAY_FUNCTIONS)
             raise ArgumentError(
                 f"Operation: the function {function!r} is not supported"
                 + (f"; did you mean {near!r}?" if near else "")

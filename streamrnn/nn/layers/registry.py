@@ -32,9 +32,13 @@ _WHY_REFUSED = {
     ),
     **dict.fromkeys(
         (
-            *("Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D"),
-            *("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"),
-            *("ZeroPadding2D", "Cropping2D", "UpSampling2D", "SpatialDropout2D"),
+            f"{name}{axes}D"
+            for axes in (2, 3)
+            for name in (
+                *("AveragePooling", "Conv", "Cropping", "DepthwiseConv", "GlobalAveragePooling"),
+                *("GlobalMaxPool", "GlobalMaxPooling", "MaxPool", "MaxPooling", "SeparableConv"),
+                *("SpatialDropout", "UpSampling", "ZeroPadding"),
+            )
         ),
         "images are not supported; compute their features outside, as one row per image",
     ),

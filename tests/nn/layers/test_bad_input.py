@@ -216,6 +216,7 @@ def test_layers_that_do_not_exist() -> None:
         ("GroupQueryAttention", "it shares keys among heads"),
         ("ConvLSTM3D", "convolutional recurrence"),
         ("Conv2D", "images are not supported"),
+        ("MaxPool3D", "images are not supported"),
         ("TextVectorization", "texts are not supported; split them into words"),
     ):
         with pytest.raises(UnsupportedError, match=f"{name!r} is not supported: {why}") as refused:

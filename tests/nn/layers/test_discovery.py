@@ -13,6 +13,7 @@ import streamrnn
 from streamrnn import Input, Model, Sequential, layers, models
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.layers.keras_call import INTERNAL, WHY_MISSING
+from streamrnn.nn.training import losses
 
 CLASSES = [
     found
@@ -209,12 +210,29 @@ def test_the_advice_for_models_works(tmp_path):
             "initializer 'glorot_normals' is not known; did you mean 'glorot_normal'? Known: ",
         ),
         (lambda: layers.LSTM(1, recurrent_initializer="orthogonals"), "did you mean 'orthogonal'?"),
+        (lambda: layers.get("MaxPool1D"), "'MaxPool1D' is not supported; did you mean 'MaxPooling"),
     ],
 )
 def test_a_mistyped_name_gets_a_similar_one(call, near):
     with pytest.raises((AttributeError, UnsupportedError)) as caught:
         call()
     assert near in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(partial(layers.get, name) for name in ("EinsumDense", "Equalization")),
+        *(partial(getattr, layers, name) for name in ("RandomErasing", "AveragePooling3D")),
+        *(partial(layers.Operation, name) for name in ("sin", "einsum", "ravel", "lstsq", "sort")),
+        partial(losses.loss_of, "categorical_focal_crossentropy"),
+    ],
+)
+def test_a_name_that_means_something_else_gets_none(call):
+    """Keras's Dot was taken for Dropout, and its sin for sign: letters alone made them near."""
+    with pytest.raises((AttributeError, ArgumentError, UnsupportedError)) as caught:
+        call()
+    assert "did you mean" not in str(caught.value)
 
 
 def test_nothing_is_proposed_for_a_name_like_no_other():
