@@ -30,8 +30,10 @@ _KEY_NAME = re.compile(
     re.IGNORECASE,
 )
 _TIME_NAME = re.compile(r"(^|_)(time|timestamp|ts|t|date|datetime|epoch)(_|$)", re.IGNORECASE)
-_InputSpec = tuple[str, tuple[int | None, ...], str]
+_InputSpec = tuple[str, tuple[int | None, ...], str, int | None]
+"""Name, shape and dtype; if the input reads ids, their number."""
 _WAVE = ("hour_sin", "hour_cos")
+_YEAR = 365 * 86400
 _FAR = 0.75
 """Limit of a distance: difference of means, in deviations, plus ratio of deviations minus 1."""
 
@@ -142,6 +144,26 @@ def _time_columns(sample: pa.Table) -> list[str]:
     return sorted(ranks, key=lambda name: ranks[name])
 
 
+def pauses(sample: pa.Table, key: str, time: str) -> list[str]:
+    """Return a note if streams go on after a year or more that is unusually long for the log."""
+    table = sample.select([key, time]).drop_null()
+    ticks: Ints = table[time].cast(pa.timestamp("s"), safe=False).to_numpy().astype(np.int64)
+    codes = table[key].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((ticks, codes))
+    same = np.flatnonzero(np.diff(codes[order]) == 0)
+    gaps = np.diff(ticks[order])[same]
+    long = same[gaps >= max(_YEAR, 10 * float(np.median(gaps)))] if len(gaps) else gaps
+    if not len(long):
+        return []
+    start, end = order[long[0] : long[0] + 2].tolist()
+    return [
+        f"streams with a pause of a year or more: {len(np.unique(codes[order[long]])):,}, such as "
+        f"{table[key][start]} from {table[time][start].as_py():%Y-%m-%d} to "
+        f"{table[time][end].as_py():%Y-%m-%d}; if a name is used again for another thing, add a "
+        "column to the key, or set max_gap"
+    ]
+
+
 def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
     """Return the share of rows whose time is not after the previous time of their stream.
 
@@ -173,9 +195,9 @@ class GuessedFeatures:
 def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, str]:
     """Return the column with a similar name, if any, for each input that reads one column."""
     named: dict[str, str] = {}
-    for name, shape, dtype in specs:
+    for name, shape, dtype, ids in specs:
         if _width(shape, dtype) == 1:
-            fitting = [f.name for f in sample.schema if fits(f.type, dtype)]
+            fitting = _readable(sample, dtype, ids)
             column = _by_name(name, [n for n in fitting if n not in named.values()])
             if column is not None:
                 named[name] = column
@@ -193,15 +215,15 @@ def guess_features(
     """Guess the features of each input; `taken` columns (key, time, partitions) are left out."""
     named = {i: c for i, c in named_columns(specs, sample).items() if c not in taken}
     guess = GuessedFeatures()
-    for name, shape, dtype in specs:
+    for name, shape, dtype, ids in specs:
         used = {*taken, *named.values(), *(c for cs in guess.inputs.values() for c in cs)}
-        free = [f.name for f in sample.schema if f.name not in used and fits(f.type, dtype)]
+        free = [column for column in _readable(sample, dtype, ids) if column not in used]
         if name in named:
             guess.inputs[name] = [named[name]]
             guess.notes.append(f"input {name!r}: the column with the same or a similar name")
         elif dtype != "float32":
             unused = sample.select([name for name in sample.column_names if name not in used])
-            _only_column(guess, name, dtype, free, unused)
+            _only_column(guess, name, dtype, ids, free, unused)
         else:
             ends = scaling.get(name)
             _float_columns(guess, name, _width(shape, dtype), free, sample, ends, has_times)
@@ -219,6 +241,15 @@ def fits(kind: pa.DataType, dtype: str) -> bool:
     if dtype == "int64":
         return bool(pa.types.is_integer(kind))
     return is_real(kind) or bool(pa.types.is_decimal(kind))
+
+
+def _readable(sample: pa.Table, dtype: str, ids: int | None) -> list[str]:
+    """Return the columns that an input can read: by type, and from 0 to `ids` - 1 if it is set."""
+    names = [f.name for f in sample.schema if fits(f.type, dtype)]
+    if ids is None or dtype != "int64":
+        return names
+    ends = {name: pc.min_max(sample[name]).as_py() for name in names}
+    return [n for n in names if (ends[n]["min"] or 0) >= 0 and (ends[n]["max"] or 0) < ids]
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
@@ -244,13 +275,14 @@ def _by_name(name: str, columns: Sequence[str]) -> str | None:
 
 
 def _only_column(
-    guess: GuessedFeatures, name: str, dtype: str, free: list[str], unused: pa.Table
+    guess: GuessedFeatures,
+    name: str,
+    dtype: str,
+    ids: int | None,
+    free: list[str],
+    unused: pa.Table,
 ) -> None:
-    kind = {"int64": "integers", "string": "text"}[dtype]
-    if len(free) == 1:
-        guess.inputs[name] = free
-        guess.notes.append(f"input {name!r}: the only column of {kind} that is left")
-        return
+    kind = {"int64": f"ids from 0 to {ids - 1}" if ids else "integers", "string": "text"}[dtype]
     text = [f.name for f in unused.schema if fits(f.type, "string")]
     words = _by_name(name, text) or (text[0] if len(text) == 1 and not free else None)
     if dtype == "int64" and words is not None:
@@ -260,6 +292,10 @@ def _only_column(
             f"{TODO}: input {name!r} reads ids of the text in {words!r}: name its vocabulary, a "
             "list or a file of the values in the order of training"
         )
+        return
+    if len(free) == 1:
+        guess.inputs[name] = free
+        guess.notes.append(f"input {name!r}: the only column of {kind} that is left")
         return
     guess.inputs[name] = [TODO]
     left = ", ".join(f"{f.name} ({f.type})" for f in unused.schema) or "none"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import DataError, StreamRNNError
+from streamrnn.errors import DataError, ModelMismatchError, StreamRNNError
 from streamrnn.jobs.guesses.columns import (
     GuessedFeatures,
     Streams,
@@ -18,10 +18,11 @@ from streamrnn.jobs.guesses.columns import (
     guess_streams,
     like_a_key,
     named_columns,
+    pauses,
 )
 from streamrnn.nn.formats import load_model
-from streamrnn.nn.models import Model
-from streamrnn.nn.models.runners import input_scaling
+from streamrnn.nn.models import Model, StepRunner
+from streamrnn.nn.models.runners import id_limits, input_scaling
 from streamrnn.nn.models.steps import notes_on_steps, own_steps
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
@@ -43,6 +44,10 @@ _ON_STEPS = (
     "the model's inputs have {steps} steps: each row is scored from zero on the {steps} rows that "
     "end with it, as predict does; for a model trained on a carried state see `streamrnn guide "
     "keras-model`"
+)
+_ON_SEQUENCES = (
+    "a layer reads the sequence from its end, or all of it: the rows of a stream are scored when "
+    "the input has ended; for a model trained on windows see `streamrnn guide keras-model`"
 )
 SAMPLE_ROWS = 100_000
 MAX_FILES = 8
@@ -164,7 +169,8 @@ def _draft(
     spread: pa.Table,
     left: list[str],
 ) -> Draft:
-    specs = model.input_specs
+    ids = {name: limit.size for name, limit in id_limits(model).items()}
+    specs = [(*spec, ids.get(spec[0])) for spec in model.input_specs]
     partitions = list(dict(sampled[0].partitions))
     dates = [name for name in partitions if not like_a_key(name)]
     streams = guess_streams(first.drop_columns(dates), list(named_columns(specs, first).values()))
@@ -182,10 +188,20 @@ def _draft(
             "columns left out, as some files lack them or have them in incompatible types: "
             f"{', '.join(left)}"
         )
-    steps = model.declared_steps
+    steps, why = model.declared_steps, ""
+    if steps is not None:
+        why = _ON_STEPS.format(steps=steps)
+    else:
+        try:
+            StepRunner(model)
+        except ModelMismatchError:
+            why = _ON_SEQUENCES
     notes = {
         "source.delimiter": ["the header has it, and no comma"] if source.delimiter else [],
-        "source.key": _of_key(streams),
+        "source.key": [
+            *_of_key(streams),
+            *(pauses(first, streams.key, str(streams.time)) if streams.key and times else ()),
+        ],
         "source.time": [
             "by type, name and order"
             if streams.time is not None
@@ -197,7 +213,7 @@ def _draft(
         "source.nan": nan,
         "source.bad": bad,
         "source.max_rejects": limit,
-        "window.kind": [] if steps is None else [_ON_STEPS.format(steps=steps)],
+        "window.kind": [why] if why else [],
         "output.names": notes_on_steps(model, own_steps(model, None)),
         "sink.path": list(sink.notes),
     }
@@ -218,7 +234,7 @@ def _draft(
         "model.path": path,
         "sink.path": sink.value,
     }
-    if steps is not None:
+    if why:
         values |= {f"window.{key}": value for key, value in windows_of_predict(steps).items()}
     if len(specs) > 1:
         values["model.inputs"] = {

@@ -382,8 +382,13 @@ def _state_files_are_named_as_such(tables: Sections) -> Problems:
         yield "state.save", f"expected a file name ending in .parquet or .arrow, received {path!r}"
 
 
-def windows_of_predict(steps: int) -> dict[str, str | int]:
-    """Return the keys of [window] with which a run gives what predict gives."""
+def windows_of_predict(steps: int | None) -> dict[str, str | int]:
+    """Return the keys of [window] with which a run gives what predict gives.
+
+    steps: how many each input has; None for complete sequences.
+    """
+    if steps is None:
+        return {"kind": "whole"}
     return {"kind": "independent", "steps": steps, "stride": 1}
 
 

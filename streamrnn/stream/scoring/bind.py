@@ -354,10 +354,19 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
 
     Raises ConfigError if the `embed` of a feature does not match the model.
     """
-    source = config.source
-    if not source.embedded:
-        return config.model.input_features
+    source, inputs = config.source, config.model.input_features
     widths = {of.feature: of.width for of in embedded_ids(model)}
+    embedded = [feature.name for feature in source.embedded]
+    names = [name for name, _, _ in model.input_specs]
+    for name, width in widths.items() if len(names) > 1 and not inputs else ():
+        if name not in embedded and f"{name}_ids" in names:
+            raise ConfigError(
+                f"[source] features: the model in {location(config.model.path)} embeds the ids of "
+                f"{name!r} in {count(width, 'number')}: set embed = {width} in its feature, beside "
+                "the vocabulary that it was fitted with"
+            )
+    if not embedded:
+        return inputs
     for feature in source.embedded:
         if widths.get(feature.name, 0) != feature.embed:
             raise ConfigError(
@@ -366,7 +375,7 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
                 f"{count(widths.get(feature.name, 0), 'number')}. Fit it again with "
                 "`streamrnn fit`, or correct embed"
             )
-    return inputs_of(source.feature_names, [feature.name for feature in source.embedded])
+    return inputs_of(source.feature_names, embedded)
 
 
 def _last_rows(config: Config, model: Model) -> list[int | None]:

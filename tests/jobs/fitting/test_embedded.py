@@ -157,6 +157,19 @@ def test_another_width_than_the_files_is_refused(tmp_path: Path) -> None:
         Pipeline.from_dict(config(tmp_path / "other")).run()
 
 
+@pytest.mark.parametrize("features", [["a", "b"], ["a", {**EMBED, "embed": 0}, "b"]])
+def test_a_second_pipeline_without_embed_is_told_of_it(features: list[Any], tmp_path: Path) -> None:
+    """It was told to list the features of each input in [model] inputs, which embed makes."""
+    fit(tmp_path)
+    message = r"embeds the ids of 'carrier' in 3 numbers: set embed = 3 in its feature"
+    second = config(tmp_path, source={"features": features})
+    del second["model"]["layers"]
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.from_dict(second).run()
+    second["source"]["features"] = FEATURES
+    assert Pipeline.from_dict(second).run().rows == log().num_rows
+
+
 def test_layers_that_name_their_inputs_read_embedded_ids_too(tmp_path: Path) -> None:
     """Behind a Normalization that comes first, else as "input"; a run compares the file."""
     block = [

@@ -179,7 +179,7 @@ def test_what_cannot_be_guessed_is_named_by_validate(tmp_path):
     draft = draft_pipeline(tmp_path / "in", model)
     keys = [todo.partition(":")[0] for todo in draft.todos]
     assert keys == ["source.key", "source.features", "source.features"]
-    assert "none has integers; left are x (double), on (bool)" in draft.todos[2]
+    assert "none has ids from 0 to 3; left are x (double), on (bool)" in draft.todos[2]
     file = tmp_path / "p.toml"
     file.write_text(draft.text)
     with pytest.raises(ConfigError) as caught:
@@ -521,3 +521,60 @@ def test_a_model_of_fixed_steps_is_drafted_as_predict_reads_it(tmp_path):
     made.save(tmp_path / "m.safetensors")
     draft = draft_pipeline(log, tmp_path / "m.safetensors", str(tmp_path / "out"))
     assert not loaded(draft, tmp_path)[1]["window"]
+
+
+def test_a_model_that_reads_from_the_end_is_drafted_as_whole(tmp_path):
+    """The draft had the default, carry, which cannot run it."""
+    log = logs.write(logs.random_log(200, streams=3), tmp_path / "log.parquet")
+    both = layers.Bidirectional(layers.GRU(3, return_sequences=True))
+    Sequential([Input((None, 2)), both, layers.Dense(1)]).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(log, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    pipeline, tables = loaded(draft, tmp_path)
+    assert tables["window"] == {"kind": "whole"}
+    assert any(text.startswith("window.kind = whole: a layer") for text in draft.guesses)
+    assert pipeline.run().rows_out == 200
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(3, True), (4, False)])
+@pytest.mark.parametrize("name", ["kind", "ids"])
+def test_a_column_whose_ids_an_embedding_lacks_is_not_offered(tmp_path, name, largest, fits):
+    """With an input of its name, or as the only integers that are left; a run stopped."""
+    log = logs.random_log(200, streams=3)
+    log = log.select(["id", "t", "a"]).append_column("b", log["a"])
+    kinds = np.arange(200) % (largest + 1)
+    path = logs.write(log.append_column("kind", pa.array(kinds)), tmp_path / "log.parquet")
+    numbers, ids = Input((None, 2), name="numbers"), Input((None,), dtype="int64", name=name)
+    joined = layers.Concatenate()([numbers, layers.Embedding(4, 2)(ids)])
+    Model([numbers, ids], layers.Dense(1)(joined)).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(path, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    inputs = tomllib.loads(draft.text)["model"]["inputs"]
+    assert inputs[name] == ("kind" if fits else "TODO")
+    if fits:
+        assert loaded(draft, tmp_path)[0].run().rows_out == 200
+    else:
+        message = f"input {name!r} reads one column of ids from 0 to 3: none has ids from 0 to 3"
+        assert message in draft.todos[0]
+        assert "kind (int64)" in draft.todos[0]
+
+
+@pytest.mark.parametrize("years", [0, 6])
+def test_a_key_whose_streams_pause_for_years_may_be_used_again(tmp_path, years):
+    """Storms: each name of a list returns after six years, for another storm."""
+    hours = np.arange(40) + np.repeat([0, years * 365 * 24], 20)
+    log = pa.table(
+        {
+            "name": np.array(["Ana", "Bill"])[np.arange(40) % 2],
+            "time": pa.array(hours * 3_600_000_000, pa.timestamp("us")),
+            "a": np.arange(40.0),
+            "b": np.arange(40.0),
+        }
+    )
+    path = logs.write(log, tmp_path / "log.parquet")
+    Sequential([Input((None, 2)), layers.Dense(1)]).save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(path, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    said = [text for text in draft.guesses if "streams with a pause of a year or more: 2" in text]
+    assert len(said) == (1 if years else 0)
+    if said:
+        assert "Ana from 1970-01-01 to 1975-12-31" in said[0]
+        assert "max_gap" in said[0]
+        assert said[0].split(": ")[2] in " ".join(draft.text.replace("# ", "").split())
