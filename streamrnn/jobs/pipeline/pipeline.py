@@ -21,7 +21,7 @@ from streamrnn.jobs.explaining import (
     source_windows,
     validate,
 )
-from streamrnn.jobs.preflight import notes_on_calibration
+from streamrnn.jobs.preflight import notes_on_model
 from streamrnn.jobs.running import RunJob, recorded
 from streamrnn.jobs.session import StatefulPipeline
 from streamrnn.nn.kernels import Compiled
@@ -294,7 +294,7 @@ class Pipeline(StatefulPipeline):
                 "checked, with an untrained model. Train it with: streamrnn fit PIPELINE",
             )
         else:
-            notes += notes_on_calibration(self.loaded)
+            notes += [note for note in notes_on_model(self.loaded) if note not in notes]
         train, target = self.config.train, self.config.target
         if train != type(train)() or (target.column and not trained):
             from streamrnn.jobs.fitting import FitOptions, fit_job

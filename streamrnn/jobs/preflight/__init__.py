@@ -9,7 +9,7 @@ from streamrnn.jobs.preflight.checks import (
     file_source,
     lenient,
     logged_table,
-    notes_on_calibration,
+    notes_on_model,
     open_source,
     plan_first_run,
     reader,

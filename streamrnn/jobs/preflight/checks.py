@@ -19,6 +19,7 @@ from streamrnn.base.storage import open_store, sink_errors
 from streamrnn.errors import ConfigError, MissingFileError, SinkError, StreamRNNError
 from streamrnn.jobs.outputs import read_states
 from streamrnn.nn.formats import file_name, on_disk
+from streamrnn.nn.models.steps import notes_on_row_steps
 from streamrnn.stream.checkpoints import (
     SeenFiles,
     Select,
@@ -69,17 +70,18 @@ def run_config(bound: BoundPipeline) -> dict[str, Any]:
     return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
 
 
-def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
-    """Return a note if [output] calibrate is set, but no fit has calibrated the model."""
-    config = loaded.config
+def notes_on_model(loaded: LoadedPipeline) -> list[str]:
+    """Return notes on steps that are taken for rows, and on a model that no fit has calibrated."""
+    config, notes = loaded.config, notes_on_row_steps(loaded.model, loaded.runner.own)
     if not config.output.calibrate or not config.model.path.lower().endswith(".safetensors"):
-        return []
+        return notes
     if loaded.model.layers[-1].name.startswith(CALIBRATION):
-        return []
+        return notes
     return [
+        *notes,
         "[output] calibrate is set, but the model was not calibrated: its quantiles are as "
         "trained. Train it again: streamrnn fit PIPELINE --full-refresh, and --overwrite if no fit "
-        "wrote the model"
+        "wrote the model",
     ]
 
 

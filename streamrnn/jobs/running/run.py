@@ -19,7 +19,7 @@ from streamrnn.jobs.preflight import (
     after_rule,
     check_sink,
     file_source,
-    notes_on_calibration,
+    notes_on_model,
     open_source,
     refuse_own_output,
     seen_by_init,
@@ -98,7 +98,7 @@ class RunJob:
             if self.options.full_refresh:
                 raise unsaid_kind(self.loaded.model)
             self.summary.state_notes.append(str(choice.note))
-        self.summary.state_notes += notes_on_calibration(self.loaded)
+        self.summary.state_notes += notes_on_model(self.loaded)
         source = open_source(self.loaded, follow=self.options.follow)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source.files)

@@ -100,15 +100,20 @@ def own_steps(model: Model, steps: int | None, last: InputRows = ()) -> list[int
     Such a number does not depend on the number of input steps, and differs from it: from the one
     that the inputs declare, or from the `steps` of the windows that a pipeline passes.
     """
+    constant, usual = _constant_steps(model, steps, last)
+    return [None if usual == {number} else number for number in constant]
+
+
+def _constant_steps(
+    model: Model, steps: int | None, last: InputRows = ()
+) -> tuple[list[int | None], set[int]]:
+    """Return each output's number of steps if inputs do not change it, and their usual numbers."""
     pairs = zip(model.input_steps.values(), last or repeat(None), strict=False)
     declared = {of_all for of_all, of_last in pairs if of_all and not of_last}
     rows = steps or min(declared, default=MANY)
     once, twice = (_output_steps(model, n, last) for n in (rows, 2 * rows))
-    usual = {steps, *declared} - {None}
-    return [
-        one if one is not None and other in (one, None) and usual != {one} else None
-        for one, other in zip(once, twice, strict=True)
-    ]
+    constant = [a if b in (a, None) else None for a, b in zip(once, twice, strict=True)]
+    return constant, {number for number in (steps, *declared) if number}
 
 
 def _output_steps(model: Model, steps: int, last: InputRows) -> list[int | None]:
@@ -130,8 +135,8 @@ def column_names(layer: str, values: int, steps: int | None) -> list[str]:
 
 
 def notes_on_steps(model: Model, own: Sequence[int | None]) -> list[str]:
-    """Return a note on each output with steps of its `own`."""
-    notes = []
+    """Return a note on each output with steps of its `own`, or with as many as it reads rows."""
+    notes = notes_on_row_steps(model, own)
     for symbol, steps in zip(model.graph.outputs, own, strict=True):
         if steps is not None and steps > 1:
             names = column_names(symbol.layer.name, steps * int(symbol.shape[-1] or 1), steps)
@@ -141,6 +146,18 @@ def notes_on_steps(model: Model, own: Sequence[int | None]) -> list[str]:
                 "[target] horizon lists as many"
             )
     return notes
+
+
+def notes_on_row_steps(model: Model, own: Sequence[int | None]) -> list[str]:
+    """Return a note on each output that takes its constant number of steps for rows."""
+    constant, _ = _constant_steps(model, None)
+    return [
+        f"output {symbol.layer.name!r} has {number} steps, as many as the rows that it reads: each "
+        "counts as its row's, and windows write the last one; if they are forecasts, end the model "
+        "with Flatten(), which gives a column for each"
+        for symbol, steps, number in zip(model.graph.outputs, own, constant, strict=True)
+        if steps is None and number is not None and number > 1
+    ]
 
 
 def flat_steps(values: Floats) -> Floats:

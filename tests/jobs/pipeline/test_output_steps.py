@@ -230,6 +230,19 @@ def test_it_is_said_wherever_a_model_is_looked_at(
     assert f"note: {said}" in capsys.readouterr().out
 
 
+def test_as_many_steps_as_rows_are_said(tmp_path: Path) -> None:
+    """They may be forecasts; an autoencoder's are its rows'. The advice gives a column for each."""
+    pipeline = Pipeline.from_dict(_job(tmp_path, _decoded(8, 8), kind="independent", steps=8))
+    said = "output 'y' has 8 steps, as many as the rows that it reads: each counts as its row's"
+    assert [note[: len(said)] for note in pipeline.run().state_notes] == [said]
+    assert [note.startswith(said) for note in pipeline.validate()].count(True) == 1
+    (tmp_path / "flat").mkdir()
+    model = Sequential([Input((8, 2)), *_decoded(8, 8).layers, layers.Flatten()])
+    flat = Pipeline.from_dict(_job(tmp_path / "flat", model, kind="independent", steps=8))
+    assert flat.run().state_notes == []
+    assert len(pq.read_schema(tmp_path / "flat/out/part-00000.parquet")) == 2 + 16
+
+
 def test_a_stopped_fit_resumes_with_the_same_bits(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     Pipeline.from_dict(_tables(one, ["b"])).fit()

@@ -206,19 +206,19 @@ def test_a_key_may_be_any_unsigned_integer(config: dict[str, Any]) -> None:
     assert pa.table(pipeline.state)["id"].to_pylist() == [2**63 + 5, 5]
 
 
-def test_floats_in_a_column_of_integers_are_refused_with_advice(config: dict[str, Any]) -> None:
-    """Whole ones, too. The advice works, and the call counts nothing."""
+def test_fractions_in_a_column_of_integers_are_refused_with_advice(config: dict[str, Any]) -> None:
+    """Whole floats are integers. The advice works, and the call counts nothing."""
     config["output"] = {"columns": ["id", "note"]}
     pipeline = Pipeline.from_dict(config)
     pipeline.process([_row(0, note=1), _row(1, note=2)])
     message = (
         r"row 3 \(from 0\): column 'note': expected int64 as in earlier rows, received a float: "
-        r"2\.0\. The first rows gave the column its type: start with floats \(1\.0, not 1\), or "
+        r"2\.5\. The first rows gave the column its type: start with floats \(1\.0, not 1\), or "
         "with Arrow data that has float64 there"
     )
     with pytest.raises(DataError, match=message):
-        pipeline.process([_row(2, note=3), _row(3, note=2.0)])
-    assert pipeline.process([_row(2, note=4)])["note"].to_pylist() == [4]
+        pipeline.process([_row(2, note=3), _row(3, note=2.5)])
+    assert pipeline.process([_row(2, note=4.0)])["note"].to_pylist() == [4]
     pipeline = Pipeline.from_dict(config)
     for minute, number in enumerate([1.0, 2.5, 3]):
         assert pipeline.process([_row(minute, note=number)])["note"].to_pylist() == [number]
