@@ -213,6 +213,8 @@ class FileSource(SourceFiles):
             if not self._reads_as_double(file, error):
                 raise self._unparsed(file, error) from None
             yield from self._slices_of(file, at, stop)
+        except StreamRNNError:
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {at.file_row}: {one_line(error)}. "

@@ -133,6 +133,8 @@ def test_a_fraction_in_a_copied_integer_column_is_rejected_or_an_error(name: str
         assert part in message
     assert "2.5" in message
     assert 'types = { b = "float64" }' in message
+    assert message.count(f"1.{name}") == 1
+    assert "damaged" not in message
     summary = run(name, columns="id b", bad="reject")
     assert (summary.rows, summary.rejected) == (3, 1)
     assert rows()[-1]["b"].to_pylist() == [1, 3]
