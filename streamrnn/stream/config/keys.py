@@ -101,6 +101,7 @@ def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
 
 _USED = (
     "source.time_zone",
+    "source.types",
     "window.kind",
     "window.steps",
     "window.stride",

@@ -174,8 +174,8 @@ class SourceFiles(Source):
             kinds = _TIMES if name == self.time else ("double",)
             errors = [self._unfit(file, name, kind) for kind in kinds]
             if error := max(filter(None, errors), key=lambda error: error.row, default=None):
-                if self.rejects and error.row:
-                    kind = kinds[errors.index(error)]
+                kind = kinds[errors.index(error)]
+                if self.rejects and (error.row or self._fits_some(file, name, kind)):
                     used = used.set(used.get_field_index(name), pa.field(name, type_named(kind)))
                     continue
                 advice = READ_AS_IDS.format(name)
@@ -189,18 +189,26 @@ class SourceFiles(Source):
 
     def _unfit(self, file: SourceFile, name: str, kind: str) -> UnparsedError | None:
         """Return the error about a column's first text that is not a value of a type, if any."""
-        hints = replace(self, types={**self.types, name: kind}, rejects=False)._hints(file)
         try:
-            reader = self._format_of(file).open(self._stream(file), hints)
-            new = self._new_names(file, reader.schema.names)
-            columns = [column for column in reader.schema.names if new.get(column, column) == name]
-            for _ in reader.batches(0, self.rows, columns):
+            for _ in replace(self, rejects=False)._read_as(file, name, kind):
                 pass
         except UnparsedError as error:
             return error
         except (pa.ArrowException, OSError, ValueError):  # a damaged file: the run says so
             pass
         return None
+
+    def _fits_some(self, file: SourceFile, name: str, kind: str) -> bool:
+        """Return whether a column has texts that are values of a type."""
+        with self._readable(file):
+            return any(part[0].null_count < len(part) for part in self._read_as(file, name, kind))
+
+    def _read_as(self, file: SourceFile, name: str, kind: str) -> Iterator[pa.RecordBatch]:
+        hints = replace(self, types={**self.types, name: kind})._hints(file)
+        reader = self._format_of(file).open(self._stream(file), hints)
+        new = self._new_names(file, reader.schema.names)
+        columns = [column for column in reader.schema.names if new.get(column, column) == name]
+        return reader.batches(0, self.rows, columns)
 
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]

@@ -135,6 +135,11 @@ def test_any_value_of_another_type_is_one_error(out: str) -> None:
             "config source.schema: column 'id': expected the name of a type, received the list [1]",
         ),
         (
+            ("config", "source.types"),
+            None,
+            "config source.types: expected a table of column = type, received nothing",
+        ),
+        (
             ("config", "window.kind"),
             ["carry"],
             'config window.kind: expected "carry", "independent" or "whole", received the list',

@@ -16,7 +16,7 @@ from jobs.engines.in_process import TasksHere
 from jobs.engines.same import assert_same
 
 from streamrnn import Pipeline
-from streamrnn.errors import CheckpointError, DataError
+from streamrnn.errors import CheckpointError, DataError, DTypeError
 from streamrnn.jobs.engines import opening
 from streamrnn.outputs import compact, read_states, verify
 from streamrnn.stream.scoring.summary import Summary
@@ -201,14 +201,24 @@ def test_bad_reject_takes_cells_that_cannot_be_read(name: str, options: dict[str
 
 
 @pytest.mark.parametrize("name", ["csv", "ndjson"])
-def test_bad_reject_takes_a_text_among_the_first_numbers(name: str) -> None:
-    """Which would make the column text: it gets the type of the values before."""
-    write(name, 0, [1, 2, "oops", 4])
+@pytest.mark.parametrize("row", [0, 2])
+def test_bad_reject_takes_a_text_among_the_first_numbers(name: str, row: int) -> None:
+    """Which would make the column text: it gets the type of the values beside it."""
+    b: list[Any] = [1, 2, 3, 4]
+    b[row] = "oops"
+    write(name, 0, b)
     if name == "ndjson":  # pyarrow infers no type of such a file
         summary = run(name, bad="reject", types={"b": "int64"})
     else:
         summary = run(name, bad="reject")
     assert (summary.rows, summary.rejected) == (4, 1)
+    assert rows("out.rejects")[0]["row"].to_pylist() == [row]
+
+
+def test_a_feature_of_texts_alone_is_an_error_with_bad_reject() -> None:
+    write("csv", 0, ["x", "y"])
+    with pytest.raises(DTypeError, match="column 'b'"):
+        run("csv", bad="reject")
 
 
 def test_shards_reject_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
