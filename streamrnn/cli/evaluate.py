@@ -57,8 +57,8 @@ def evaluate(
     """Compare the scores of past runs with what happened, as set in [target].
 
     For numbers: MAE and RMSE; for quantiles, pinball loss and CRPS, too. For probabilities:
-    log-loss, accuracy and AUC. Baselines: persistence (forecast = value now), the mean or the base
-    rate, and [target] season.
+    log-loss, accuracy, AUC and average precision. Baselines: persistence (forecast = value now),
+    the mean or the base rate, and [target] season.
     """
     from streamrnn.jobs.pipeline import Pipeline
 
@@ -104,8 +104,10 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
     for row in lines:
         if not groups or row[names[0]] is None:
             _print_verdict(row)
+    best = {row.get("best_baseline") for row in lines}
     for name, text in evaluation.baselines.items():
-        print(f"{name.replace('_', ' ')}: {text}")
+        if name in best or any(column.endswith(f"_{name}") for column in figures):
+            print(f"{name.replace('_', ' ')}: {text}")
     left = not_compared(evaluation.counts())
     rest = f"; not compared: {left}" if left else ""
     print(f"{count(evaluation.rows, 'row')} of {evaluation.output} compared{rest}")
@@ -116,7 +118,7 @@ def _is_detail(name: str, names: list[str]) -> bool:
     """Return whether only --json and --output have a column, so that lines are not too long."""
     detail = name.startswith(("rows_", "better_", "mae_")) or "_where_" in name
     detail = detail or (name.startswith("rmse_") and "pinball" in names)
-    return detail or name == "best_baseline"
+    return detail or name in ("best_baseline", "auc_error")
 
 
 def _print_verdict(row: dict[str, Any]) -> None:

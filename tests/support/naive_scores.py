@@ -186,8 +186,8 @@ def probabilities(pairs: Sequence[Pair]) -> dict[str, float | None]:
         "accuracy_base_rate": max(rate, 1 - rate),
         **answers(pairs, right),
     }
-    area = auc(pairs)
-    return found if area is None else {**found, "auc": area}
+    ranks = {"auc": auc(pairs), "average_precision": average_precision(pairs)}
+    return found | {name: value for name, value in ranks.items() if value is not None}
 
 
 def auc(pairs: Sequence[Pair]) -> float | None:
@@ -199,6 +199,18 @@ def auc(pairs: Sequence[Pair]) -> float | None:
                 total += a.weight * b.weight
                 won += a.weight * b.weight * _order(a.scores[0], b.scores[0])
     return won / total if total else None
+
+
+def average_precision(pairs: Sequence[Pair]) -> float | None:
+    """The mean, over positive rows, of the share of positive rows among those scored as high."""
+    total = found = 0.0
+    for a in pairs:
+        if a.label == 1:
+            high = [b for b in pairs if b.scores[0] >= a.scores[0]]
+            right = sum(b.weight for b in high if b.label == 1)
+            found += a.weight * right / sum(b.weight for b in high)
+            total += a.weight
+    return found / total if total else None
 
 
 def _order(a: float, b: float) -> float:

@@ -199,6 +199,7 @@ def comparison(
         season=format_duration(aim.season),
         means=means,
         trained_to=None if fit is None else fit.trained_to.get(str(time.type)),
+        class_weight=loaded.config.train.class_weight is not None,
         model=loaded.fingerprint,
     )
     if means is not None:
@@ -354,14 +355,25 @@ class _Run:
                 if any(column.endswith(f"_{name}") for column in table.column_names)
             },
             zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
-            notes=tuple(self._notes(counts.crossed)),
+            notes=tuple(self._notes(counts.crossed, table)),
         )
 
-    def _notes(self, crossed: int) -> Iterator[str]:
+    def _notes(self, crossed: int, table: pa.Table) -> Iterator[str]:
         if crossed:
             yield (
                 f"quantiles cross in {count(crossed, 'row')} compared; [output] sort = true puts "
                 "the quantiles of later runs in order"
+            )
+        if "auc_error" in table.column_names and (error := pc.max(table["auc_error"]).as_py()):
+            yield (
+                "there are too many scores to keep each in memory, so that near ones count as "
+                f"equal: auc is exact to {error:.1g}"
+            )
+        if self.plan.class_weight and "log_loss" in table.column_names:
+            yield (
+                "[train] class_weight shifts probabilities towards classes with large weights, and "
+                "with them log-loss and accuracy; auc and average precision depend on the order of "
+                "rows alone"
             )
         if self._trained:
             assert self.plan.trained_to is not None

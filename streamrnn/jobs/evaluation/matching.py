@@ -167,7 +167,8 @@ class EvaluationPlan:
     seasonal forecasts that come with the labels, as text; "" for none. `means` (K): the
     means of the labels, if known before; `shifts`: name of a baseline -> its error at each of the
     `quantiles`; `means_of` and `shifts_of` say over which labels. `trained_to`: the time of the
-    last row that the model was trained on, in ticks, if known. `model`: the fingerprint of the
+    last row that the model was trained on, in ticks, if known. `class_weight`: whether classes have
+    weights in the training loss. `model`: the fingerprint of the
     present model; `models`: fingerprint -> number of each model that computed scores, filled as
     these are read.
     """
@@ -193,6 +194,7 @@ class EvaluationPlan:
     shifts: Mapping[str, Doubles] = field(default_factory=dict)
     shifts_of: str = means_of
     trained_to: int | None = None
+    class_weight: bool = False
     model: str = ""
     models: dict[str, int] = field(default_factory=dict)
 
@@ -292,7 +294,8 @@ def with_earlier(plan: EvaluationPlan, rows: Iterable[SeasonalLabels]) -> Evalua
     They are of the rows that the model was trained on, else of those before `since`; if there are
     none, quantiles are of the rows compared.
     """
-    limit = plan.since if plan.trained_to is None else plan.trained_to + 1
+    trained_to = None if plan.means is None else plan.trained_to  # of the labels of a fit
+    limit = plan.since if trained_to is None else trained_to + 1
     limit = np.iinfo(np.int64).min if limit is None else limit
     errors = {name: Ranks() for name in plan.forecasts if plan.quantiles}
     weight, sums = 0.0, np.zeros(len(plan.targets))
@@ -310,7 +313,7 @@ def with_earlier(plan: EvaluationPlan, rows: Iterable[SeasonalLabels]) -> Evalua
     shifts = {name: ranks.quantiles(plan.quantiles) for name, ranks in errors.items()}
     if not weight:
         return replace(plan, shifts=shifts)
-    of = "before the first row compared" if plan.trained_to is None else OF_FIT
+    of = "before the first row compared" if trained_to is None else OF_FIT
     if plan.means is None:
         plan = replace(plan, means=(sums / weight).tolist(), means_of=of)
     return replace(plan, shifts=shifts, shifts_of=of)

@@ -29,6 +29,8 @@ class Ranks:
     >>> area, bound = ranks.auc(1)
     >>> area.tolist(), bound.tolist()
     ([0.75], [0.0])
+    >>> ranks.average_precision(1).round(4).tolist()
+    [0.8333]
     """
 
     def __init__(self, limit: int = _LIMIT) -> None:
@@ -96,6 +98,24 @@ class Ranks:
             ties = _sums(group, positive * negative / 2, groups) / pairs
             area = _sums(group, positive * below, groups) / pairs + ties
         return area, ties if self._dropped else np.where(np.isnan(area), np.nan, 0.0)
+
+    def average_precision(self, groups: int) -> Doubles:
+        """Return the mean precision (groups,) at the scores of positive rows; NaN without these.
+
+        The precision at a score is the share of positive rows among those with at least that
+        score, as in scikit-learn's `average_precision_score`.
+        """
+        self._merge()
+        group = self._code[::-1] >> _BITS
+        negative, positive = self._weight[::-1].T
+        begins = np.searchsorted(-group, -np.arange(groups))
+        above = np.stack([np.cumsum(positive), np.cumsum(negative + positive)])
+        before = np.pad(above, ((0, 0), (1, 0)))[:, begins][:, group]
+        right, total = above - before
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = positive * np.where(total > 0, right / total, 0)
+            mean: Doubles = _sums(group, precision, groups) / _sums(group, positive, groups)
+        return mean
 
 
 def _sums(group: Ints, values: Doubles, groups: int) -> Doubles:
@@ -346,7 +366,7 @@ class _Answers:
 
 
 class Binary(Measure):
-    """Log-loss, accuracy and AUC of a probability.
+    """Log-loss, accuracy, AUC and average precision of a probability.
 
     The base rate is the group's own, so no constant forecast does better. The model is compared
     with the base rate by log-loss, and with other baselines by accuracy.
@@ -370,11 +390,13 @@ class Binary(Measure):
         rate = means["positive"]
         area, bound = self._ranks.auc(groups)
         figures = _of_classes(means, np.stack([rate, 1 - rate]), answers)
-        return {"base_rate": rate, **figures, "auc": area, "auc_error": bound}
+        ranks = {"auc": area, "auc_error": bound}
+        precision = self._ranks.average_precision(groups)
+        return {"base_rate": rate, **figures, **ranks, "average_precision": precision}
 
 
 class Classes(Measure):
-    """Log-loss and accuracy of one probability per class, as in `Binary`; there is no AUC."""
+    """Log-loss and accuracy of one probability per class, as in `Binary`, but not of ranks."""
 
     def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
         self._target = target

@@ -329,6 +329,51 @@ def test_scores_of_another_model_than_the_one_that_is_there_now_are_named() -> N
     assert "scored by another model, or with another precision or other [output] quantiles" in note
 
 
+def test_the_mean_of_labels_that_the_fit_did_not_have_is_of_earlier_rows() -> None:
+    """What the model was trained on says nothing about another target."""
+    write(log())
+    dense = {"type": "Dense", "units": 1}
+    tables: dict[str, Any] = {
+        "model": {"path": "fitted.safetensors", "layers": [{"type": "GRU", "units": 2}, dense]},
+        "train": {"epochs": 1, "until": "2024-01-01T02:00"},
+        "output": {"names": ["score"]},
+    }
+    fitted = Pipeline.from_dict(config("plain", TARGETS["ahead"], **tables))
+    fitted.fit()
+    fitted.run()
+    target = {"column": "days", "rows": 1}
+    other = Pipeline.from_dict(config("plain", target, **tables))
+    compared = [item for pairs in pairs_of(log(), "plain", target).values() for item in pairs]
+    since = datetime(2024, 1, 1, 5, tzinfo=UTC)
+    found = other.evaluate(since=since)
+    assert found.baselines["mean"] == "the mean of the labels before the first row compared"
+    streams = naive_labels.kept_streams(log().to_pylist(), "id", "t").values()
+    rows = log().to_pylist()
+    earlier = [
+        rows[n]["days"]
+        for numbers in streams
+        for n in numbers[1:]
+        if rows[n]["t"] < since and rows[n]["days"] is not None
+    ]
+    inside = [pair for time, pair in compared if time >= since]
+    check(
+        found.table.to_pylist()[0],
+        inside,
+        distances(inside, constant=sum(earlier) / len(earlier)),
+    )
+
+
+def test_class_weights_are_noted_beside_probabilities() -> None:
+    model("sigmoid", 1)
+    write(log())
+    train = {"loss": "binary_crossentropy", "class_weight": {"1": 5}}
+    pipeline = Pipeline.from_dict(config("plain", {"column": "flag"}, train=train))
+    pipeline.run()
+    (note,) = pipeline.evaluate().notes
+    assert note.startswith("[train] class_weight shifts probabilities")
+    assert Pipeline.from_dict(config("plain", {"column": "flag"})).evaluate().notes == ()
+
+
 def test_rows_that_the_model_was_trained_on_are_noted() -> None:
     """Not with a later --since, nor if another model scored them."""
     write(log())

@@ -15,6 +15,7 @@ from jobs.evaluation.evaluated import PIPELINE, log, model, write
 from selection import slow
 
 from streamrnn import Pipeline
+from streamrnn.jobs.evaluation.measures import Ranks
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,29 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(capsys, "--since", "2024-01-01T02:00", "-o", "f.parquet")
     assert out.endswith("\nwrote f.parquet\n")
     assert out.splitlines()[1].split()[2] == str(pq.read_table("f.parquet")["rows"][0])
+
+
+def test_what_is_not_in_the_table_is_not_explained(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of quantiles, the error of an exact area; an error above 0 is a note."""
+    write(log())
+    Path("p.toml").write_text(PIPELINE)
+    assert command(capsys)[0] == 66
+    Pipeline.from_toml("p.toml").run()
+    _, out, _ = command(capsys, "--quantiles", "0.5")
+    assert "\npersistence: " in out
+    assert "mean: " not in out
+    model("sigmoid", 1)
+    columns = ["--set", "target.column=flag", "--set", "sink.path=other"]
+    assert run_command(capsys, "run", "p.toml", *columns[2:])[0] == 0
+    for limit, noted in ((1 << 20, False), (20, True)):
+        monkeypatch.setattr(Ranks.__init__, "__defaults__", (limit,))
+        _, out, _ = command(capsys, *columns)
+        assert "average precision" in out
+        assert "auc error" not in out
+        assert ("auc is exact to 0.0" in out) == noted
+    assert "base rate: the share of each class" in out
 
 
 def test_only_an_earlier_evaluation_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
