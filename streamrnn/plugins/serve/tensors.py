@@ -92,6 +92,7 @@ def read_request(
             rows, taken = size, _parameters(tensor, f"{what}: ").get("binary_data_size")
             if taken is None:
                 values = _typed(list, tensor["data"], f"{what}: data")
+                _check_values(values, kind, what)
             elif type(taken) is not int or not 0 <= taken <= len(body) - place:
                 raise DataError(
                     f"tensor {name!r}: expected a binary_data_size up to {len(body) - place}, the "
@@ -111,7 +112,7 @@ def read_request(
         key = "binary_data_output"
         binary = _typed(bool, parameters.get(key, False), f"parameters: {key}")
         outputs = []
-        for output in _typed(list, request.get("outputs") or [], "outputs"):
+        for output in _optional(list, request, "outputs"):
             name = _typed(str, output["name"], "name of an output")
             what = f"output {name!r:.80}: "
             wanted = _parameters(output, what).get("binary_data", binary)
@@ -138,8 +139,34 @@ def _typed(kind: type[T], value: Any, what: str) -> T:
     raise DataError(f"{what}: expected {_KINDS[kind]}, received {value!r:.40}")
 
 
+def _optional(kind: type[T], of: Mapping[str, Any], name: str, what: str = "") -> T:
+    """Return a field that may be missing or null, which is the same as empty."""
+    value = of.get(name)
+    return kind() if value is None else _typed(kind, value, f"{what}{name}")
+
+
 def _parameters(of: Mapping[str, Any], what: str = "") -> dict[str, Any]:
-    return _typed(dict, of.get("parameters") or {}, f"{what}parameters")
+    return _optional(dict, of, "parameters", what)
+
+
+def _check_values(values: Sequence[Any], kind: str, what: str) -> None:
+    """Raise DataError unless the JSON values of a tensor are null or of its datatype.
+
+    Columns of lists and objects, which V2 has no datatype for, are BYTES.
+    """
+    types: set[type] = {int}
+    limits = np.iinfo(_NUMPY[kind]) if "INT" in kind else None
+    if kind == "BYTES":
+        types = {str, list, dict}
+    elif kind == "BOOL":
+        types = {bool}
+    elif kind.startswith("FP"):
+        types = {int, float}
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if type(value) not in types or (limits and not limits.min <= value <= limits.max):
+            raise DataError(f"{what}: row {row} (from 0): expected {kind}, received {value!r:.40}")
 
 
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
