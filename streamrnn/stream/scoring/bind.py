@@ -381,12 +381,18 @@ def _wanted_inputs(config: Config, model: Model) -> Mapping[str, Sequence[str]]:
 def _last_rows(config: Config, model: Model) -> list[int | None]:
     """Return for each input how many of the last rows it reads, by [model] inputs; None for all.
 
-    Raises ModelMismatchError if inputs declare different numbers of steps that are not set.
+    Raises ModelMismatchError if inputs declare different numbers of steps that are not set, or one
+    declares another number than an input that takes any reads.
     """
     said, declared = config.model.inputs.items(), model.input_steps
     last = {name: of["steps"] for name, of in said if isinstance(of, dict)}
     left = {name: steps for name, steps in declared.items() if steps and last.get(name) != steps}
-    if len({*left.values()}) > 1 or {*left} & {*last}:
+    numbers: set[int | None] = {*left.values()}
+    kind = KINDS[config.window.kind]
+    takes_any = (name for name, shape, _ in model.input_specs if shape[:1] == (None,))
+    if not kind.carries_state and set(takes_any) - {*last}:
+        numbers.add(config.window.steps if kind.waits else None)
+    if left and (len(numbers) > 1 or {*left} & {*last}):
         name = min(left, key=lambda name: (name not in last, left[name]))
         raise ModelMismatchError(
             "[model] inputs: the inputs have numbers of steps of their own ("

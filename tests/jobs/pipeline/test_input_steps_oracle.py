@@ -114,6 +114,17 @@ def test_without_steps_they_are_refused(tmp_path: Path, kind: str) -> None:
             getattr(Pipeline.from_dict(found), verb)()
 
 
+@pytest.mark.parametrize("window", [{"kind": "independent", "steps": 8}, {"kind": "whole"}])
+def test_beside_an_input_of_any_number_they_are_refused(tmp_path: Path, window: Any) -> None:
+    _model(_ends, tmp_path / "m.keras", (None, 4))
+    found = _tables(tmp_path, {"past": ["a", "b"], "future": "b"}, **window)
+    text = r"own \(future: 4\).* future = \{ .*, steps = 4 \}"
+    with pytest.raises(ModelMismatchError, match=text):
+        Pipeline.from_dict(found).validate()
+    found["window"] = {"kind": "independent", "steps": 4}
+    Pipeline.from_dict(found).validate()
+
+
 @pytest.mark.parametrize(
     ("inputs", "window", "text"),
     [
